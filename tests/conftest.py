@@ -1,0 +1,102 @@
+"""Fixtures for everything: the real peers, each on its own loopback port, and the one rule for what is missing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import peers
+from presspass.drill.peers import PypiServer
+
+os.environ.setdefault(
+    "PRESSPASS_PEERS", str(Path(__file__).resolve().parent.parent / ".venv-peers")
+)
+
+
+@pytest.fixture
+def pypiserver(tmp_path: Path) -> Iterator[PypiServer]:
+    """A fresh pypiserver into which anybody may upload."""
+    peers.require_peer("pypi-server")
+    with PypiServer(tmp_path / "pypiserver") as server:
+        yield server
+
+
+@pytest.fixture
+def pypiserver_with_token(tmp_path: Path) -> Iterator[PypiServer]:
+    """A fresh pypiserver where an upload needs user and password (its attributes)."""
+    peers.require_peer("pypi-server")
+    with PypiServer(tmp_path / "pypiserver-token", "__token__", "upstream-token") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def devpi_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.DevpiProcess]:
+    """devpi-server, starting in the background; use `devpi`."""
+    process = peers.DevpiProcess(tmp_path_factory.mktemp("devpi"))
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="session")
+def devpi(devpi_process: peers.DevpiProcess) -> peers.Devpi:
+    """A devpi index, shared by all tests: use a project name of your own."""
+    return devpi_process.ready_index()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _start_slow_peers_early(request: pytest.FixtureRequest) -> None:
+    """devpi needs many seconds to start: let it do so while other tests run, if any test of this run uses it."""
+    wanted = any("devpi" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    if wanted and peers.peers_folder().joinpath("bin", "devpi-server").exists():
+        request.getfixturevalue("devpi_process")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[peers.Postgresql]:
+    """A PostgreSQL server of this run. `dsn` reaches its maintenance database as superuser."""
+    peers.postgresql_program("initdb")
+    # Not below pytest's own folder: that one is closed to the user postgres.
+    with tempfile.TemporaryDirectory(prefix="presspass-postgresql-") as folder:
+        server = peers.Postgresql(Path(folder))
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The path of a Chromium that can be driven."""
+    return peers.require_program(
+        "chromium", "chromium-browser", "google-chrome", package="chromium"
+    )
+
+
+@pytest.fixture(scope="session")
+def ssh_keygen() -> Path:
+    """The path of ssh-keygen."""
+    return peers.require_program("ssh-keygen", package="openssh-client")
+
+
+@pytest.fixture(scope="session")
+def node() -> Path:
+    """The path of Node, from the peers' environment."""
+    return peers.require_peer("node")
+
+
+@pytest.fixture(scope="session")
+def npm() -> Callable[..., peers.Answer]:
+    """Runs npm with these arguments: npm("publish", ..., timeout_s=60)."""
+    program, interpreter = peers.require_peer("npm"), peers.require_peer("node")
+
+    def run(*arguments: str, timeout_s: float = 120.0, **extra: str) -> peers.Answer:
+        path = f"{interpreter.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        return peers.run_client([interpreter, program, *arguments], timeout_s, PATH=path, **extra)
+
+    return run
