@@ -1,0 +1,105 @@
+"""Every limit of the product, in one place, with its unit in its name. A limit is a promise: tests try each one."""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+# statements and approvals
+STATEMENT_BYTES_MAX = 1 * MIB
+APPROVAL_BYTES_MAX = 16 * KIB
+FILES_PER_RELEASE_MAX = 64
+PEOPLE_PER_ROSTER_MAX = 1000
+KEYS_PER_PERSON_MAX = 16
+GROUPS_PER_PERSON_MAX = 32
+APPROVALS_PER_STATEMENT_MAX = 64
+NAME_CHARS_MAX = 128
+FILENAME_CHARS_MAX = 255
+URL_CHARS_MAX = 2048
+CLOCK_SKEW_S_MAX = 60  # a statement may claim to be issued this far in the future, no further
+
+# uploads (gateway)
+FILE_BYTES_MAX = 2 * GIB
+FORM_FIELD_BYTES_MAX = 1 * MIB
+FORM_PARTS_MAX = 512
+FORM_TEXT_BYTES_MAX = 4 * MIB
+FORM_PART_HEADERS_MAX = 8
+FORM_PART_HEADER_BYTES_MAX = 4 * KIB
+UPLOAD_BLOCK_BYTES = 1 * MIB  # hashed and written in one go; at most three of them are in memory
+UPLOAD_READ_BYTES = 512 * KIB  # taken from a connection before it must wait
+UPLOAD_THREADS_MAX = 32
+REQUEST_HEADER_BYTES_MAX = 64 * KIB
+JSON_BODY_BYTES_MAX = 1 * MIB
+LINGER_BYTES_MAX = 256 * MIB  # how much of a refused body is read on, so that the client sees the answer
+
+CLIENT_IDLE_S_MAX = 60  # a client that owes us bytes and sends none for so long is cut off
+CONNECTIONS_MAX = 1000
+LINGER_S_MAX = 30  # how long the rest of a refused body is read
+EVENTS_PER_MINUTE_MAX = 600
+
+# people's links
+VIEW_TOKEN_S = 12 * 3600
+ENROLMENT_LINK_S = 15 * 60
+RECOVERY_WAIT_S = 72 * 3600
+
+# press
+REPORT_BYTES_MAX = 32 * MIB
+UPSTREAM_ANSWER_BYTES_MAX = 16 * MIB
+UPSTREAM_TIMEOUT_S = 60
+CLOCK_DRIFT_S_MAX = 2.0
+
+# inspector: archives
+ARCHIVE_MEMBERS_MAX = 50_000
+ARCHIVE_INDEX_BYTES_MAX = 32 * MIB  # a zip's central directory
+ARCHIVE_HEADER_BYTES_MAX = 1 * MIB  # one pax or GNU long-name header of a tar
+MEMBER_PATH_BYTES_MAX = 1024
+UNPACKED_BYTES_MAX = 4 * GIB
+UNPACKED_RATIO_MAX = 200  # unpacked bytes for each byte of the archive, once past the allowance below
+UNPACKED_ALLOWANCE_BYTES = 64 * MIB
+READ_CHUNK_BYTES = 256 * KIB
+MEMBER_TEXT_BYTES_MAX = 1 * MIB  # a member kept in memory, to parse it or to show its difference
+RECORD_BYTES_MAX = 16 * MIB
+HELD_TEXT_BYTES_MAX = 64 * MIB  # all members of one artifact kept in memory at once
+REQUIREMENTS_MAX = 2000
+ENTRY_POINTS_MAX = 2000
+WHEEL_TAGS_MAX = 1000  # what the compressed tags of one file name stand for
+
+# inspector: report
+FINDINGS_PER_RULE_MAX = 100
+FINDINGS_MAX = 10_000
+EVIDENCE_CHARS_MAX = 500
+DIFF_LINES_MAX = 1000
+DIFF_LINE_CHARS_MAX = 500
+DIFF_INPUT_LINES_MAX = 4000  # of one side, after the common beginning and end are taken off
+DIFF_PAIRS_MAX = 500_000  # equal line pairs that the comparison may have to weigh
+DIFF_REPORT_BYTES_MAX = 8 * MIB
+
+# inspector: the confined child
+INSPECTION_FDS_MAX = 64 * 2  # candidate and baseline files of one request
+INSPECTION_REQUEST_BYTES_MAX = 256 * KIB
+INSPECTION_MEMORY_BYTES_MAX = 1 * GIB
+INSPECTION_CPU_S_MAX = 60
+INSPECTION_WALL_S_MAX = 120
+INSPECTION_ANSWER_GRACE_S = 5  # how long the client waits beyond the wall limit before it ends the zygote
+
+# command line and supervisor
+CONFIG_BYTES_MAX = 64 * KIB
+CLIENT_ANSWER_BYTES_MAX = 64 * MIB  # a JSON answer of the gate; files are streamed and limited by their own size
+CLIENT_TIMEOUT_S = 60
+CHILD_READY_S_MAX = 30
+CHILD_LINE_BYTES_MAX = 64 * KIB
+GATEWAY_DRAIN_S_MAX = 30
+PRESS_DRAIN_S_MAX = 90  # longer than one answer of an upstream, so that a publication under way can end
+RESTART_DELAY_S_MAX = 30
+INBOX_WAIT_S_MAX = 60
+BACKUP_MANIFEST_BYTES_MAX = 16 * MIB
+BACKUP_MEMBERS_MAX = 100_000
+DISK_FREE_BYTES_MIN = 4 * GIB  # below this, `doctor` warns: two copies of the largest file
+PROOF_BYTES_MAX = 16 * MIB
+
+# console pages
+CONSOLE_CHANGES_MAX = 500
+CONSOLE_DIFF_LINES_MAX = 8000
+CONSOLE_ODD_FIRST_MAX = 3
+VETO_NOTE_CHARS_MAX = 500

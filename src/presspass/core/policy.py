@@ -1,0 +1,51 @@
+"""The rules of one installation as a value: how many must approve, how long things last.
+
+A policy can only ask for more than the floor in `quorum`, never for less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from presspass.core.digests import JsonObject
+from presspass.core.strict import Members
+
+PROFILES: Final = ("solo", "team")
+_DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Times are whole seconds. `approvals` counts approving people for a release (in `solo`: keys)."""
+
+    profile: str = "team"
+    approvals: int = 1
+    approval_life_s: int = 7 * _DAY_S
+    quiet_period_s: int = 300
+    veto_window_s: int = 120
+    software_keys: bool = False
+
+    def to_json(self) -> JsonObject:
+        return {
+            "approval_life_s": self.approval_life_s,
+            "approvals": self.approvals,
+            "profile": self.profile,
+            "quiet_period_s": self.quiet_period_s,
+            "software_keys": self.software_keys,
+            "veto_window_s": self.veto_window_s,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Policy:
+        members = Members(value, "policy")
+        policy = cls(
+            profile=members.choice("profile", PROFILES),
+            approvals=members.integer("approvals", low=1, high=64),
+            approval_life_s=members.integer("approval_life_s", low=1, high=90 * _DAY_S),
+            quiet_period_s=members.integer("quiet_period_s", high=_DAY_S),
+            veto_window_s=members.integer("veto_window_s", high=30 * _DAY_S),
+            software_keys=members.boolean("software_keys"),
+        )
+        members.done()
+        return policy

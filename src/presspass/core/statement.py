@@ -1,0 +1,408 @@
+"""Statements: every privileged act, written down before it is done.
+
+1. A statement is canonical JSON (RFC 8785) of exactly the members below; its digest is the SHA-256 of those bytes.
+2. It belongs to one installation (`genesis`), one space, one kind, and says what signing it means (`intent`).
+3. It names the heads (roster, policy, revocation) under which it was written; heads only go up.
+4. It has a nonce and an expiry, so that no two requests share a digest and none lives for ever.
+5. Kinds that form a chain name their predecessor (`previous`); the chain of each subject starts at genesis.
+6. Unknown members are refused: what is not understood must not be signed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, ClassVar, Final, TypeVar
+
+from presspass.core.digests import JsonObject, canonical, parse_canonical, sha256_hex
+from presspass.core.errors import Code, Refusal
+from presspass.core.limits import (
+    CLOCK_SKEW_S_MAX,
+    FILE_BYTES_MAX,
+    FILENAME_CHARS_MAX,
+    FILES_PER_RELEASE_MAX,
+    STATEMENT_BYTES_MAX,
+    URL_CHARS_MAX,
+)
+from presspass.core.policy import Policy
+from presspass.core.roster import Roster
+from presspass.core.strict import Members
+
+FORMAT: Final = "presspass/statement/v1"
+APPROVAL_TAG: Final = b"presspass/approval/v1\n"
+HEAD_AT_GENESIS: Final = "0" * 64
+
+
+class Kind(StrEnum):
+    """The kinds in use. Later kinds (plan, standing, publisher, delegation …) join here, none changes its meaning."""
+
+    GENESIS = "genesis"
+    RELEASE = "release"
+    ROSTER = "roster"
+    POLICY = "policy"
+    UPSTREAM = "upstream"
+    FREEZE = "freeze"
+
+
+class Intent(StrEnum):
+    """What a signature under the statement means."""
+
+    APPROVE = "approve"
+    VETO = "veto"
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Digests of the newest statement of each chain when the statement was written (genesis' own: 64 zeros)."""
+
+    roster: str
+    policy: str
+    revocation: str
+
+    def to_json(self) -> JsonObject:
+        return {"policy": self.policy, "revocation": self.revocation, "roster": self.roster}
+
+    @classmethod
+    def from_json(cls, value: object) -> Heads:
+        members = Members(value, "heads")
+        heads = cls(members.sha256("roster"), members.sha256("policy"), members.sha256("revocation"))
+        members.done()
+        return heads
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFile:
+    """One file of a release: its name, SHA-256 (hex) and size in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+    def to_json(self) -> JsonObject:
+        return {"name": self.name, "sha256": self.sha256, "size": self.size}
+
+    @classmethod
+    def from_json(cls, value: object) -> ReleaseFile:
+        members = Members(value, "file")
+        found = cls(
+            name=members.text("name", chars_max=FILENAME_CHARS_MAX),
+            sha256=members.sha256("sha256"),
+            size=members.integer("size", high=FILE_BYTES_MAX),
+        )
+        members.done()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseBody:
+    """Publish exactly these files of this version to this upstream.
+
+    `upstream`: digest of the upstream's statement; `release`: the gate's id of the set; `requester`: a person's id, or
+    "" where the person behind the run is not resolved; `review`: digest of the report the approver is shown.
+    """
+
+    release: str
+    upstream: str
+    project: str
+    version: str
+    files: tuple[ReleaseFile, ...]
+    dist_tags: tuple[str, ...]
+    requester: str
+    review: str
+
+    def to_json(self) -> JsonObject:
+        return {
+            "dist_tags": list(self.dist_tags),
+            "files": [file.to_json() for file in self.files],
+            "project": self.project,
+            "release": self.release,
+            "requester": self.requester,
+            "review": self.review,
+            "upstream": self.upstream,
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> ReleaseBody:
+        members = Members(value, "release")
+        body = cls(
+            release=members.name("release"),
+            upstream=members.sha256("upstream"),
+            project=members.text("project"),
+            version=members.text("version"),
+            files=members.items("files", ReleaseFile.from_json, count_max=FILES_PER_RELEASE_MAX),
+            dist_tags=members.names("dist_tags", count_max=16),
+            requester=members.name("requester", empty=True),
+            review=members.sha256("review"),
+        )
+        members.done()
+        names = [file.name for file in body.files]
+        if not names or names != sorted(set(names)):
+            members.refuse("has no files, or has them unsorted or with repeats")
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamBody:
+    """A registry: where to upload, where to read back. `credential`: SHA-256 commitment to the sealed credential."""
+
+    name: str
+    protocol: str
+    upload_url: str
+    index_url: str
+    username: str
+    mode: str
+    credential: str
+
+    def to_json(self) -> JsonObject:
+        return {
+            "credential": self.credential,
+            "index_url": self.index_url,
+            "mode": self.mode,
+            "name": self.name,
+            "protocol": self.protocol,
+            "upload_url": self.upload_url,
+            "username": self.username,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> UpstreamBody:
+        members = Members(value, "upstream")
+        body = cls(
+            name=members.name("name"),
+            protocol=members.choice("protocol", ("pypi",)),
+            upload_url=members.text("upload_url", chars_max=URL_CHARS_MAX),
+            index_url=members.text("index_url", chars_max=URL_CHARS_MAX),
+            username=members.text("username", empty=True),
+            mode=members.choice("mode", ("custody",)),
+            credential=members.sha256("credential"),
+        )
+        members.done()
+        for url in (body.upload_url, body.index_url):
+            if not url.startswith(("https://", "http://")):
+                members.refuse(f"has an address that is neither https nor http: {url}")
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class RosterBody:
+    """The whole roster after the change, and in `recovery` whether the offline recovery key asks for it."""
+
+    roster: Roster
+    recovery: bool = False
+
+    def to_json(self) -> JsonObject:
+        return {"recovery": self.recovery, "roster": self.roster.to_json()}
+
+    @classmethod
+    def from_json(cls, value: object) -> RosterBody:
+        members = Members(value, "roster statement")
+        body = cls(Roster.from_json(members.take("roster")), members.boolean("recovery"))
+        members.done()
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyBody:
+    """The whole policy after the change."""
+
+    policy: Policy
+
+    def to_json(self) -> JsonObject:
+        return {"policy": self.policy.to_json()}
+
+    @classmethod
+    def from_json(cls, value: object) -> PolicyBody:
+        members = Members(value, "policy statement")
+        body = cls(Policy.from_json(members.take("policy")))
+        members.done()
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeBody:
+    """`action` set: publish nothing of `project` ("" for all). `action` clear: end the named narrowings."""
+
+    action: str
+    project: str
+    narrowings: tuple[str, ...]
+    reason: str
+
+    def to_json(self) -> JsonObject:
+        return {
+            "action": self.action,
+            "narrowings": list(self.narrowings),
+            "project": self.project,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> FreezeBody:
+        members = Members(value, "freeze")
+        body = cls(
+            action=members.choice("action", ("set", "clear")),
+            project=members.text("project", empty=True),
+            narrowings=members.names("narrowings", count_max=1000),
+            reason=members.text("reason", chars_max=1000, empty=True),
+        )
+        members.done()
+        if (body.action == "clear") != bool(body.narrowings):
+            members.refuse("must name narrowings when it clears, and only then")
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class GenesisBody:
+    """The beginning of one installation, and the trust root that users pin.
+
+    `origin`: exact origin of the console, e.g. "https://gate.example"; `rp_id`: its host. `log_key`: the Ed25519 key (raw,
+    hex) that signs checkpoints and attestations; `recovery_key`: the Ed25519 key (raw, hex) whose seed was printed.
+    """
+
+    origin: str
+    rp_id: str
+    roster: Roster
+    policy: Policy
+    log_key: str
+    recovery_key: str
+
+    def to_json(self) -> JsonObject:
+        return {
+            "log_key": self.log_key,
+            "origin": self.origin,
+            "policy": self.policy.to_json(),
+            "recovery_key": self.recovery_key,
+            "roster": self.roster.to_json(),
+            "rp_id": self.rp_id,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> GenesisBody:
+        members = Members(value, "genesis")
+        body = cls(
+            origin=members.text("origin", chars_max=URL_CHARS_MAX),
+            rp_id=members.text("rp_id", chars_max=253),
+            roster=Roster.from_json(members.take("roster")),
+            policy=Policy.from_json(members.take("policy")),
+            log_key=members.sha256("log_key"),
+            recovery_key=members.sha256("recovery_key"),
+        )
+        members.done()
+        return body
+
+
+Body = GenesisBody | ReleaseBody | RosterBody | PolicyBody | UpstreamBody | FreezeBody
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement. Times are whole Unix seconds; `nonce` is 32 hex digits."""
+
+    genesis: str
+    space: str
+    intent: Intent
+    body: Body
+    heads: Heads
+    previous: str | None
+    nonce: str
+    issued_at: int
+    expires_at: int
+
+    _BODIES: ClassVar[dict[Kind, type[Any]]] = {
+        Kind.GENESIS: GenesisBody,
+        Kind.RELEASE: ReleaseBody,
+        Kind.ROSTER: RosterBody,
+        Kind.POLICY: PolicyBody,
+        Kind.UPSTREAM: UpstreamBody,
+        Kind.FREEZE: FreezeBody,
+    }
+    CHAINED: ClassVar[frozenset[Kind]] = frozenset({Kind.ROSTER, Kind.POLICY, Kind.UPSTREAM})
+
+    @property
+    def kind(self) -> Kind:
+        return next(kind for kind, body in self._BODIES.items() if type(self.body) is body)
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes: what is hashed, stored, sent and signed."""
+        return canonical(
+            {
+                "body": self.body.to_json(),
+                "expires_at": self.expires_at,
+                "format": FORMAT,
+                "genesis": self.genesis,
+                "heads": self.heads.to_json(),
+                "intent": self.intent.value,
+                "issued_at": self.issued_at,
+                "kind": self.kind.value,
+                "nonce": self.nonce,
+                "previous": self.previous,
+                "space": self.space,
+            }
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical bytes, hex."""
+        return sha256_hex(self.to_bytes())
+
+    def with_intent(self, intent: Intent) -> Statement:
+        """The twin that says the opposite of the same thing: one signs the one or the other, never both at once."""
+        return replace(self, intent=intent)
+
+    def body_as(self, kind: type[B]) -> B:
+        """The body, known to be of class `kind`; refuses with `statement.malformed` otherwise."""
+        if not isinstance(self.body, kind):
+            raise Refusal(Code.STATEMENT_MALFORMED, f"A {self.kind.value} statement stands where another belongs.")
+        return self.body
+
+    def check_alive(self, now_s: int) -> None:
+        """Refuses a statement that has expired, or that claims to come from the future."""
+        if now_s >= self.expires_at:
+            raise Refusal(
+                Code.STATEMENT_EXPIRED, "The request has expired.", "Ask for it again; approvals are not carried over."
+            )
+        if self.issued_at > now_s + CLOCK_SKEW_S_MAX:
+            raise Refusal(Code.CLOCK_UNTRUSTED, "The request was issued in the future.", "Check the clocks.")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Statement:
+        """Reads canonical bytes; anything else is refused with `statement.malformed`."""
+        value = parse_canonical(data, bytes_max=STATEMENT_BYTES_MAX, what="statement")
+        members = Members(value, "statement")
+        members.choice("format", (FORMAT,))
+        kind = Kind(members.choice("kind", tuple(Kind)))
+        statement = cls(
+            genesis=members.sha256("genesis"),
+            space=members.name("space"),
+            intent=Intent(members.choice("intent", tuple(Intent))),
+            body=cls._BODIES[kind].from_json(members.take("body")),
+            heads=Heads.from_json(members.take("heads")),
+            previous=members.sha256_or_none("previous"),
+            nonce=members.name("nonce"),
+            issued_at=members.integer("issued_at"),
+            expires_at=members.integer("expires_at"),
+        )
+        members.done()
+        statement._check_shape(members)
+        return statement
+
+    def _check_shape(self, members: Members) -> None:
+        if len(self.nonce) != 32 or any(char not in "0123456789abcdef" for char in self.nonce):
+            members.refuse("has a nonce other than 32 hex digits")
+        if self.expires_at <= self.issued_at:
+            members.refuse("expires before it is issued")
+        if (self.kind in self.CHAINED) != (self.previous is not None):
+            members.refuse("names a predecessor where none belongs, or lacks one")
+        if (self.kind is Kind.GENESIS) != (self.genesis == HEAD_AT_GENESIS):
+            members.refuse("belongs to no installation")
+
+
+def signed_message(statement: bytes) -> bytes:
+    """What a person signs: the tag, so that no other use of the key can be taken for it, then the statement itself."""
+    return APPROVAL_TAG + statement
+
+
+def challenge(statement: bytes) -> bytes:
+    """The WebAuthn challenge of a statement's canonical bytes: 32 bytes, SHA-256 of `signed_message`."""
+    return bytes.fromhex(sha256_hex(signed_message(statement)))
