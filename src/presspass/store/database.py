@@ -1,0 +1,217 @@
+"""One writer per database.
+
+Every database has exactly one writing process, and in it one writer thread. The thread takes the work that is waiting,
+does it in one transaction (`BEGIN IMMEDIATE`, so that no read turns into a write half-way) and commits once: group
+commit. A caller gets its answer after the commit is durable (`synchronous=FULL`), never before.
+Other processes open the same file read-only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from presspass.core.errors import Fault, PresspassError, invariant
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+GROUP_MAX = 128
+_READ_RETRIES = 40
+_READ_RETRY_S = 0.05
+_BUSY_TIMEOUT_MS = 5_000
+
+
+@dataclass(slots=True)
+class _Job(Generic[T]):
+    work: Work[T]
+    future: Future[T]
+
+
+def open_engine(path: Path) -> Engine:
+    """An engine for the SQLite file of this process (created if missing), in WAL mode, every commit synced."""
+    engine = sa.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
+
+    @event.listens_for(engine, "connect")
+    def configure(raw: Any, _record: object) -> None:
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={_BUSY_TIMEOUT_MS}",
+        ):
+            raw.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+class Writer:
+    """The only writer of one database. `commit` can be replaced by tests that make a commit fail."""
+
+    def __init__(self, engine: Engine, commit: Callable[[Connection], None] | None = None) -> None:
+        self.engine = engine
+        self._commit = commit or (lambda connection: _driver(connection, "COMMIT"))
+        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work[T]) -> Future[T]:
+        """Queues `work`; the future answers after the commit, or raises what `work` raised (then nothing of it stays).
+
+        `Fault("store.write-failed")` means that the commit itself failed: whether it persisted must be read back.
+        """
+        invariant(not self._closed, "nobody writes after close")
+        job = _Job(work, Future())
+        self._jobs.put(job)
+        return job.future
+
+    def run(self, work: Work[T]) -> T:
+        """`submit` and wait."""
+        return self.submit(work).result()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading what this process itself has committed."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Finishes the queued work, then closes the database."""
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+            self._thread.join()
+            self.engine.dispose()
+
+    def _run(self) -> None:
+        with self.engine.connect() as connection:
+            while (first := self._jobs.get()) is not None:
+                group, last = self._gather(first)
+                self._write(connection, group)
+                if last:
+                    return
+
+    def _gather(self, first: _Job[Any]) -> tuple[list[_Job[Any]], bool]:
+        group = [first]
+        while len(group) < GROUP_MAX:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                return group, True
+            group.append(job)
+        return group, False
+
+    def _write(self, connection: Connection, group: list[_Job[Any]]) -> None:
+        done: list[tuple[_Job[Any], Any]] = []
+        try:
+            _driver(connection, "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
+            for job in group:
+                self._work_one(connection, job, done)
+            self._commit(connection)
+        except (SQLAlchemyError, OSError) as error:
+            self._abandon(connection, group, error)
+            return
+        for job, value in done:
+            job.future.set_result(value)
+
+    def _work_one(self, connection: Connection, job: _Job[Any], done: list[tuple[_Job[Any], Any]]) -> None:
+        _driver(connection, "SAVEPOINT job")
+        try:
+            value = job.work(connection)
+        except Exception as error:  # the caller's own error: it goes back to the caller, and only its work is undone
+            _driver(connection, "ROLLBACK TO SAVEPOINT job")
+            job.future.set_exception(error)
+            return
+        _driver(connection, "RELEASE SAVEPOINT job")
+        done.append((job, value))
+
+    def _abandon(self, connection: Connection, group: list[_Job[Any]], error: Exception) -> None:
+        with contextlib.suppress(SQLAlchemyError):
+            _driver(connection, "ROLLBACK")
+        fault = error if isinstance(error, PresspassError) else _fault(error)
+        for job in group:
+            if not job.future.done():
+                job.future.set_exception(fault)
+
+
+class Reader:
+    """Another process's database, read-only. Retries while its owner is just opening, recovering or closing it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engine = sa.create_engine(
+            f"sqlite:///file:{path}?mode=ro&uri=true", isolation_level="AUTOCOMMIT"
+        )
+
+    def run(self, work: Work[T]) -> T:
+        """`work` on one consistent snapshot. Fault("store.unreadable") after two seconds of trying."""
+        for attempt in range(_READ_RETRIES):
+            try:
+                with self._engine.connect() as connection:
+                    _driver(connection, "BEGIN")
+                    try:
+                        return work(connection)
+                    finally:
+                        _driver(connection, "ROLLBACK")
+            except OperationalError as error:
+                if attempt == _READ_RETRIES - 1:
+                    raise Fault(
+                        "store.unreadable", f"{self.path.name} cannot be read: {error.orig}", retryable=True
+                    ) from error
+                time.sleep(_READ_RETRY_S)
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+class ChangeSignal:
+    """Tells cheaply whether another process has committed to its database since the last look (SQLite data_version)."""
+
+    def __init__(self, path: Path) -> None:
+        self._reader = Reader(path)
+        self._connection: Connection | None = None
+        self._seen = -1
+
+    def changed(self) -> bool:
+        """True on the first call, after a commit by the owner, and when the database cannot be asked just now."""
+        try:
+            if self._connection is None:
+                self._connection = self._reader._engine.connect()
+            version = int(self._connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+        except OperationalError:
+            self.close()
+            return True
+        changed, self._seen = version != self._seen, version
+        return changed
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                self._connection.close()
+            self._connection = None
+
+
+def _driver(connection: Connection, statement: str) -> None:
+    connection.exec_driver_sql(statement)
+
+
+def _fault(error: Exception) -> Fault:
+    full = "disk is full" in str(error) or "database or disk is full" in str(error)
+    code = "store.full" if full else "store.write-failed"
+    return Fault(code, f"The database could not be written: {error}", retryable=full)

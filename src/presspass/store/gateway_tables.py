@@ -1,0 +1,167 @@
+"""The gateway's database. Written by the gateway alone; the press reads it and believes nothing of it.
+
+Times are whole milliseconds since the epoch (`…_ms`). Digests are 64 hex digits.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, UniqueConstraint
+
+METADATA = sa.MetaData()
+_SERIAL = BigInteger().with_variant(Integer, "sqlite")
+
+#: The per-package, expiring right to upload, kept as a hash. `person`: whose it is ("" for a machine).
+UPLOAD_TOKEN = Table(
+    "upload_token",
+    METADATA,
+    Column("hash", String(64), primary_key=True),
+    Column("upstream", String(128), nullable=False),
+    Column("project", String(128), nullable=False),
+    Column("person", String(128), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+)
+
+#: One set of files of one version. `live` is 1 until the set is settled, then null: at most one live set per version.
+RELEASE = Table(
+    "release",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("upstream", String(128), nullable=False),
+    Column("project", String(128), nullable=False),
+    Column("version", String(128), nullable=False),
+    Column("requester", String(128), nullable=False),
+    Column("token_hash", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("live", Integer),
+    Column("code", String(64), nullable=False, default=""),
+    Column("reason", String, nullable=False, default=""),
+    Column("opened_ms", BigInteger, nullable=False),
+    Column("touched_ms", BigInteger, nullable=False),
+    Column("closed_ms", BigInteger),
+    Column("statement", String(64)),
+    Column("review", String(64)),
+    Column("updated_ms", BigInteger, nullable=False),
+    UniqueConstraint("upstream", "project", "version", "live", name="one_live_set_per_version"),
+)
+Index("release_by_state", RELEASE.c.state)
+
+RELEASE_FILE = Table(
+    "release_file",
+    METADATA,
+    Column("release", String(64), sa.ForeignKey("release.id"), primary_key=True),
+    Column("filename", String(255), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("uploaded_ms", BigInteger, nullable=False),
+)
+
+#: The inspector's reports, canonical JSON; `digest` is their SHA-256.
+REVIEW = Table(
+    "review",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("report", LargeBinary, nullable=False),
+    Column("made_ms", BigInteger, nullable=False),
+)
+
+#: Statements that people are asked to sign. `statement` holds the canonical bytes with intent "approve".
+REQUEST = Table(
+    "request",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("veto_digest", String(64), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("release", String(64), sa.ForeignKey("release.id")),
+    Column("statement", LargeBinary, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+#: Signatures as received, canonical JSON. `statement`: the digest that was signed (approve or veto).
+APPROVAL = Table(
+    "approval",
+    METADATA,
+    Column("id", _SERIAL, primary_key=True, autoincrement=True),
+    Column("request", String(64), sa.ForeignKey("request.digest"), nullable=False),
+    Column("statement", String(64), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("approval", LargeBinary, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    UniqueConstraint("statement", "key", name="one_signature_per_key"),
+)
+
+#: Narrowings signed outside a request (freeze). The press latches each one it sees.
+NARROWING = Table(
+    "narrowing",
+    METADATA,
+    Column("id", _SERIAL, primary_key=True, autoincrement=True),
+    Column("statement", LargeBinary, nullable=False),
+    Column("approval", LargeBinary, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+)
+
+#: Single-use links by which one named person enrols one key. Only the hash of the link is kept.
+ENROLMENT_LINK = Table(
+    "enrolment_link",
+    METADATA,
+    Column("hash", String(64), primary_key=True),
+    Column("person", String(128), nullable=False),
+    Column("details", String(64), nullable=False),
+    Column("groups", String, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("used_ms", BigInteger),
+)
+
+#: Keys as enrolled, waiting for genesis or for an approved roster statement.
+ENROLMENT = Table(
+    "enrolment",
+    METADATA,
+    Column("key", String(64), primary_key=True),
+    Column("person", String(128), nullable=False),
+    Column("details", String(64), nullable=False),
+    Column("groups", String, nullable=False),
+    Column("key_json", LargeBinary, nullable=False),
+    Column("link", String(64), nullable=False),
+    Column("enrolled_ms", BigInteger, nullable=False),
+)
+
+#: What the roster only commits to: names, addresses, forge ids. Erasable.
+PERSON_DETAILS = Table(
+    "person_details",
+    METADATA,
+    Column("commitment", String(64), primary_key=True),
+    Column("details", LargeBinary, nullable=False),
+)
+
+#: WebAuthn challenges handed out for enrolment, single use.
+CEREMONY = Table(
+    "ceremony",
+    METADATA,
+    Column("link", String(64), primary_key=True),
+    Column("challenge", LargeBinary, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+)
+
+#: Who may look at the list of releases (never: sign). Only hashes.
+VIEW_TOKEN = Table(
+    "view_token",
+    METADATA,
+    Column("hash", String(64), primary_key=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+)
+
+#: Refusals and other events at the doors, for the audit path.
+EVENT = Table(
+    "event",
+    METADATA,
+    Column("id", _SERIAL, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("release", String(64), nullable=False, default=""),
+    Column("code", String(64), nullable=False, default=""),
+    Column("detail", String, nullable=False, default=""),
+)

@@ -1,0 +1,168 @@
+"""The press's journal: what it has seen, decided and done. Written by the press alone; the gateway reads it.
+
+Times are whole milliseconds since the epoch (`…_ms`). Digests are 64 hex digits. No secret is in here.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, UniqueConstraint
+
+METADATA = sa.MetaData()
+
+#: Single facts by name: the genesis digest, the highest wall clock seen, the restore mark.
+FACT = Table(
+    "fact",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("value", String, nullable=False),
+)
+
+#: Statements that were admitted to a chain, and releases that were published: canonical bytes. `height` counts the
+#: admitted ones from 0 (genesis): the order in which the chains grew.
+STATEMENT = Table(
+    "statement",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+    Column("height", BigInteger, nullable=False, default=0),
+    Column("admitted_ms", BigInteger, nullable=False),
+)
+
+#: The newest statement of each chain: `roster`, `policy`, `revocation`, `upstream:<name>`. `height` only goes up.
+HEAD = Table(
+    "head",
+    METADATA,
+    Column("chain", String(160), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("height", BigInteger, nullable=False),
+)
+
+#: Signatures that the press has verified under admitted statements: canonical JSON.
+APPROVAL = Table(
+    "approval",
+    METADATA,
+    Column("statement", String(64), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("approval", LargeBinary, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+)
+
+#: What the press thinks of each statement it has seen. `first_seen_ms` starts every delay. The gateway shows this.
+DECISION = Table(
+    "decision",
+    METADATA,
+    Column("statement", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("release", String(64), nullable=False, default=""),
+    Column("state", String(16), nullable=False),
+    Column("code", String(64), nullable=False, default=""),
+    Column("message", String, nullable=False, default=""),
+    Column("first_seen_ms", BigInteger, nullable=False),
+    Column("reached_ms", BigInteger),
+    Column("updated_ms", BigInteger, nullable=False),
+)
+Index("decision_by_release", DECISION.c.release)
+
+#: The intent to publish, journalled before the first byte goes out; single use. `height`: of the newest admitted
+#: statement when it was claimed. The holder of the lease is the one with the highest `fence`.
+INTENT = Table(
+    "intent",
+    METADATA,
+    Column("statement", String(64), primary_key=True),
+    Column("height", BigInteger, nullable=False),
+    Column("claimed_ms", BigInteger, nullable=False),
+    Column("nonce", String(32), nullable=False, unique=True),
+    Column("owner", String(64), nullable=False, default=""),
+    Column("lease_until_ms", BigInteger, nullable=False, default=0),
+    Column("fence", BigInteger, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_ms", BigInteger, nullable=False, default=0),
+    Column("finished_ms", BigInteger),
+)
+
+#: Files that the press has sent and read back. One name per upstream has one content, for ever.
+PUBLISHED_FILE = Table(
+    "published_file",
+    METADATA,
+    Column("upstream", String(128), primary_key=True),
+    Column("filename", String(255), primary_key=True),
+    Column("project", String(128), nullable=False),
+    Column("version", String(128), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("statement", String(64), nullable=False),
+    Column("verified_ms", BigInteger, nullable=False),
+)
+Index("published_by_project", PUBLISHED_FILE.c.upstream, PUBLISHED_FILE.c.project)
+
+#: Latched narrowings. `target`: a statement digest (veto), a project or "" for everything (freeze).
+NARROWING = Table(
+    "narrowing",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("what", String(16), nullable=False),
+    Column("target", String(128), nullable=False),
+    Column("by", String(128), nullable=False, default=""),
+    Column("reason", String, nullable=False, default=""),
+    Column("source", String(16), nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+    Column("cleared_by", String(64)),
+)
+
+#: The opened commitments of admitted people: name, addresses, forge ids. Erasable.
+PERSON_DETAILS = Table(
+    "person_details",
+    METADATA,
+    Column("commitment", String(64), primary_key=True),
+    Column("details", LargeBinary, nullable=False),
+)
+
+#: The ledger: entries in order, complete subtrees, signed checkpoints.
+LEDGER_ENTRY = Table(
+    "ledger_entry",
+    METADATA,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("entry", LargeBinary, nullable=False),
+)
+LEDGER_NODE = Table(
+    "ledger_node",
+    METADATA,
+    Column("level", Integer, primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+CHECKPOINT = Table(
+    "checkpoint",
+    METADATA,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", LargeBinary, nullable=False),
+)
+
+#: Proof files, one per published file.
+PROOF = Table(
+    "proof",
+    METADATA,
+    Column("statement", String(64), primary_key=True),
+    Column("filename", String(255), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("proof", LargeBinary, nullable=False),
+    Column("made_ms", BigInteger, nullable=False),
+)
+
+#: Messages to people, sent until they are delivered or hopeless. `dedupe` makes each one once.
+NOTICE = Table(
+    "notice",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("address", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("body", String, nullable=False),
+    Column("about", String(64), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_ms", BigInteger, nullable=False),
+    Column("sent_ms", BigInteger),
+    Column("error", String, nullable=False, default=""),
+    UniqueConstraint("about", "address", "subject", name="each_notice_once"),
+)

@@ -1,0 +1,204 @@
+"""Questions to the press's journal, for the press itself and for those who may read it.
+
+What a reader gets here is the press's word. The gateway shows it to people; the press never reads anybody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from presspass.core.digests import parse_canonical
+from presspass.core.policy import Policy
+from presspass.core.roster import Details, Roster
+from presspass.core.statement import (
+    GenesisBody,
+    Heads,
+    PolicyBody,
+    ReleaseFile,
+    RosterBody,
+    Statement,
+    UpstreamBody,
+)
+from presspass.store import journal_tables as t
+
+GENESIS = "genesis"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the press thinks of one statement. `state` as in DECISION; times in milliseconds."""
+
+    statement: str
+    kind: str
+    release: str
+    state: str
+    code: str
+    message: str
+    first_seen_ms: int
+    reached_ms: int | None
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """One latched narrowing that nobody has cleared."""
+
+    id: str
+    what: str
+    target: str
+    by: str
+    reason: str
+    source: str
+    seen_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRelease:
+    """The newest release of a project that the press published: the baseline of the next review."""
+
+    version: str
+    statement: str
+    files: tuple[ReleaseFile, ...]
+
+
+def fact(connection: Connection, name: str) -> str | None:
+    """A single fact by name."""
+    value: str | None = connection.execute(sa.select(t.FACT.c.value).where(t.FACT.c.name == name)).scalar()
+    return value
+
+
+def statement(connection: Connection, digest: str) -> Statement | None:
+    """An admitted statement by digest."""
+    data = connection.execute(sa.select(t.STATEMENT.c.statement).where(t.STATEMENT.c.digest == digest)).scalar()
+    return None if data is None else Statement.from_bytes(data)
+
+
+def genesis(connection: Connection) -> Statement | None:
+    """The genesis statement; None before it is sealed."""
+    digest = fact(connection, GENESIS)
+    return None if digest is None else statement(connection, digest)
+
+
+def head(connection: Connection, chain: str) -> str | None:
+    """The digest at the head of `roster`, `policy`, `revocation` or `upstream:<name>`."""
+    digest: str | None = connection.execute(sa.select(t.HEAD.c.digest).where(t.HEAD.c.chain == chain)).scalar()
+    return digest
+
+
+def heads(connection: Connection) -> Heads:
+    """The three heads that every statement names. Only after genesis."""
+    found = {chain: head(connection, chain) for chain in ("roster", "policy", "revocation")}
+    return Heads(str(found["roster"]), str(found["policy"]), str(found["revocation"]))
+
+
+def roster_at(connection: Connection, digest: str) -> Roster | None:
+    """The roster that the admitted statement `digest` (genesis or roster) set."""
+    found = statement(connection, digest)
+    if found is None or not isinstance(found.body, GenesisBody | RosterBody):
+        return None
+    return found.body.roster
+
+
+def policy_at(connection: Connection, digest: str) -> Policy | None:
+    """The policy that the admitted statement `digest` (genesis or policy) set."""
+    found = statement(connection, digest)
+    if found is None or not isinstance(found.body, GenesisBody | PolicyBody):
+        return None
+    return found.body.policy
+
+
+def roster(connection: Connection) -> Roster:
+    """The roster in force; empty before genesis."""
+    digest = head(connection, "roster")
+    return (digest and roster_at(connection, digest)) or Roster(())
+
+
+def policy(connection: Connection) -> Policy:
+    """The policy in force; the default before genesis."""
+    digest = head(connection, "policy")
+    return (digest and policy_at(connection, digest)) or Policy()
+
+
+def upstreams(connection: Connection) -> dict[str, tuple[str, UpstreamBody]]:
+    """Every upstream in force by name: (digest of its statement, body)."""
+    rows = connection.execute(
+        sa.select(t.HEAD.c.chain, t.STATEMENT.c.digest, t.STATEMENT.c.statement)
+        .join(t.STATEMENT, t.STATEMENT.c.digest == t.HEAD.c.digest)
+        .where(t.HEAD.c.chain.startswith("upstream:"))
+    )
+    return {
+        chain.removeprefix("upstream:"): (digest, Statement.from_bytes(data).body_as(UpstreamBody))
+        for chain, digest, data in rows
+    }
+
+
+def decisions(connection: Connection, statements: Sequence[str]) -> dict[str, Decision]:
+    """The press's decisions on these statements, as far as it has seen them."""
+    rows = connection.execute(sa.select(t.DECISION).where(t.DECISION.c.statement.in_(statements)))
+    return {row.statement: Decision(**row._mapping) for row in rows}
+
+
+def narrowings(connection: Connection) -> list[Narrowing]:
+    """Every narrowing in force, oldest first."""
+    n = t.NARROWING.c
+    columns = (n.id, n.what, n.target, n.by, n.reason, n.source, n.seen_ms)
+    rows = connection.execute(sa.select(*columns).where(n.cleared_by.is_(None)).order_by(n.seen_ms, n.id))
+    return [Narrowing(**row._mapping) for row in rows]
+
+
+def last_release(connection: Connection, upstream: str, project: str) -> PublishedRelease | None:
+    """The release of `project` that the press verified last at `upstream`, or None for a first release."""
+    p = t.PUBLISHED_FILE.c
+    newest = connection.execute(
+        sa.select(p.statement, p.version)
+        .where(p.upstream == upstream, p.project == project)
+        .order_by(p.verified_ms.desc(), p.statement)
+        .limit(1)
+    ).first()
+    if newest is None:
+        return None
+    rows = connection.execute(
+        sa.select(p.filename, p.sha256, p.size)
+        .where(p.upstream == upstream, p.project == project, p.statement == newest.statement)
+        .order_by(p.filename)
+    )
+    return PublishedRelease(newest.version, newest.statement, tuple(ReleaseFile(*row) for row in rows))
+
+
+def published_files(connection: Connection, upstream: str, project: str, version: str) -> dict[str, str]:
+    """Names and SHA-256 of every file of this version that the press has published at `upstream`."""
+    p = t.PUBLISHED_FILE.c
+    rows = connection.execute(
+        sa.select(p.filename, p.sha256).where(p.upstream == upstream, p.project == project, p.version == version)
+    )
+    return {name: sha256 for name, sha256 in rows}
+
+
+def person_details(connection: Connection, commitment: str) -> Details | None:
+    """The opened details behind a commitment, or None (erased, or never opened to the press)."""
+    data = connection.execute(
+        sa.select(t.PERSON_DETAILS.c.details).where(t.PERSON_DETAILS.c.commitment == commitment)
+    ).scalar()
+    if data is None:
+        return None
+    return Details.from_json(parse_canonical(data, bytes_max=1 << 20, what="person's details"))
+
+
+def proof(connection: Connection, statement_digest: str, filename: str) -> bytes | None:
+    """The proof file of one published file."""
+    data: bytes | None = connection.execute(
+        sa.select(t.PROOF.c.proof).where(t.PROOF.c.statement == statement_digest, t.PROOF.c.filename == filename)
+    ).scalar()
+    return data
+
+
+def proof_names(connection: Connection, statement_digest: str) -> list[str]:
+    """The files of a release for which a proof exists."""
+    rows = connection.execute(
+        sa.select(t.PROOF.c.filename).where(t.PROOF.c.statement == statement_digest).order_by(t.PROOF.c.filename)
+    )
+    return [name for (name,) in rows]
