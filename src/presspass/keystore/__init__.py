@@ -1,0 +1,1 @@
+"""Envelopes for secrets. Only press, services and cli may import it."""

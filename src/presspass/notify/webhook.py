@@ -1,0 +1,50 @@
+"""Webhooks to `https:` (or loopback `http:`) addresses, signed as Standard Webhooks lays down (symmetric, "v1")."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+
+import httpx2
+
+from presspass.notify import Message
+
+_TIMEOUT_S = 10
+
+
+def signature(secret: bytes, id: str, timestamp_s: int, body: bytes) -> str:
+    """`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body` (Standard Webhooks, "Signature scheme")."""
+    signed = f"{id}.{timestamp_s}.".encode() + body
+    return "v1," + base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """`secret`: 32 bytes shared with the receivers (shown as `whsec_…` by `presspass doctor`'s host only)."""
+
+    secret: bytes
+
+    def accepts(self, address: str) -> bool:
+        """`https:` addresses, and `http:` ones on this machine."""
+        return address.startswith(("https://", "http://127.0.0.1:", "http://localhost:"))
+
+    def deliver(self, message: Message, now_s: int) -> None:
+        """Posts one message; OSError unless the receiver answers 2xx."""
+        body = json.dumps({"type": "presspass", "subject": message.subject, "text": message.body}).encode()
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": message.id,
+            "webhook-timestamp": str(now_s),
+            "webhook-signature": signature(self.secret, message.id, now_s, body),
+        }
+        try:
+            answer = httpx2.post(
+                message.address, content=body, headers=headers, timeout=_TIMEOUT_S, trust_env=False
+            )
+        except httpx2.HTTPError as error:
+            raise OSError(f"{type(error).__name__}: {error}") from error
+        if not answer.is_success:
+            raise OSError(f"the receiver answered {answer.status_code}")

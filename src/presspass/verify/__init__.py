@@ -1,0 +1,1 @@
+"""The checks, usable alone and offline. Never imports store."""

@@ -1,0 +1,56 @@
+"""DSSE envelopes with in-toto statements (DSSE protocol v1, in-toto Statement v1), checked under one Ed25519 key."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from presspass.core.errors import Code, Refusal
+
+PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+VSA_TYPE: Final = "https://slsa.dev/verification_summary/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """A verified statement. `subjects`: file name to SHA-256 (hex)."""
+
+    predicate_type: str
+    subjects: dict[str, str]
+    predicate: dict[str, Any]
+
+
+def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
+    """What a DSSE signature is over (DSSE protocol, "PAE")."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def verify_envelope(envelope: object, public_key: bytes) -> Attested:
+    """The statement in a DSSE envelope with one signature of this raw Ed25519 key; else refuses with `proof.invalid`."""
+    try:
+        return _verify(envelope, public_key)
+    except (KeyError, TypeError, ValueError, AttributeError, InvalidSignature, binascii.Error, RecursionError):
+        raise Refusal(Code.PROOF_INVALID, "The attestation is malformed or its signature does not verify.") from None
+
+
+def _verify(envelope: Any, public_key: bytes) -> Attested:
+    if envelope["payloadType"] != PAYLOAD_TYPE or len(envelope["signatures"]) != 1:
+        raise ValueError
+    payload = base64.b64decode(envelope["payload"], validate=True)
+    signature = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
+    Ed25519PublicKey.from_public_bytes(public_key).verify(
+        signature, pre_authentication_encoding(PAYLOAD_TYPE, payload)
+    )
+    statement = json.loads(payload)
+    if statement["_type"] != STATEMENT_TYPE:
+        raise ValueError
+    subjects = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
+    return Attested(str(statement["predicateType"]), subjects, dict(statement["predicate"]))

@@ -1,0 +1,205 @@
+"""The chains of roster, policy and upstreams from genesis on, and whether a statement's signatures are enough under them.
+
+1. Genesis is the first element of every chain; its digest is the trust root.
+2. A statement belongs to this installation and space, and names heads that this chain has had.
+3. A chained statement follows the present head of its own chain, and nothing else.
+4. Signatures count under the roster the statement names *and* the present one, and under both policies: where one of
+   them asks for more, more is needed.
+5. The offline recovery key can ask for one thing only: another roster. The 72 hours are the press's to keep.
+
+The press, `presspass verify` and the gateway's page use this same code; only the press's result has an effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from presspass.core import quorum
+from presspass.core.approval import Approval, Signed
+from presspass.core.digests import sha256_hex
+from presspass.core.errors import Code, Refusal
+from presspass.core.policy import Policy
+from presspass.core.roster import Key, Roster
+from presspass.core.statement import (
+    GenesisBody,
+    Heads,
+    Intent,
+    PolicyBody,
+    ReleaseBody,
+    RosterBody,
+    Statement,
+    UpstreamBody,
+    signed_message,
+)
+from presspass.verify.approvals import verify_approval
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A signature that does not count, and why."""
+
+    key: str
+    code: Code
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Signatures under one statement. `tally` is the stricter of the counts under both policies."""
+
+    signed: tuple[Signed, ...]
+    problems: tuple[Problem, ...]
+    tally: quorum.Tally
+    electorates: tuple[quorum.Electorate, ...]
+
+    @property
+    def reached(self) -> bool:
+        return self.tally.reached
+
+    def require(self) -> None:
+        """Refuses, saying what is missing, unless every count is reached."""
+        if self.problems and not self.signed:
+            first = self.problems[0]
+            raise Refusal(first.code, first.message)
+        for electorate in self.electorates:
+            quorum.require(electorate, self.signed)
+
+
+@dataclass(slots=True)
+class Chain:
+    """The state after genesis and every statement admitted since, in their order."""
+
+    genesis: Statement
+    body: GenesisBody
+    heads: Heads
+    rosters: dict[str, Roster]
+    policies: dict[str, Policy]
+    upstreams: dict[str, tuple[str, UpstreamBody]] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, genesis: Statement) -> Chain:
+        """The chain that holds genesis alone."""
+        body, digest = genesis.body_as(GenesisBody), genesis.digest
+        return cls(genesis, body, Heads(digest, digest, digest), {digest: body.roster}, {digest: body.policy})
+
+    @property
+    def roster(self) -> Roster:
+        return self.rosters[self.heads.roster]
+
+    @property
+    def policy(self) -> Policy:
+        return self.policies[self.heads.policy]
+
+    def head_of(self, statement: Statement) -> str | None:
+        """The present head of the statement's own chain; None for kinds that form none."""
+        if isinstance(statement.body, RosterBody):
+            return self.heads.roster
+        if isinstance(statement.body, PolicyBody):
+            return self.heads.policy
+        if isinstance(statement.body, UpstreamBody):
+            present = self.upstreams.get(statement.body.name)
+            return self.genesis.digest if present is None else present[0]
+        return None
+
+    def check_belongs(self, statement: Statement) -> None:
+        """Rules 2 and 3; refuses with `statement.foreign-genesis` or `statement.old-head`."""
+        if statement.genesis != self.genesis.digest or statement.space != self.genesis.space:
+            raise Refusal(Code.STATEMENT_FOREIGN, "The statement belongs to another installation or space.")
+        if statement.heads.roster not in self.rosters or statement.heads.policy not in self.policies:
+            raise Refusal(Code.STATEMENT_FOREIGN, "The statement names a roster or policy that was never in force here.")
+        if statement.heads.revocation != self.heads.revocation or statement.previous != self.head_of(statement):
+            raise Refusal(
+                Code.STATEMENT_OLD_HEAD,
+                "Something else was decided since this was asked for.",
+                "Ask for it again under the present state.",
+            )
+
+    def evaluate(self, statement: Statement, approvals: Iterable[Approval]) -> Verdict:
+        """Verifies and counts. Refuses only where the statement does not belong here; bad signatures are problems."""
+        self.check_belongs(statement)
+        data = statement.to_bytes()
+        signed: dict[str, Signed] = {}
+        problems: list[Problem] = []
+        for approval in approvals:
+            try:
+                signed[approval.key] = self._verify(data, approval)
+            except Refusal as refusal:
+                problems.append(Problem(approval.key, refusal.code, refusal.message))
+        electorates = self._electorates(statement)
+        tallies = [quorum.count(electorate, signed.values()) for electorate in electorates]
+        strictest = max(tallies, key=lambda tally: (not tally.reached, tally.missing, tally.needed))
+        return Verdict(tuple(signed.values()), tuple(problems), strictest, electorates)
+
+    def electorate(self, statement: Statement, policy: Policy) -> quorum.Electorate:
+        """Over whom signatures under this statement are counted."""
+        requester = statement.body.requester if isinstance(statement.body, ReleaseBody) else ""
+        return quorum.Electorate(
+            statement.kind, self.rosters[statement.heads.roster], self.roster, policy, requester
+        )
+
+    def verify_narrowing(self, data: bytes, approval: Approval) -> Signed:
+        """One signature of somebody in the present roster under a veto or freeze."""
+        signed = self._verify(data, approval)
+        if not quorum.may_narrow(self.roster, signed):
+            raise Refusal(Code.APPROVAL_KEY_REMOVED, "The key is no longer in the roster.")
+        return signed
+
+    def admit(self, statement: Statement, approvals: Iterable[Approval]) -> None:
+        """Checks the quorum and moves the head; refuses otherwise."""
+        approvals = tuple(approvals)
+        if isinstance(statement.body, RosterBody) and statement.body.recovery:
+            self.verify_recovery(statement, approvals)
+        else:
+            self.evaluate(statement, approvals).require()
+        self.move_head(statement)
+
+    def move_head(self, statement: Statement) -> None:
+        """Moves the head of the statement's chain, without asking for signatures: for statements already admitted."""
+        digest, body, heads = statement.digest, statement.body, self.heads
+        if isinstance(body, RosterBody):
+            self.rosters[digest] = body.roster
+            self.heads = Heads(digest, heads.policy, heads.revocation)
+        elif isinstance(body, PolicyBody):
+            self.policies[digest] = body.policy
+            self.heads = Heads(heads.roster, digest, heads.revocation)
+        elif isinstance(body, UpstreamBody):
+            self.upstreams[body.name] = (digest, body)
+        else:
+            raise Refusal(Code.STATEMENT_MALFORMED, f"A {statement.kind.value} statement forms no chain.")
+
+    def verify_recovery(self, statement: Statement, approvals: Iterable[Approval]) -> None:
+        """The offline recovery key's signature under a roster statement that says so."""
+        self.check_belongs(statement)
+        statement.body_as(RosterBody)
+        public = bytes.fromhex(self.body.recovery_key)
+        for approval in approvals:
+            if approval.form == "recovery" and approval.key == sha256_hex(public):
+                try:
+                    message = signed_message(statement.to_bytes())
+                    return Ed25519PublicKey.from_public_bytes(public).verify(approval.signature, message)
+                except InvalidSignature:
+                    break
+        raise Refusal(Code.APPROVAL_INVALID, "The recovery key's signature is missing or does not verify.")
+
+    def _verify(self, data: bytes, approval: Approval) -> Signed:
+        return verify_approval(data, approval, self._key(approval.key), origin=self.body.origin, rp_id=self.body.rp_id)
+
+    def _key(self, key_id: str) -> Key:
+        for roster in (self.roster, *self.rosters.values()):
+            key = roster.key(key_id)
+            if key is not None:
+                return key
+        raise Refusal(Code.APPROVAL_KEY_UNKNOWN, f"Key {key_id[:16]} was never enrolled here.")
+
+    def _electorates(self, statement: Statement) -> tuple[quorum.Electorate, ...]:
+        policies = {self.policies[statement.heads.policy], self.policy}
+        return tuple(self.electorate(statement, policy) for policy in sorted(policies, key=repr))
+
+
+def veto_of(statement: Statement) -> Statement:
+    """The statement that a veto of this one signs."""
+    return statement.with_intent(Intent.VETO)

@@ -1,0 +1,344 @@
+"""The proof beside a published file, and the offline check of it.
+
+A proof holds everything needed except the trust root: genesis, every chained statement with its signatures, the release
+statement with its signatures, the press's ledger entry with its inclusion proof and signed checkpoint, and the
+attestation. The check, in this order; the first failure ends it:
+1. genesis is the one the user pinned;
+2. each chained statement was admitted by a quorum under the state before it;
+3. the release statement names this file by SHA-256, belongs to this installation, and its signatures are enough under
+   the roster it names and under the one in force when it was published;
+4. the press's entry says that exactly these files were published under it, while it had not expired;
+5. the entry is in the tree of a checkpoint that the installation's log key signed;
+6. the attestation is by the same key, about the same files, and says PASSED.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from presspass.core.approval import Approval
+from presspass.core.digests import JsonObject, canonical, parse_canonical
+from presspass.core.errors import Code, Refusal
+from presspass.core.ledger import merkle
+from presspass.core.ledger.checkpoint import Checkpoint, open_note
+from presspass.core.limits import PROOF_BYTES_MAX, STATEMENT_BYTES_MAX
+from presspass.core.statement import GenesisBody, Intent, ReleaseBody, ReleaseFile, Statement
+from presspass.core.strict import Members
+from presspass.verify.attestation import VSA_TYPE, verify_envelope
+from presspass.verify.chain import Chain
+
+FORMAT: Final = "presspass/proof/v1"
+_CHAIN_MAX = 100_000
+_TEXT_MAX = STATEMENT_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class SignedStatement:
+    """A statement's canonical text with the signatures under it."""
+
+    statement: Statement
+    approvals: tuple[Approval, ...]
+
+    def to_json(self) -> JsonObject:
+        return {
+            "approvals": [approval.to_json() for approval in self.approvals],
+            "statement": self.statement.to_bytes().decode(),
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> SignedStatement:
+        members = Members(value, "signed statement")
+        text = members.take("statement")
+        if not isinstance(text, str):
+            members.refuse("has no statement text")
+        signed = cls(
+            Statement.from_bytes(text.encode("utf-8", "surrogatepass")),
+            members.items("approvals", Approval.from_json, count_max=64),
+        )
+        members.done()
+        return signed
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The press's ledger entry and where it stands. `inclusion`: sibling hashes, lowest first."""
+
+    entry: bytes
+    position: int
+    inclusion: tuple[bytes, ...]
+    checkpoint: bytes
+
+    def to_json(self) -> JsonObject:
+        return {
+            "checkpoint": self.checkpoint.decode(),
+            "entry": self.entry.decode(),
+            "inclusion": [base64.b64encode(value).decode() for value in self.inclusion],
+            "position": self.position,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Record:
+        members = Members(value, "ledger record")
+        checkpoint, entry = members.take("checkpoint"), members.take("entry")
+        if not isinstance(checkpoint, str) or not isinstance(entry, str):
+            members.refuse("has no checkpoint or entry text")
+        record = cls(
+            entry.encode("utf-8", "replace"),
+            members.integer("position"),
+            members.items("inclusion", _hash, count_max=64),
+            checkpoint.encode("utf-8", "replace"),
+        )
+        members.done()
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A parsed proof file; nothing in it is believed yet."""
+
+    filename: str
+    genesis: Statement
+    chain: tuple[SignedStatement, ...]
+    release: SignedStatement
+    record: Record
+    attestation: JsonObject
+
+    def to_bytes(self) -> bytes:
+        """Canonical bytes of the proof file."""
+        return canonical(
+            {
+                "attestation": self.attestation,
+                "chain": [signed.to_json() for signed in self.chain],
+                "file": self.filename,
+                "format": FORMAT,
+                "genesis": self.genesis.to_bytes().decode(),
+                "record": self.record.to_json(),
+                "release": self.release.to_json(),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Proof:
+        """Reads canonical bytes; anything else is refused."""
+        members = Members(parse_canonical(data, bytes_max=PROOF_BYTES_MAX, what="proof"), "proof")
+        members.choice("format", (FORMAT,))
+        genesis = members.take("genesis")
+        attestation = members.take("attestation")
+        if not isinstance(genesis, str) or not isinstance(attestation, dict):
+            members.refuse("has no genesis text or attestation")
+        proof = cls(
+            filename=members.text("file", chars_max=255),
+            genesis=Statement.from_bytes(genesis.encode("utf-8", "surrogatepass")),
+            chain=members.items("chain", SignedStatement.from_json, count_max=_CHAIN_MAX),
+            release=SignedStatement.from_json(members.take("release")),
+            record=Record.from_json(members.take("record")),
+            attestation=attestation,
+        )
+        members.done()
+        return proof
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The press's word about a finished publication, as it stands in the ledger.
+
+    `claimed_at`, `verified_at`: Unix seconds; `roster`, `policy`: heads in force when it was claimed; `mode`: prevented
+    or detected; `zones`: "separated" or "not separated"; `log`: "unwitnessed" while nobody cosigns.
+    """
+
+    space: str
+    statement: str
+    files: tuple[ReleaseFile, ...]
+    claimed_at: int
+    verified_at: int
+    roster: str
+    policy: str
+    mode: str
+    zones: str
+
+    def to_json(self) -> JsonObject:
+        return {
+            "claimed_at": self.claimed_at,
+            "files": [file.to_json() for file in self.files],
+            "kind": "verified",
+            "mode": self.mode,
+            "policy": self.policy,
+            "roster": self.roster,
+            "space": self.space,
+            "statement": self.statement,
+            "verified_at": self.verified_at,
+            "zones": self.zones,
+        }
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Entry:
+        members = Members(parse_canonical(data, bytes_max=STATEMENT_BYTES_MAX, what="ledger entry"), "ledger entry")
+        members.choice("kind", ("verified",))
+        entry = cls(
+            space=members.name("space"),
+            statement=members.sha256("statement"),
+            files=members.items("files", ReleaseFile.from_json, count_max=64),
+            claimed_at=members.integer("claimed_at"),
+            verified_at=members.integer("verified_at"),
+            roster=members.sha256("roster"),
+            policy=members.sha256("policy"),
+            mode=members.choice("mode", ("prevented", "detected")),
+            zones=members.choice("zones", ("separated", "not separated")),
+        )
+        members.done()
+        return entry
+
+
+@dataclass(frozen=True, slots=True)
+class Valid:
+    """What a valid proof says, for people and programs."""
+
+    file: ReleaseFile
+    release: ReleaseBody
+    upstream: str
+    approved_by: tuple[str, ...]
+    keys: tuple[tuple[str, str], ...]
+    entry: Entry
+    checkpoint: Checkpoint
+    position: int
+    origin: str
+    genesis: str
+
+
+def check_proof(proof: Proof, *, filename: str, sha256: str, size: int, trust_root: str) -> Valid:
+    """The offline check, in the order of the module's list. `trust_root`: digest of the pinned genesis, hex."""
+    if proof.genesis.digest != trust_root:
+        raise Refusal(
+            Code.PROOF_INVALID,
+            "The proof comes from another installation than the one you trust.",
+            "Compare the trust root with the one you pinned.",
+        )
+    chain = Chain.begin(proof.genesis)
+    for signed in proof.chain:
+        chain.admit(signed.statement, signed.approvals)
+    entry = Entry.from_bytes(proof.record.entry)
+    body, file = _check_release(proof, chain, entry, filename, sha256, size)
+    checkpoint = _check_record(proof.record, chain.body)
+    _check_attestation(proof.attestation, chain.body, proof.release.statement, body)
+    verdict = chain.evaluate(proof.release.statement, proof.release.approvals)
+    upstream = next(name for name, (digest, _) in chain.upstreams.items() if digest == body.upstream)
+    kinds = {key.id: key.kind for roster in chain.rosters.values() for key in roster.keys()}
+    return Valid(
+        file=file,
+        release=body,
+        upstream=upstream,
+        approved_by=verdict.tally.counted,
+        keys=tuple((signed.key, kinds[signed.key]) for signed in verdict.signed),
+        entry=entry,
+        checkpoint=checkpoint,
+        position=proof.record.position,
+        origin=chain.body.origin,
+        genesis=proof.genesis.digest,
+    )
+
+
+def _check_release(
+    proof: Proof, chain: Chain, entry: Entry, filename: str, sha256: str, size: int
+) -> tuple[ReleaseBody, ReleaseFile]:
+    statement = proof.release.statement
+    body = statement.body_as(ReleaseBody)
+    wanted = [file for file in body.files if file.sha256 == sha256]
+    if len(wanted) != 1 or wanted[0].size != size or wanted[0].name != filename or filename != proof.filename:
+        raise Refusal(Code.PROOF_WRONG_FILE, "The proof is about another file than this one.")
+    if statement.intent is not Intent.APPROVE:
+        raise Refusal(Code.PROOF_INVALID, "The proof carries a veto, not an approval.")
+    if (entry.roster, entry.policy) != (chain.heads.roster, chain.heads.policy):
+        raise Refusal(Code.PROOF_INVALID, "The proof's chain does not end where the press published.")
+    chain.evaluate(statement, proof.release.approvals).require()
+    if body.upstream not in {digest for digest, _ in chain.upstreams.values()}:
+        raise Refusal(Code.PROOF_INVALID, "The release names an upstream that was not in force.")
+    if entry.statement != statement.digest or entry.files != body.files or entry.space != statement.space:
+        raise Refusal(Code.PROOF_INVALID, "The press's entry is about another release.")
+    if not statement.issued_at - 60 <= entry.claimed_at < statement.expires_at:
+        raise Refusal(Code.PROOF_INVALID, "The release was published outside the life of its approval.")
+    return body, wanted[0]
+
+
+def _check_record(record: Record, genesis: GenesisBody) -> Checkpoint:
+    public = bytes.fromhex(genesis.log_key)
+    checkpoint = open_note(record.checkpoint, public, lambda signature, message: _verifies(public, signature, message))
+    if checkpoint.origin != log_origin(genesis):
+        raise Refusal(Code.PROOF_INVALID, "The checkpoint belongs to another log.")
+    leaf = merkle.leaf_hash(record.entry)
+    if not merkle.verify_inclusion(leaf, record.position, checkpoint.size, record.inclusion, checkpoint.root):
+        raise Refusal(Code.PROOF_INVALID, "The press's entry is not in the log that its checkpoint describes.")
+    return checkpoint
+
+
+def _check_attestation(envelope: object, genesis: GenesisBody, statement: Statement, body: ReleaseBody) -> None:
+    attested = verify_envelope(envelope, bytes.fromhex(genesis.log_key))
+    expected = {file.name: file.sha256 for file in body.files}
+    policy: Any = attested.predicate.get("policy")
+    if (
+        attested.predicate_type != VSA_TYPE
+        or attested.subjects != expected
+        or attested.predicate.get("verificationResult") != "PASSED"
+        or not isinstance(policy, dict)
+        or policy.get("digest") != {"sha256": statement.heads.policy}
+    ):
+        raise Refusal(Code.PROOF_INVALID, "The attestation is about something else.")
+
+
+def log_origin(genesis: GenesisBody) -> str:
+    """The log's name in checkpoints: the origin's host and port, then the log."""
+    return genesis.origin.split("://", 1)[-1] + "/log"
+
+
+def load_trust_root(data: bytes) -> str:
+    """The digest of a trust root file: the genesis statement's canonical bytes."""
+    genesis = Statement.from_bytes(data)
+    genesis.body_as(GenesisBody)
+    return genesis.digest
+
+
+def _verifies(public: bytes, signature: bytes, message: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _hash(value: object) -> bytes:
+    try:
+        data = base64.b64decode(value, validate=True) if isinstance(value, str) else b""
+    except (binascii.Error, ValueError):
+        data = b""
+    if len(data) != 32:
+        raise Refusal(Code.PROOF_INVALID, "An inclusion proof is made of 32-byte hashes.")
+    return data
+
+
+def verdict_json(valid: Valid) -> str:
+    """The verdict for programs."""
+    return json.dumps(
+        {
+            "valid": True,
+            "file": valid.file.to_json(),
+            "project": valid.release.project,
+            "version": valid.release.version,
+            "upstream": valid.upstream,
+            "requester": valid.release.requester,
+            "approved_by": list(valid.approved_by),
+            "keys": [{"key": key, "kind": kind} for key, kind in valid.keys],
+            "verified_at": valid.entry.verified_at,
+            "mode": valid.entry.mode,
+            "zones": valid.entry.zones,
+            "log": {"origin": valid.checkpoint.origin, "size": valid.checkpoint.size, "position": valid.position},
+            "witnesses": [],
+            "genesis": valid.genesis,
+        },
+        indent=2,
+    )
