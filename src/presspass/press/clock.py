@@ -1,0 +1,54 @@
+"""The press's own time (law 12): wall and monotonic clock must agree, and the wall clock must not run behind the journal.
+
+Every delay starts at the press's first sight of something, journalled in wall milliseconds. A wall clock that is moved
+could shorten a veto window or revive an expired request; so after a jump the press waits until both clocks have agreed for
+a while, and never acts on a wall time earlier than one it has already journalled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from presspass.core.errors import Code, Refusal
+from presspass.core.limits import CLOCK_DRIFT_S_MAX
+
+
+@dataclass(slots=True)
+class Clock:
+    """`wall` and `monotonic` give seconds. `settle_s`: how long both must agree after a jump."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    settle_s: float = 30.0
+    floor_ms: int = 0
+    _offset: float = field(init=False)
+    _agreed_since: float | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._offset = self.wall() - self.monotonic()
+
+    def now_ms(self) -> int:
+        """Wall time in milliseconds; refuses with `clock.untrusted` while the clocks disagree or run behind."""
+        wall, monotonic = self.wall(), self.monotonic()
+        if abs(wall - monotonic - self._offset) > CLOCK_DRIFT_S_MAX:
+            self._offset = wall - monotonic
+            self._agreed_since = monotonic
+        if self._agreed_since is not None:
+            if monotonic - self._agreed_since < self.settle_s:
+                raise self._untrusted("The wall clock jumped; nothing is published until it has been steady for a while.")
+            self._agreed_since = None
+        now_ms = int(wall * 1000)
+        if now_ms + CLOCK_DRIFT_S_MAX * 1000 < self.floor_ms:
+            raise self._untrusted("The wall clock is behind what the journal has already seen.")
+        self.floor_ms = max(self.floor_ms, now_ms)
+        return self.floor_ms
+
+    def raw_ms(self) -> int:
+        """Wall time for narrowing, which never waits for a clock."""
+        return max(int(self.wall() * 1000), self.floor_ms)
+
+    @staticmethod
+    def _untrusted(why: str) -> Refusal:
+        return Refusal(Code.CLOCK_UNTRUSTED, why, "Check the time service on the press's host.")

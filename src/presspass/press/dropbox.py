@@ -1,0 +1,97 @@
+"""The drop box: narrowings that reach the press without the gateway (law 8).
+
+A folder that people who may stop a release can write to. Each file ends in `.json` and says either
+`{"freeze": {"project": "", "reason": "…"}}`, `{"veto": {"statement": "<digest>", "reason": "…"}}`, or carries a signed
+narrowing `{"statement": "<text>", "approval": {…}}`. Signed or not, it is latched: stopping must be easier than starting.
+Files stay where they are: a press restored from an old backup reads them again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from presspass.core.approval import Approval
+from presspass.core.digests import sha256_hex
+from presspass.core.errors import Refusal
+from presspass.core.limits import JSON_BODY_BYTES_MAX
+from presspass.core.statement import FreezeBody, Intent, Statement
+from presspass.core.strict import Members
+
+_LOG = logging.getLogger("presspass.press")
+_FILES_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """One narrowing as found. `what`: freeze or veto; `target`: project ("" for all) or statement digest."""
+
+    id: str
+    what: str
+    target: str
+    reason: str
+    statement: Statement | None = None
+    approval: Approval | None = None
+
+
+@dataclass(slots=True)
+class DropBox:
+    """Looks into the folder; each file's content is read once per run of the press."""
+
+    folder: Path
+    _seen: set[tuple[str, int, int]] = field(default_factory=set)
+
+    def look(self) -> list[Dropped]:
+        """Narrowings in files that are new or have changed since the last look; unreadable ones are logged."""
+        found = []
+        for path in sorted(self.folder.glob("*.json"))[:_FILES_MAX] if self.folder.is_dir() else ():
+            try:
+                stat = path.stat()
+                mark = (path.name, stat.st_mtime_ns, stat.st_size)
+                if mark in self._seen:
+                    continue
+                with path.open("rb") as file:
+                    found.append(read_dropped(file.read(JSON_BODY_BYTES_MAX + 1)))
+                self._seen.add(mark)
+            except Refusal as refusal:
+                self._seen.add(mark)
+                _LOG.error("the drop box has a file that says nothing (%s): %s", path.name, refusal.message)
+            except OSError as error:
+                _LOG.warning("the drop box has a file that cannot be read (%s): %s", path.name, error.strerror)
+        return found
+
+
+def read_dropped(data: bytes) -> Dropped:
+    """One file's content; refuses with `statement.malformed`."""
+    try:
+        value = json.loads(data) if len(data) <= JSON_BODY_BYTES_MAX else None
+    except (ValueError, RecursionError):
+        value = None
+    id = sha256_hex(data)
+    if isinstance(value, dict) and "statement" in value:
+        return _signed(id, Members(value, "dropped narrowing"))
+    members = Members(value, "dropped narrowing")
+    if isinstance(value, dict) and "veto" in value:
+        inner = Members(members.take("veto"), "veto")
+        dropped = Dropped(id, "veto", inner.sha256("statement"), inner.text("reason", chars_max=1000, empty=True))
+    else:
+        inner = Members(members.take("freeze"), "freeze")
+        dropped = Dropped(id, "freeze", inner.text("project", empty=True), inner.text("reason", chars_max=1000, empty=True))
+    inner.done()
+    members.done()
+    return dropped
+
+
+def _signed(id: str, members: Members) -> Dropped:
+    text = members.take("statement")
+    statement = Statement.from_bytes(text.encode("utf-8", "replace") if isinstance(text, str) else b"")
+    approval = Approval.from_json(members.take("approval"))
+    members.done()
+    if isinstance(statement.body, FreezeBody) and statement.body.action == "set":
+        return Dropped(id, "freeze", statement.body.project, statement.body.reason, statement, approval)
+    if statement.intent is Intent.VETO:
+        approve = statement.with_intent(Intent.APPROVE)
+        return Dropped(id, "veto", approve.digest, "vetoed by the drop box", statement, approval)
+    members.refuse("neither vetoes nor freezes")

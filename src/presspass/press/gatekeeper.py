@@ -1,0 +1,107 @@
+"""Every check before a release goes out, made by the press itself (law 1).
+
+Inputs: the statement and its raw signatures, the press's own chains and journal, the press's own time. In order:
+1. it belongs to this installation, names heads that were in force, and is alive;
+2. no narrowing stands against it (law 8), and its approval was not used before (law 4);
+3. its upstream is the one in force, and its file names are its project's and version's own;
+4. no file name was published with other bytes;
+5. the signatures are enough (law 2).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import Connection
+
+from presspass.core.errors import Code, Refusal
+from presspass.core.statement import Intent, ReleaseBody, Statement, UpstreamBody
+from presspass.formats.filenames import parse_filename
+from presspass.press import journal
+from presspass.press.asks import Ask
+from presspass.store import journal_tables as t
+from presspass.store import journal_view as view
+from presspass.verify.chain import Chain, Verdict
+
+RESTORED_AT = "restored-at-ms"
+
+
+def check_admissible(connection: Connection, chain: Chain, statement: Statement, now_ms: int) -> None:
+    """Rule 1 for every kind, and the rule for restored journals: nothing from before the restore counts."""
+    chain.check_belongs(statement)
+    statement.check_alive(now_ms // 1000)
+    restored_ms = int(view.fact(connection, RESTORED_AT) or 0)
+    if statement.issued_at * 1000 <= restored_ms:
+        raise Refusal(
+            Code.STATEMENT_EXPIRED,
+            "This was asked for before the press was restored from a backup.",
+            "Ask for it again; what happened after the backup is not known here.",
+        )
+
+
+def check_release(connection: Connection, chain: Chain, ask: Ask, now_ms: int) -> Verdict:
+    """All five rules but the quorum itself; returns the count, which the caller requires or reports."""
+    statement = ask.statement
+    check_not_narrowed(connection, statement)
+    check_admissible(connection, chain, statement, now_ms)
+    check_unused(connection, statement)
+    body = statement.body_as(ReleaseBody)
+    upstream = upstream_of(chain, body)
+    check_names(body)
+    for file in body.files:
+        before = journal.published_digest(connection, upstream.name, file.name)
+        if before is not None and before != file.sha256:
+            raise Refusal(
+                Code.RELEASE_OTHER_BYTES,
+                f"{file.name} was published before with other bytes.",
+                "Release it under a new version.",
+            )
+    return chain.evaluate(statement, ask.approvals)
+
+
+def check_not_narrowed(connection: Connection, statement: Statement) -> None:
+    """Rule 2, first half; asked again before every single file."""
+    body = statement.body_as(ReleaseBody)
+    veto = statement.with_intent(Intent.VETO).digest
+    standing = journal.blocking(connection, statement.digest, veto, body.project)
+    if standing is None:
+        return
+    if standing.what == "veto":
+        raise Refusal(Code.VETOED, "The release was vetoed.", standing.reason)
+    scope = standing.target or "everything"
+    raise Refusal(
+        Code.FROZEN,
+        f"Publishing is frozen for {scope}: {standing.reason or 'no reason given'}.",
+        f"A quorum can clear it: presspass freeze --clear {standing.id}",
+    )
+
+
+def check_unused(connection: Connection, statement: Statement) -> None:
+    """Rule 2, second half: one approval, one publication; the nonce too is used once."""
+    i = t.INTENT.c
+    row = connection.execute(
+        t.INTENT.select().where((i.statement == statement.digest) | (i.nonce == statement.nonce))
+    ).first()
+    if row is not None and (row.statement != statement.digest or row.finished_ms is not None):
+        raise Refusal(Code.STATEMENT_REPLAYED, "This approval was used before.", "Ask for a new one.")
+
+
+def upstream_of(chain: Chain, body: ReleaseBody) -> UpstreamBody:
+    """The upstream that the release names, if it is in force."""
+    for digest, upstream in chain.upstreams.values():
+        if digest == body.upstream:
+            return upstream
+    raise Refusal(
+        Code.UPSTREAM_MISSING,
+        "The upstream of this release is not in force (any more).",
+        "Approve the upstream first, then ask again.",
+    )
+
+
+def check_names(body: ReleaseBody) -> None:
+    """Rule 3, second half: an approval for one project must not publish a file that clients take for another's."""
+    for file in body.files:
+        parsed = parse_filename(file.name)
+        if parsed.project != body.project or parsed.version != body.version:
+            raise Refusal(
+                Code.ARTIFACT_WRONG_METADATA,
+                f"{file.name} is not a file of {body.project} {body.version}.",
+            )

@@ -1,0 +1,310 @@
+"""What the press writes into its journal. Every function works inside the caller's transaction and commits nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.engine import Connection
+
+from presspass.core.approval import Approval
+from presspass.core.digests import canonical
+from presspass.core.errors import Code, Fault, Refusal, invariant
+from presspass.core.roster import Details
+from presspass.core.statement import GenesisBody, Kind, ReleaseFile, Statement
+from presspass.store import journal_tables as t
+from presspass.store import journal_view as view
+from presspass.verify.chain import Chain
+
+CLOCK_FLOOR = "clock-floor-ms"
+#: States of a decision from which nothing follows any more.
+FINAL = frozenset({"verified", "rejected", "expired", "failed", "admitted", "stale"})
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right of one press to work on one intent. `fence` grows with every claim; the older holder can write no more."""
+
+    statement: str
+    owner: str
+    fence: int
+
+
+def insert_new(connection: Connection, table: sa.Table, **values: object) -> bool:
+    """Inserts a row unless its key (or another unique column) is there already; says whether it did."""
+    maker = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    return connection.execute(maker(table).values(**values).on_conflict_do_nothing()).rowcount == 1
+
+
+def set_fact(connection: Connection, name: str, value: str) -> None:
+    """Sets a single fact."""
+    if not insert_new(connection, t.FACT, name=name, value=value):
+        connection.execute(t.FACT.update().where(t.FACT.c.name == name).values(value=value))
+
+
+def raise_clock_floor(connection: Connection, now_ms: int) -> None:
+    """Journals the highest wall time seen, so that a restart notices a clock that was set back."""
+    seen = int(view.fact(connection, CLOCK_FLOOR) or 0)
+    if now_ms > seen:
+        set_fact(connection, CLOCK_FLOOR, str(now_ms))
+
+
+def load_chain(connection: Connection) -> Chain | None:
+    """The chains as admitted; None before genesis."""
+    s = t.STATEMENT.c
+    rows = connection.execute(
+        sa.select(s.statement).where(s.kind != Kind.RELEASE.value).order_by(s.height)
+    ).scalars()
+    statements = [Statement.from_bytes(data) for data in rows]
+    if not statements:
+        return None
+    chain = Chain.begin(statements[0])
+    for statement in statements[1:]:
+        if statement.kind is not Kind.FREEZE:
+            chain.move_head(statement)
+    return chain
+
+
+def height(connection: Connection) -> int:
+    """How many statements were admitted to the chains (genesis is one)."""
+    top = connection.execute(
+        sa.select(sa.func.max(t.STATEMENT.c.height)).where(t.STATEMENT.c.kind != Kind.RELEASE.value)
+    ).scalar()
+    return 0 if top is None else int(top) + 1
+
+
+def admit(connection: Connection, statement: Statement, approvals: Iterable[Approval], now_ms: int) -> None:
+    """Journals an approved statement of a chain and moves its head; heads only go up (law 7)."""
+    keep_statement(connection, statement, approvals, now_ms)
+    chain_name = _chain_name(statement)
+    if chain_name is not None:
+        _raise_head(connection, chain_name, statement)
+
+
+def admit_genesis(connection: Connection, genesis: Statement, details: Iterable[Details], now_ms: int) -> None:
+    """The first statement: head of every chain. Refuses with `genesis.sealed` when there is one."""
+    invariant(genesis.kind is Kind.GENESIS, "only genesis begins the chains")
+    if not insert_new(connection, t.FACT, name=view.GENESIS, value=genesis.digest):
+        raise Refusal(Code.GENESIS_SEALED, "This press already has its genesis.")
+    keep_statement(connection, genesis, (), now_ms)
+    for chain in ("roster", "policy", "revocation"):
+        connection.execute(t.HEAD.insert().values(chain=chain, digest=genesis.digest, height=0))
+    known = {person.details for person in genesis.body_as(GenesisBody).roster.people}
+    keep_details(connection, details, known)
+
+
+def keep_statement(
+    connection: Connection, statement: Statement, approvals: Iterable[Approval], now_ms: int
+) -> None:
+    """Stores the bytes and the signatures that carried it; a second time is a bug of the caller."""
+    digest = statement.digest
+    connection.execute(
+        t.STATEMENT.insert().values(
+            digest=digest,
+            kind=statement.kind.value,
+            statement=statement.to_bytes(),
+            height=height(connection),
+            admitted_ms=now_ms,
+        )
+    )
+    for approval in approvals:
+        insert_new(
+            connection,
+            t.APPROVAL,
+            statement=digest,
+            key=approval.key,
+            approval=approval.to_bytes(),
+            seen_ms=now_ms,
+        )
+
+
+def keep_details(connection: Connection, details: Iterable[Details], known: set[str]) -> None:
+    """Keeps opened commitments of people who are in the roster; others are not the press's business."""
+    for one in details:
+        if one.commitment in known:
+            insert_new(
+                connection, t.PERSON_DETAILS, commitment=one.commitment, details=canonical(one.to_json())
+            )
+
+
+def approvals_under(connection: Connection, digest: str) -> tuple[Approval, ...]:
+    """The journalled signatures under an admitted statement."""
+    rows = connection.execute(
+        sa.select(t.APPROVAL.c.approval).where(t.APPROVAL.c.statement == digest).order_by(t.APPROVAL.c.key)
+    ).scalars()
+    return tuple(Approval.from_bytes(data) for data in rows)
+
+
+def first_sight(connection: Connection, statement: Statement, release: str, now_ms: int) -> None:
+    """Journals that the press has seen this statement; every delay starts here (law 12)."""
+    insert_new(
+        connection,
+        t.DECISION,
+        statement=statement.digest,
+        kind=statement.kind.value,
+        release=release,
+        state="seen",
+        code="",
+        message="",
+        first_seen_ms=now_ms,
+        updated_ms=now_ms,
+    )
+
+
+def decide(
+    connection: Connection, digest: str, state: str, now_ms: int, code: str = "", message: str = ""
+) -> bool:
+    """Writes what the press thinks now; a final state is never left again. Returns whether anything changed."""
+    d = t.DECISION.c
+    same = sa.and_(d.state == state, d.code == code, d.message == message)
+    reached = sa.func.coalesce(d.reached_ms, now_ms) if state == "approved" else d.reached_ms
+    result = connection.execute(
+        t.DECISION.update()
+        .where(d.statement == digest, d.state.not_in(FINAL), sa.not_(same))
+        .values(state=state, code=code, message=message, reached_ms=reached, updated_ms=now_ms)
+    )
+    return result.rowcount == 1
+
+
+def latch(
+    connection: Connection, *, id: str, what: str, target: str, by: str, reason: str, source: str, now_ms: int
+) -> bool:
+    """Latches a narrowing (law 8). The same one again changes nothing; only `clear` ends it."""
+    return insert_new(
+        connection,
+        t.NARROWING,
+        id=id,
+        what=what,
+        target=target,
+        by=by,
+        reason=reason[:1000],
+        source=source,
+        seen_ms=now_ms,
+    )
+
+
+def clear(connection: Connection, ids: Iterable[str], statement: str) -> None:
+    """Ends narrowings, by an approved statement only. Vetoes are final."""
+    for id in ids:
+        n = t.NARROWING.c
+        what = connection.execute(sa.select(n.what).where(n.id == id)).scalar()
+        if what is None or what == "veto":
+            raise Refusal(Code.NARROWING_CANNOT_CLEAR, f"{id[:16]} is no freeze; a veto is final.")
+        connection.execute(t.NARROWING.update().where(n.id == id).values(cleared_by=statement))
+
+
+def blocking(connection: Connection, digest: str, veto_digest: str, project: str) -> view.Narrowing | None:
+    """The narrowing that forbids this release now, if any: its veto, a freeze of its project, or of everything."""
+    for one in view.narrowings(connection):
+        if one.what == "veto" and one.target in (digest, veto_digest):
+            return one
+        if one.what == "freeze" and one.target in ("", project):
+            return one
+    return None
+
+
+def claim(
+    connection: Connection, statement: Statement, owner: str, now_ms: int, lease_ms: int
+) -> Lease | None:
+    """Claims the right to publish: journals the intent (once per statement and nonce), takes the lease if it is free.
+
+    None while another press holds the lease. Refuses with `statement.replayed` when it was finished before.
+    """
+    digest = statement.digest
+    i = t.INTENT.c
+    insert_new(
+        connection,
+        t.INTENT,
+        statement=digest,
+        nonce=statement.nonce,
+        height=height(connection) - 1,
+        claimed_ms=now_ms,
+        owner="",
+        lease_until_ms=0,
+        fence=0,
+    )
+    row = connection.execute(sa.select(t.INTENT).where(i.statement == digest)).first()
+    if row is None or row.finished_ms is not None:
+        raise Refusal(Code.STATEMENT_REPLAYED, "This approval was used before.", "Ask for a new one.")
+    if row.lease_until_ms > now_ms and row.owner != owner:
+        return None
+    fence = row.fence + 1
+    connection.execute(
+        t.INTENT.update()
+        .where(i.statement == digest)
+        .values(owner=owner, lease_until_ms=now_ms + lease_ms, fence=fence, attempts=row.attempts + 1)
+    )
+    return Lease(digest, owner, fence)
+
+
+def renew(connection: Connection, lease: Lease, now_ms: int, lease_ms: int) -> None:
+    """Extends a lease that is still ours; Fault("lease.lost") otherwise: somebody else is at work."""
+    _held(connection, lease, lease_until_ms=now_ms + lease_ms)
+
+
+def postpone(connection: Connection, lease: Lease, next_ms: int) -> None:
+    """Gives the lease back; the next attempt is not before `next_ms`."""
+    _held(connection, lease, next_ms=next_ms, lease_until_ms=0, owner="")
+
+
+def finish(connection: Connection, lease: Lease, now_ms: int) -> None:
+    """Ends the intent for good."""
+    _held(connection, lease, finished_ms=now_ms, lease_until_ms=0, owner="")
+
+
+def keep_published(
+    connection: Connection, upstream: str, statement: Statement, project: str, version: str, file: ReleaseFile, now_ms: int
+) -> None:
+    """Journals that the upstream serves this file; one name has one content for ever."""
+    values = {"project": project, "version": version, "sha256": file.sha256, "size": file.size}
+    insert_new(
+        connection,
+        t.PUBLISHED_FILE,
+        upstream=upstream,
+        filename=file.name,
+        statement=statement.digest,
+        verified_ms=now_ms,
+        **values,
+    )
+
+
+def published_digest(connection: Connection, upstream: str, filename: str) -> str | None:
+    """The SHA-256 under which this name was published before, if it was."""
+    p = t.PUBLISHED_FILE.c
+    value: str | None = connection.execute(
+        sa.select(p.sha256).where(p.upstream == upstream, p.filename == filename)
+    ).scalar()
+    return value
+
+
+def _held(connection: Connection, lease: Lease, **values: object) -> None:
+    i = t.INTENT.c
+    result = connection.execute(
+        t.INTENT.update()
+        .where(i.statement == lease.statement, i.owner == lease.owner, i.fence == lease.fence)
+        .values(**values)
+    )
+    if result.rowcount != 1:
+        raise Fault("lease.lost", "Another press has taken over this release.", retryable=False)
+
+
+def _chain_name(statement: Statement) -> str | None:
+    if statement.kind is Kind.UPSTREAM:
+        return f"upstream:{getattr(statement.body, 'name', '')}"
+    return statement.kind.value if statement.kind in (Kind.ROSTER, Kind.POLICY) else None
+
+
+def _raise_head(connection: Connection, chain: str, statement: Statement) -> None:
+    h = t.HEAD.c
+    row = connection.execute(sa.select(h.digest, h.height).where(h.chain == chain)).first()
+    if row is None:
+        connection.execute(t.HEAD.insert().values(chain=chain, digest=statement.digest, height=1))
+        return
+    if row.digest != statement.previous:
+        raise Refusal(Code.STATEMENT_OLD_HEAD, f"The {chain} chain has moved on.", "Ask for it again.")
+    connection.execute(
+        t.HEAD.update().where(h.chain == chain).values(digest=statement.digest, height=row.height + 1)
+    )

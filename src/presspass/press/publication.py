@@ -1,0 +1,181 @@
+"""One publication, from the claimed intent to the proof.
+
+What a crash means at each step, and why it repeats nothing:
+1. before the claim commits: nothing happened; another attempt starts from the signatures.
+2. after the claim (intent, statement and signatures journalled, ledger entry durable): the lease runs out, somebody
+   claims again with a higher fence and continues here.
+3. before each file the registry is asked what it serves. A file that was stored although we never saw the answer is
+   recognised by its digest and not sent again; other bytes under its name end the release as failed.
+4. after a file was sent, the registry's own copy is downloaded and hashed before it is believed.
+5. the last transaction writes the published files, the ledger entry, every proof and the end of the intent together.
+The first and the tenth attempt run the same code.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.statement import GenesisBody, Kind, ReleaseBody, ReleaseFile, Statement, UpstreamBody
+from presspass.keystore.envelopes import Vault
+from presspass.press import gatekeeper, journal
+from presspass.press.custody import Spool
+from presspass.press.journal import Lease
+from presspass.press.log import Log
+from presspass.press.publishers import Outgoing, Publisher
+from presspass.press.signing import PressKey, verification_summary
+from presspass.store import journal_tables as t
+from presspass.store.database import Writer
+from presspass.verify.proof import Entry, Proof, Record, SignedStatement
+
+#: How long a registry may take to show a file it has accepted, in steps that grow.
+_APPEAR_S_MAX = 30.0
+_APPEAR_STEP_S = 0.02
+
+Metadata = Callable[[str], Mapping[str, Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a publication works with. `publisher` makes an adapter for an upstream; `zones` goes into every proof."""
+
+    writer: Writer
+    log: Log
+    key: PressKey
+    vault: Vault
+    spool: Spool
+    publisher: Callable[[UpstreamBody], Publisher]
+    now_ms: Callable[[], int]
+    lease_ms: int
+    zones: str
+
+
+def publish(tools: Tools, lease: Lease, statement: Statement, upstream: UpstreamBody, metadata: Metadata) -> None:
+    """Sends what the registry does not have, reads everything back, writes the proof. Raises Refusal or Fault."""
+    body = statement.body_as(ReleaseBody)
+    publisher = tools.publisher(upstream)
+    try:
+        for file in body.files:
+            _renew(tools, lease, lambda c: gatekeeper.check_not_narrowed(c, statement))
+            _publish_file(tools, publisher, upstream, body, file, metadata(file.name))
+        _renew(tools, lease, lambda c: journal.decide(c, statement.digest, "published", tools.now_ms()))
+        for file in body.files:
+            _check_served(publisher, body.project, file)
+    finally:
+        publisher.close()
+    tools.writer.run(lambda c: _complete(c, tools, lease, statement, upstream))
+
+
+def _publish_file(
+    tools: Tools,
+    publisher: Publisher,
+    upstream: UpstreamBody,
+    body: ReleaseBody,
+    file: ReleaseFile,
+    metadata: Mapping[str, Sequence[str]],
+) -> None:
+    served = publisher.served(body.project, file.name, file.size)
+    if served is not None and served.sha256 != file.sha256:
+        raise Refusal(
+            Code.UPSTREAM_CONFLICT,
+            f"The upstream already serves other bytes as {file.name} ({served.sha256[:16]}…): somebody published past the gate.",
+            "Treat it as an incident; release under a new version.",
+        )
+    if served is None:
+        path = tools.spool.take(file)
+        outgoing = Outgoing(file, path, body.project, body.version, metadata)
+        secret = tools.vault.use(body.upstream).decode()
+        publisher.send(outgoing, upstream.username, secret)
+
+
+def _check_served(publisher: Publisher, project: str, file: ReleaseFile) -> None:
+    deadline, step = time.monotonic() + _APPEAR_S_MAX, _APPEAR_STEP_S
+    while (served := publisher.served(project, file.name, file.size)) is None:
+        if time.monotonic() > deadline:
+            raise Fault("upstream.not-listed", f"The upstream took {file.name} but does not list it yet.", retryable=True)
+        time.sleep(step)
+        step = min(step * 2, 1.0)
+    if (served.sha256, served.size) != (file.sha256, file.size):
+        raise Refusal(
+            Code.UPSTREAM_MISMATCH,
+            f"The upstream serves other bytes as {file.name} than were approved ({served.sha256[:16]}…).",
+            "Treat it as an incident: pull the version, then look at the registry.",
+        )
+
+
+def _renew(tools: Tools, lease: Lease, work: Callable[[Connection], object]) -> None:
+    def renewed(connection: Connection) -> None:
+        journal.renew(connection, lease, tools.now_ms(), tools.lease_ms)
+        work(connection)
+
+    tools.writer.run(renewed)
+
+
+def _complete(
+    connection: Connection, tools: Tools, lease: Lease, statement: Statement, upstream: UpstreamBody
+) -> None:
+    now_ms = tools.now_ms()
+    body = statement.body_as(ReleaseBody)
+    journal.finish(connection, lease, now_ms)
+    for file in body.files:
+        journal.keep_published(connection, upstream.name, statement, body.project, body.version, file, now_ms)
+    _write_proofs(connection, tools, statement, now_ms)
+    journal.decide(connection, statement.digest, "verified", now_ms)
+
+
+def _write_proofs(connection: Connection, tools: Tools, statement: Statement, now_ms: int) -> None:
+    body = statement.body_as(ReleaseBody)
+    genesis, chain = _chain_when_claimed(connection, statement.digest)
+    claimed_ms = connection.execute(
+        t.INTENT.select().with_only_columns(t.INTENT.c.claimed_ms).where(t.INTENT.c.statement == statement.digest)
+    ).scalar_one()
+    entry = Entry(
+        space=statement.space,
+        statement=statement.digest,
+        files=body.files,
+        claimed_at=int(claimed_ms) // 1000,
+        verified_at=now_ms // 1000,
+        roster=_last(chain, Kind.ROSTER, genesis.digest),
+        policy=_last(chain, Kind.POLICY, genesis.digest),
+        mode="prevented",
+        zones=tools.zones,
+    )
+    inclusion = tools.log.inclusion(connection, tools.log.append(connection, entry.to_json()))
+    summary = verification_summary(genesis.body_as(GenesisBody), statement, body, now_ms // 1000)
+    record = Record(inclusion.entry, inclusion.position, inclusion.proof, inclusion.checkpoint)
+    signed = SignedStatement(statement, journal.approvals_under(connection, statement.digest))
+    attestation = tools.key.attest(summary)
+    for file in body.files:
+        proof = Proof(file.name, genesis, chain, signed, record, attestation)
+        connection.execute(
+            t.PROOF.insert().values(
+                statement=statement.digest, filename=file.name, sha256=file.sha256, proof=proof.to_bytes(), made_ms=now_ms
+            )
+        )
+
+
+def _chain_when_claimed(connection: Connection, digest: str) -> tuple[Statement, tuple[SignedStatement, ...]]:
+    """Genesis and every chained statement that was admitted before the claim, in order, with their signatures."""
+    i, s = t.INTENT.c, t.STATEMENT.c
+    height = connection.execute(t.INTENT.select().with_only_columns(i.height).where(i.statement == digest)).scalar_one()
+    chained = [kind.value for kind in Statement.CHAINED]
+    rows = connection.execute(
+        t.STATEMENT.select()
+        .with_only_columns(s.statement)
+        .where(s.height <= height, s.kind.in_([*chained, Kind.GENESIS.value]))
+        .order_by(s.height)
+    ).scalars()
+    statements = [Statement.from_bytes(data) for data in rows]
+    return statements[0], tuple(
+        SignedStatement(one, journal.approvals_under(connection, one.digest)) for one in statements[1:]
+    )
+
+
+def _last(chain: tuple[SignedStatement, ...], kind: Kind, genesis: str) -> str:
+    digests = [signed.statement.digest for signed in chain if signed.statement.kind is kind]
+    return digests[-1] if digests else genesis
+

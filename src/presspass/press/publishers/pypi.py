@@ -1,0 +1,216 @@
+"""PyPI's legacy upload protocol and the simple API (PEP 503, PEP 691), as the press speaks them to an upstream.
+
+Redirects are refused: an upload that follows one would hand the credential to somebody else. The body's length and bytes
+are known before the first is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
+
+import httpx2
+
+from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.limits import UPSTREAM_ANSWER_BYTES_MAX, UPSTREAM_TIMEOUT_S
+from presspass.formats.filenames import parse_filename
+from presspass.press.publishers import Outgoing, Served
+
+_ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
+_CHUNK_BYTES = 1 << 18
+_MESSAGE_CHARS = 300
+
+
+@dataclass(slots=True)
+class PyPIPublisher:
+    """One upstream: `upload_url` takes the POST, `index_url` is the root of its simple index."""
+
+    upload_url: str
+    index_url: str
+    client: httpx2.Client = field(default_factory=lambda: new_client())
+
+    def served(self, project: str, filename: str, size_max: int) -> Served | None:
+        """See `Publisher`. Refuses with `upstream.serves-other-bytes` when more than `size_max` bytes come."""
+        url = self._find(project, filename)
+        if url is None:
+            return None
+        digest, size = hashlib.sha256(), 0
+        with self._stream("GET", url) as response:
+            if response.status_code in (404, 410):
+                return None
+            _check_answer(response, "read")
+            for chunk in response.iter_bytes(_CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+                if size > size_max:
+                    raise Refusal(Code.UPSTREAM_MISMATCH, f"The upstream serves more bytes as {filename} than were approved.")
+        return Served(digest.hexdigest(), size)
+
+    def send(self, outgoing: Outgoing, username: str, secret: str) -> None:
+        """See `Publisher`. Any 2xx is success; 3xx and 4xx are final; 5xx and lost connections are retryable faults."""
+        body = MultipartBody(upload_fields(outgoing), outgoing)
+        headers = {"Content-Type": body.content_type, "Content-Length": str(body.length)}
+        auth = httpx2.BasicAuth(username, secret)
+        with self._stream("POST", self.upload_url, content=iter(body), headers=headers, auth=auth) as response:
+            _check_answer(response, "upload")
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self.client.close()
+
+    def _find(self, project: str, filename: str) -> str | None:
+        page = urljoin(self.index_url if self.index_url.endswith("/") else self.index_url + "/", f"{project}/")
+        with self._stream("GET", page, headers={"Accept": _ACCEPT}) as response:
+            if response.status_code in (404, 410):
+                return None
+            _check_answer(response, "index")
+            data = b""
+            for chunk in response.iter_bytes(_CHUNK_BYTES):
+                data += chunk
+                if len(data) > UPSTREAM_ANSWER_BYTES_MAX:
+                    raise Fault("upstream.index-too-large", "The upstream's index page is too large.", retryable=True)
+            kind = response.headers.get("content-type", "")
+        links = _json_links(data) if "json" in kind else _html_links(data)
+        for link in links:
+            if unquote(urlsplit(link).path).rsplit("/", 1)[-1] == filename:
+                return urljoin(page, link.partition("#")[0])
+        return None
+
+    def _stream(self, method: str, url: str, **options: Any) -> _Stream:
+        return _Stream(self.client, method, url, options)
+
+
+class _Stream:
+    """One request; turns the client's own errors into ours."""
+
+    def __init__(self, client: httpx2.Client, method: str, url: str, options: dict[str, Any]) -> None:
+        self._context = client.stream(method, url, **options)
+        self._host = urlsplit(url).netloc
+
+    def __enter__(self) -> httpx2.Response:
+        try:
+            return self._context.__enter__()
+        except httpx2.HTTPError as error:
+            raise self._fault(error) from error
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+        self._context.__exit__(kind, value, trace)
+        if isinstance(value, httpx2.HTTPError):
+            raise self._fault(value) from value
+
+    def _fault(self, error: Exception) -> Fault:
+        why = str(error) or type(error).__name__
+        return Fault("upstream.unreachable", f"The upstream {self._host} did not answer: {why}", retryable=True)
+
+
+def new_client() -> httpx2.Client:
+    """A client that follows nothing, trusts no proxy variable and waits for a bounded time."""
+    return httpx2.Client(follow_redirects=False, trust_env=False, timeout=UPSTREAM_TIMEOUT_S)
+
+
+def upload_fields(outgoing: Outgoing) -> list[tuple[str, str]]:
+    """The form of the legacy API; metadata as it stands in the artifact."""
+    parsed = parse_filename(outgoing.file.name)
+    fields = [
+        (":action", "file_upload"),
+        ("protocol_version", "1"),
+        ("name", outgoing.project),
+        ("version", outgoing.version),
+        ("filetype", "bdist_wheel" if parsed.kind == "wheel" else "sdist"),
+        ("pyversion", _python_tag(outgoing.file.name) if parsed.kind == "wheel" else "source"),
+        ("sha256_digest", outgoing.file.sha256),
+    ]
+    return fields + _metadata_fields(outgoing.metadata)
+
+
+def _python_tag(filename: str) -> str:
+    """The third part from the end of a wheel's name (binary distribution format, "File name convention")."""
+    return filename.removesuffix(".whl").split("-")[-3]
+
+
+def _metadata_fields(metadata: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    given = {"name", "version", "filetype", "pyversion", "sha256_digest", ":action", "protocol_version", "content"}
+    fields = [(name, value) for name, values in sorted(metadata.items()) if name not in given for value in values]
+    return fields if "metadata_version" in metadata else [("metadata_version", "2.1"), *fields]
+
+
+class MultipartBody:
+    """multipart/form-data (RFC 7578) of known length; the file is streamed from the press's copy."""
+
+    def __init__(self, fields: Sequence[tuple[str, str]], outgoing: Outgoing) -> None:
+        boundary = secrets.token_hex(24)
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        head = "".join(_part(boundary, name, value) for name, value in fields)
+        head += (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="content"; filename="{outgoing.file.name}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        )
+        self._head, self._tail = head.encode(), f"\r\n--{boundary}--\r\n".encode()
+        self._path = outgoing.path
+        self.length = len(self._head) + outgoing.file.size + len(self._tail)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._head
+        with self._path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+        yield self._tail
+
+
+def _part(boundary: str, name: str, value: str) -> str:
+    return f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+
+
+def _check_answer(response: httpx2.Response, what: str) -> None:
+    status = response.status_code
+    if status < 300:
+        return
+    if status < 400:
+        raise Refusal(
+            Code.UPSTREAM_REDIRECT,
+            f"The upstream answered the {what} with a redirect ({status}); the credential is not carried elsewhere.",
+            "Correct the upstream's address; that takes an approved upstream statement.",
+        )
+    said = f"{status} {response.reason_phrase}{_said(response)}".strip()
+    if status >= 500 or status in (408, 425, 429):
+        raise Fault("upstream.failing", f"The upstream answered the {what} with {said}", retryable=True)
+    raise Refusal(Code.UPSTREAM_REFUSED, f"The upstream refused the {what}: {said}", "See the registry's own message.")
+
+
+def _said(response: httpx2.Response) -> str:
+    try:
+        text = next(response.iter_bytes(4096), b"").decode("utf-8", "replace")
+    except httpx2.HTTPError:
+        return ""
+    plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return f": {plain[:_MESSAGE_CHARS]}" if plain else ""
+
+
+def _json_links(data: bytes) -> list[str]:
+    try:
+        value = json.loads(data)
+        return [str(file["url"]) for file in value["files"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Fault("upstream.index-unreadable", "The upstream's index page is no PEP 691 document.", retryable=True) from None
+
+
+def _html_links(data: bytes) -> list[str]:
+    parser = _Anchors()
+    parser.feed(data.decode("utf-8", "replace"))
+    return parser.links
+
+
+class _Anchors(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.links += [value for name, value in attrs if name == "href" and value]

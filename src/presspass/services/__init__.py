@@ -1,0 +1,1 @@
+"""Composition roots: one small file a process."""

@@ -1,0 +1,303 @@
+"""The press as a process: the only module that imports the room press. Composes it, runs its loop, and gives commands on
+the press's own host what they may ask (`initialise`, `ask`, `mark_restored`)."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.engine import Connection
+
+from presspass.confine.worker import Worker
+from presspass.core.digests import JsonObject
+from presspass.core.errors import Code, Fault, PresspassError, Refusal
+from presspass.core.roster import b64u, unb64u
+from presspass.core.statement import GenesisBody, UpstreamBody
+from presspass.keystore.envelopes import KeyEncryptionKey, Vault, read_private, write_private
+from presspass.notify import Channel
+from presspass.notify.mail import Mail
+from presspass.notify.webhook import Webhook
+from presspass.press import desk, gatekeeper, journal
+from presspass.press.clock import Clock
+from presspass.press.custody import Spool
+from presspass.press.desk import Desk
+from presspass.press.dropbox import DropBox
+from presspass.press.log import Log
+from presspass.press.press import Press
+from presspass.press.publication import Tools
+from presspass.press.publishers import Publisher
+from presspass.press.publishers.pypi import PyPIPublisher
+from presspass.press.signing import PressKey
+from presspass.services.config import Config, read_config
+from presspass.store import journal_view as view
+from presspass.store import migrate
+from presspass.store.blobs import shelf
+from presspass.store.database import ChangeSignal, Reader, Writer, open_engine
+from presspass.verify.proof import log_origin
+
+_LOG = logging.getLogger("presspass.press")
+_POLL_S = 0.02  # how soon an approval is seen
+_TIMER_S = 0.2  # how soon a window, an order or a dropped narrowing is seen
+_RECOVERY_PREFIX = "presspass-recovery-"
+_RESTORED = "restored.json"
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PressIdentity:
+    """What `initialise` made. `recovery_key`: the text to print once and to keep offline; it is stored nowhere."""
+
+    log_key: str
+    recovery_public: str
+    recovery_key: str
+
+
+def initialise(home: Path) -> PressIdentity:
+    """Makes the press's folders, keys and empty journal in `home`; FileExistsError when there are some already."""
+    press = home / "press"
+    for folder in (press, press / "keys", press / "keys" / "credentials", press / "spool", press / "inbox", home / "drop"):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    KeyEncryptionKey.create(press / "keys" / "kek")
+    key = PressKey.create(press / "keys" / "log.key")
+    write_private(press / "keys" / "webhook.key", os.urandom(_SECRET_BYTES), exclusive=True)
+    engine = open_engine(press / "journal.db")
+    migrate.upgrade(engine, "journal")
+    engine.dispose()
+    seed = os.urandom(_SECRET_BYTES)
+    recovery = Ed25519PrivateKey.from_private_bytes(seed).public_key()
+    public = recovery.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return PressIdentity(key.public.hex(), public.hex(), _RECOVERY_PREFIX + b64u(seed))
+
+
+def recovery_signer(text: str) -> Ed25519PrivateKey:
+    """The offline recovery key from its printed form; refuses anything else."""
+    seed = unb64u(text.strip().removeprefix(_RECOVERY_PREFIX), "recovery key")
+    if len(seed) != _SECRET_BYTES:
+        raise Refusal(Code.REQUEST_MALFORMED, "That is not a recovery key.", "It begins with presspass-recovery-.")
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
+def webhook_secret(home: Path) -> str:
+    """The shared secret of webhook receivers, in Standard Webhooks' spelling; for the operator on the press's host."""
+    return "whsec_" + base64.b64encode(read_private(home / "press" / "keys" / "webhook.key", _SECRET_BYTES)).decode()
+
+
+def credential_commitment(secret: str, salt: str) -> str:
+    """What an upstream statement must say of its credential."""
+    return desk.commitment(secret, salt)
+
+
+def ask(home: Path, order: JsonObject, timeout_s: float) -> JsonObject:
+    """Gives the press an order and returns its answer; runs the order here when no press is running."""
+    inbox = home / "press" / "inbox"
+    answer = desk.put_order(inbox, order)
+    deadline = time.monotonic() + timeout_s
+    while (found := desk.take_answer(answer)) is None:
+        if time.monotonic() > deadline:
+            answer.with_suffix(".json").unlink(missing_ok=True)
+            raise Fault("press.silent", "The press did not answer.", retryable=True)
+        with contextlib.suppress(BlockingIOError), writer_lock(home), composed(home) as press:
+            press.desk.serve(press.clock.now_ms())
+        time.sleep(_POLL_S)
+    return found
+
+
+def mark_restored(home: Path) -> None:
+    """Leaves word for the press that this home comes from a backup: it starts frozen, and nothing asked before counts."""
+    (home / "press" / _RESTORED).write_text(json.dumps({"restored": True}))
+
+
+@contextlib.contextmanager
+def writer_lock(home: Path) -> Iterator[None]:
+    """The press's lock on its home; BlockingIOError while another press holds it."""
+    path = home / "press" / "writer.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(slots=True)
+class _Gateway:
+    """The gateway's database, opened when it is there."""
+
+    path: Path
+    _reader: Reader | None = field(default=None)
+
+    def __call__(self) -> Reader | None:
+        if self._reader is None and self.path.exists():
+            self._reader = Reader(self.path)
+        return self._reader
+
+
+@contextlib.contextmanager
+def composed(home: Path, zones: str = "not separated", clock: Clock | None = None) -> Iterator[Press]:
+    """A press put together for `home`, closed at the end. The caller holds `writer_lock`, or is the only one there is."""
+    config = read_config(home)
+    folder = home / "press"
+    engine = open_engine(folder / "journal.db")
+    migrate.upgrade(engine, "journal")
+    writer = Writer(engine)
+    key = PressKey.load(folder / "keys" / "log.key")
+    vault = Vault(folder / "keys" / "credentials", KeyEncryptionKey.load(folder / "keys" / "kek"))
+    inspector = Worker([sys.executable, "-m", "presspass.services.inspector"])
+    clock = clock or Clock()
+    blobs = home / "gateway" / "blobs" / "sha256"
+    log = Log(_log_origin(config), key.public, key.sign_raw)
+    tools = Tools(
+        writer=writer,
+        log=log,
+        key=key,
+        vault=vault,
+        spool=Spool(folder / "spool", lambda sha256: os.open(shelf(blobs, sha256) / sha256, os.O_RDONLY | os.O_CLOEXEC)),
+        publisher=publisher_for,
+        now_ms=clock.raw_ms,
+        lease_ms=config.press.lease_ms,
+        zones=zones,
+    )
+    press = Press(
+        tools=tools,
+        clock=clock,
+        gateway=_Gateway(home / "gateway" / "gateway.db"),
+        dropbox=DropBox(home / "drop"),
+        desk=Desk(folder / "inbox", vault, log, writer.run),
+        inspect=inspector.call,
+        channels=channels(config, home),
+    )
+    try:
+        _take_restore(home, press)
+        with writer.read() as connection:
+            clock.floor_ms = int(view.fact(connection, journal.CLOCK_FLOOR) or 0)
+        yield press
+    finally:
+        press.close()
+        inspector.close()
+        writer.close()
+
+
+def publisher_for(upstream: UpstreamBody) -> Publisher:
+    """The adapter for an upstream's protocol."""
+    return PyPIPublisher(upstream.upload_url, upstream.index_url)
+
+
+def channels(config: Config, home: Path) -> tuple[Channel, ...]:
+    """How this press tells people."""
+    found: list[Channel] = [Webhook(read_private(home / "press" / "keys" / "webhook.key", _SECRET_BYTES))]
+    mail = config.mail
+    if mail.host:
+        password_file = home / "press" / "keys" / "mail.password"
+        password = password_file.read_text().strip() if mail.username else ""
+        found.append(Mail(mail.host, mail.port, mail.sender, mail.starttls, mail.username, password))
+    return tuple(found)
+
+
+def _log_origin(config: Config) -> str:
+    return config.origin.split("://", 1)[-1] + "/log"
+
+
+def _take_restore(home: Path, press: Press) -> None:
+    """A restored journal may have forgotten publications and narrowings: freeze everything, void every older request."""
+    mark = home / "press" / _RESTORED
+    if not mark.exists():
+        return
+    now_ms = press.clock.raw_ms()
+
+    def work(connection: Connection) -> None:
+        journal.set_fact(connection, gatekeeper.RESTORED_AT, str(now_ms))
+        journal.latch(
+            connection,
+            id=f"restored-{now_ms}",
+            what="freeze",
+            target="",
+            by="",
+            reason="restored from a backup: what happened after it is not known here",
+            source="restore",
+            now_ms=now_ms,
+        )
+
+    press.tools.writer.run(work)
+    mark.unlink()
+
+
+def run(home: Path, supervisor: int | None, zones: str) -> int:
+    """The loop, until the supervisor is gone or asks to end. Returns the exit code."""
+    stop = _Stop(supervisor)
+    with writer_lock(home), composed(home, zones) as press:
+        _check_log_origin(press)
+        signals = {"gateway": ChangeSignal(home / "gateway" / "gateway.db")}
+        print(json.dumps({"ready": True}), flush=True)
+        next_timer = 0.0
+        while not stop.asked(_POLL_S):
+            now = time.monotonic()
+            timer = now >= next_timer
+            if timer:
+                next_timer = now + _TIMER_S
+            if signals["gateway"].changed() or timer or press.busy:
+                press.tick()
+    return 0
+
+
+def _check_log_origin(press: Press) -> None:
+    with press.tools.writer.read() as connection:
+        genesis = view.genesis(connection)
+    if genesis is not None and log_origin(genesis.body_as(GenesisBody)) != press.tools.log.origin:
+        raise Refusal(
+            Code.GENESIS_SEALED,
+            "presspass.toml names another origin than genesis did.",
+            "The origin is part of every signature; put the old one back.",
+        )
+
+
+class _Stop:
+    """Whether to end: SIGTERM, SIGINT, or the supervisor's end of the pipe is closed."""
+
+    def __init__(self, supervisor: int | None) -> None:
+        self._wake, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._watched = [self._wake] if supervisor is None else [self._wake, supervisor]
+        self._asked = False
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+
+    def asked(self, wait_s: float) -> bool:
+        """Waits a moment; True once the process should end."""
+        ready, _, _ = select.select(self._watched, [], [], wait_s)
+        self._asked = self._asked or bool(ready)
+        return self._asked
+
+
+def main() -> int:
+    """`python -m presspass.services.press --home DIR [--fd-supervisor N] [--zones TEXT]`."""
+    parser = argparse.ArgumentParser(prog="presspass press")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--fd-supervisor", type=int)
+    parser.add_argument("--zones", default="not separated", choices=("separated", "not separated"))
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="press: %(message)s", stream=sys.stderr)
+    try:
+        return run(options.home, options.fd_supervisor, options.zones)
+    except BlockingIOError:
+        print("press: another press is running on this home", file=sys.stderr)
+    except PresspassError as error:
+        print(f"press: {error}", file=sys.stderr)
+    return 4
+
+
+if __name__ == "__main__":
+    sys.exit(main())
