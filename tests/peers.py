@@ -1,0 +1,179 @@
+"""What the tests need around them, and how a missing part shows: a visible skip, or a failure in CI.
+
+`require(...)` is the only place that skips. With PRESSPASS_REQUIRE_ALL=1 it fails instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from presspass.drill.peers import (
+    Answer,
+    Peer,
+    PeerMissingError,
+    PypiServer,
+    answers_http,
+    clean_env,
+    free_port,
+    peer,
+    peers_folder,
+    run_build,
+    run_client,
+    run_pip_install,
+    run_twine,
+    run_uv_publish,
+    wait_until,
+)
+
+__all__ = [
+    "Answer",
+    "Devpi",
+    "Peer",
+    "Postgresql",
+    "PypiServer",
+    "answers_http",
+    "clean_env",
+    "free_port",
+    "missing",
+    "peers_folder",
+    "require_peer",
+    "require_program",
+    "run_build",
+    "run_client",
+    "run_pip_install",
+    "run_twine",
+    "run_uv_publish",
+    "wait_until",
+]
+
+
+def missing(reason: str) -> NoReturn:
+    """A part is not installed: skips the test with the reason, or fails it where everything is required."""
+    if os.environ.get("PRESSPASS_REQUIRE_ALL") == "1":
+        pytest.fail(f"{reason} (required, since PRESSPASS_REQUIRE_ALL=1)", pytrace=False)
+    pytest.skip(reason)
+
+
+def require_peer(program: str) -> Path:
+    """A program of the peers' environment."""
+    try:
+        return peer(program)
+    except PeerMissingError as error:
+        missing(str(error))
+
+
+def require_program(*names: str, package: str) -> Path:
+    """The first of these programs that the system has. `package` is the Debian package to name when none is there."""
+    for name in names:
+        found = shutil.which(name)
+        if found is not None:
+            return Path(found)
+    missing(f"{names[0]} is not installed; 'make system' installs the Debian package {package}")
+
+
+@dataclass(frozen=True, slots=True)
+class Devpi:
+    """A running devpi-server with one index that anybody may read and its owner may fill."""
+
+    upload_url: str
+    simple_url: str
+    user: str
+    password: str
+
+
+class DevpiProcess(Peer):
+    """devpi-server over a fresh folder. Slow to start: `start` it early, `ready_index` waits."""
+
+    PASSWORD = "correct-horse"  # lives as long as the test run, on loopback
+
+    def __init__(self, folder: Path) -> None:
+        self._data = folder / "data"
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        server = require_peer("devpi-server")
+        require_peer("devpi")
+        init = [require_peer("devpi-init"), "--serverdir", self._data]
+        init += ["--root-passwd", self.PASSWORD, "--no-root-pypi"]
+        serve = [server, "--serverdir", self._data, "--host", "127.0.0.1"]
+        serve += ["--port", str(port), "--offline-mode", "--threads", "4"]
+        script = 'set -e; n=$1; shift; "${@:1:$n}"; shift "$n"; exec "$@"'
+        command = ["bash", "-c", script, "devpi", str(len(init)), *init, *serve]
+        super().__init__(command, folder, lambda: answers_http(f"{self.url}/+api"))
+
+    def ready_index(self) -> Devpi:
+        """Waits for the server, makes the index root/dev and says where it is."""
+        self.wait()
+        client = ["--clientdir", str(self._data.parent / "client")]
+        for arguments in (
+            ["use", self.url],
+            ["login", "root", f"--password={self.PASSWORD}"],
+            ["index", "-c", "root/dev", "bases="],
+        ):
+            done = run_client([peer("devpi"), arguments[0], *client, *arguments[1:]])
+            assert done.exit_code == 0, done.text
+        index = f"{self.url}/root/dev"
+        return Devpi(f"{index}/", f"{index}/+simple/", "root", self.PASSWORD)
+
+
+class Postgresql:
+    """A PostgreSQL cluster of its own, TCP on 127.0.0.1 only, trust authentication for the user presspass."""
+
+    USER = "presspass"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        self.port = free_port()
+        self.dsn = f"postgresql://{self.USER}@127.0.0.1:{self.port}/postgres"
+        self._initdb = postgresql_program("initdb")
+        self._pg_ctl = postgresql_program("pg_ctl")
+
+    def start(self) -> None:
+        """Makes the cluster and starts it; returns when it accepts connections."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            shutil.chown(self._folder, "postgres")
+        # Encoding and locale are named, so that the machine's own settings do not choose them.
+        init = ["-A", "trust", "-U", self.USER, "-E", "UTF8", "--locale=C", "--no-sync"]
+        self._run(self._initdb, "-D", self._data, *init)
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+        log = self._folder / "server.log"
+        self._run(self._pg_ctl, "-D", self._data, "-l", log, "-w", "-o", options, "start")
+
+    def stop(self) -> None:
+        """Ends it by the pid in its own data folder (pg_ctl reads it there)."""
+        if (self._data / "postmaster.pid").exists():
+            self._run(self._pg_ctl, "-D", self._data, "-w", "-m", "immediate", "stop")
+
+    def _run(self, *command: str | Path) -> None:
+        user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+        arguments: Sequence[str] = [str(part) for part in command]
+        # Output goes to a file, not a pipe: the server inherits it and would hold a pipe open.
+        log = self._folder / "commands.log"
+        with log.open("ab") as out:
+            done = subprocess.run(
+                arguments,
+                user=user,
+                env=clean_env(self._folder),
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                timeout=60,
+                check=False,
+            )
+        assert done.returncode == 0, log.read_text(errors="replace")[-2000:]
+
+
+def postgresql_program(name: str) -> Path:
+    """initdb or pg_ctl; Debian keeps them outside PATH, one folder a version."""
+    versions = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
+    newest = max(versions, key=lambda path: int(path.parts[-3]), default=None)
+    return newest or require_program(name, package="postgresql")
