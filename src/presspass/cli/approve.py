@@ -1,0 +1,298 @@
+"""`approve` and `veto` at a terminal: see with one's own machine, then sign with one's own key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from presspass.cli.client import Gate, PageUrl, parse_page_url
+from presspass.cli.drop import drop_signed, drop_unsigned_veto
+from presspass.cli.options import example, format_option, signing_options, yes_option
+from presspass.cli.review import (
+    Asked,
+    check_alive,
+    fetch_statement,
+    read_statement_file,
+    release_page,
+    review_release,
+)
+from presspass.cli.show import emit_json, grouped, note, safe, say, size_text, table
+from presspass.cli.sign import Signer, make_signer
+from presspass.core.digests import JsonObject, is_sha256
+from presspass.core.findings import Change, Report, Severity
+from presspass.core.roster import Roster
+from presspass.core.statement import (
+    FreezeBody,
+    Intent,
+    PolicyBody,
+    ReleaseBody,
+    RosterBody,
+    Statement,
+    UpstreamBody,
+)
+
+_DIFF_LINES_SHOWN = 200
+_COLOUR: Final = {Severity.CRITICAL: "red", Severity.HIGH: "red", Severity.MEDIUM: "yellow"}
+
+
+@click.command(
+    "approve",
+    short_help="Look at a release or request, and sign it.",
+    epilog=example("presspass approve https://gate.example/r/4x… --key ~/.ssh/id_ed25519_sk"),
+)
+@click.argument("url")
+@signing_options
+@yes_option
+@format_option
+def approve_command(
+    url: str, key: Path | None, software_passkey: Path | None, yes: bool, as_json: bool
+) -> None:
+    """Approve the release or request at URL.
+
+    Fetches the statement and every file itself, hashes them here, runs the same inspection here, and stops unless all
+    of it is exactly what the statement names. Then shows what changes, asks,
+    signs those bytes, and hands the signature in.
+
+    Exit codes: 0 handed in and counted; 1 refused (by the checks here, by you, or by the gate); 2 cannot be checked
+    here; 4 the gate cannot be reached.
+    """
+    page = parse_page_url(url)
+    signer = make_signer(key, software_passkey, page.base)
+    with Gate(page.base) as gate:
+        asked = fetch_statement(gate, page)
+        check_alive(asked.statement)
+        _show_statement(asked)
+        if isinstance(asked.statement.body, ReleaseBody):
+            there = release_page(page, asked.statement)
+            _show_report(review_release(gate, there, asked.statement.body))
+        if not yes and not click.confirm("Sign this?", default=False, err=True):
+            raise click.Abort
+        answer = _hand_in(gate, asked, asked.data, signer)
+    _tell_result("approved", answer, page, as_json)
+
+
+@click.command(
+    "veto",
+    short_help="End a release or request by one signature.",
+    epilog=example(
+        "presspass veto https://gate.example/r/4x… --key ~/.ssh/id_ed25519",
+        "presspass veto --statement request.json --key ~/.ssh/id_ed25519 --drop /mnt/presspass-drop",
+    ),
+)
+@click.argument("url", required=False)
+@click.option(
+    "--statement",
+    "statement_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The statement itself, where the gate cannot be reached (with --drop).",
+)
+@click.option(
+    "--drop",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Past the gate: into this drop box.",
+)
+@click.option(
+    "--reason",
+    default="",
+    help="Why, for the others (with --drop and no key: a signed veto carries none).",
+)
+@signing_options
+@yes_option
+@format_option
+def veto_command(
+    url: str | None, statement_file: Path | None, drop: Path | None, reason: str,
+    key: Path | None, software_passkey: Path | None, yes: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """End the release or request at URL for good. One signature of an enrolled person is enough, at once.
+
+    With --drop the veto does not pass the gateway: the press reads the drop box itself. There a veto of a request
+    (/q/DIGEST) needs neither the gate nor a key: whoever may write to the drop box may stop things.
+    A veto is final; the same files can be submitted again as a new release.
+
+    Exit codes: 0 handed in; 1 refused; 4 the gate cannot be reached (then use --drop).
+    """
+    if drop is not None and key is None and software_passkey is None:
+        _tell_dropped(drop_unsigned_veto(drop, _digest_in(url), reason), as_json)
+        return
+    if reason:
+        raise click.UsageError(
+            "--reason goes with --drop and no key; a signed veto carries no reason."
+        )
+    page, asked, gate_base = _veto_target(url, statement_file, drop)
+    signer = make_signer(key, software_passkey, gate_base)
+    _show_statement(asked)
+    if not yes and not click.confirm("Veto this, for good?", default=False, err=True):
+        raise click.Abort
+    against = asked.statement.with_intent(Intent.VETO).to_bytes()
+    if drop is not None:
+        _tell_dropped(drop_signed(drop, against, signer.sign(against)), as_json)
+        return
+    with Gate(gate_base) as gate:
+        answer = _hand_in(gate, asked, against, signer)
+    _tell_result("vetoed", answer, page, as_json)
+
+
+def _digest_in(url: str | None) -> str:
+    page = parse_page_url(url) if url else None
+    if page is None or page.kind != "q" or not is_sha256(page.id):
+        raise click.UsageError(
+            "Without a key, --drop takes the address of a request: https://GATE/q/DIGEST."
+        )
+    return page.id
+
+
+def _tell_dropped(path: Path, as_json: bool) -> None:
+    emit_json({"dropped": str(path)}) if as_json else say(f"dropped; the press will read {path}")
+
+
+def _veto_target(
+    url: str | None, statement_file: Path | None, drop: Path | None
+) -> tuple[PageUrl | None, Asked, str]:
+    """What is vetoed, and the base address that a software passkey answers for."""
+    if statement_file is not None and drop is not None:
+        asked = read_statement_file(statement_file)
+        return None, asked, parse_page_url(url).base if url else "http://localhost"
+    if url is None or statement_file is not None:
+        raise click.UsageError("Give the URL, or --statement together with --drop.")
+    page = parse_page_url(url)
+    with Gate(page.base) as gate:
+        return page, fetch_statement(gate, page), page.base
+
+
+def _hand_in(gate: Gate, asked: Asked, statement: bytes, signer: Signer) -> JsonObject:
+    approval = signer.sign(statement)
+    path = f"/api/v1/requests/{asked.statement.digest}/approvals"
+    return gate.post_json(path, approval.to_bytes())
+
+
+def _tell_result(done: str, answer: JsonObject, page: PageUrl | None, as_json: bool) -> None:
+    if as_json:
+        emit_json(answer)
+        return
+    tally = answer.get("tally") or {}
+    counted = tally.get("counted")
+    number = len(counted) if isinstance(counted, list) else "?"
+    say(f"{done}; signatures that count: {number} of {safe(tally.get('needed', '?'))} needed")
+    if page is not None:
+        note(f"presspass wait {safe(page.base)}/{page.kind}/{safe(page.id)}")
+
+
+# what people see
+
+
+def _show_statement(asked: Asked) -> None:
+    statement, answer = asked.statement, asked.answer
+    say(f"{statement.kind.value} request {statement.digest}", bold=True)
+    expires = datetime.fromtimestamp(statement.expires_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    say(
+        f"  installation {grouped(statement.genesis[:16])}…, space {safe(statement.space)}, expires {expires}"
+    )
+    _SHOW[type(statement.body)](statement)
+    if answer.get("state"):
+        remark = answer.get("message") or answer.get("reason") or ""
+        say(f"  the gate says: {safe(answer['state'])} {safe(remark)}".rstrip())
+
+
+def _show_release(statement: Statement) -> None:
+    body = statement.body_as(ReleaseBody)
+    say(
+        f"  publish {safe(body.project)} {safe(body.version)} (upstream statement {body.upstream[:16]}…)"
+    )
+    say(f"  asked by {safe(body.requester) or 'nobody that could be resolved to a person'}")
+    table(
+        ("file", "size", "sha256"),
+        [(one.name, size_text(one.size), one.sha256) for one in body.files],
+    )
+
+
+def _show_upstream(statement: Statement) -> None:
+    body = statement.body_as(UpstreamBody)
+    say(f"  upstream {safe(body.name)} ({body.protocol}, {body.mode})")
+    say(f"  upload to    {safe(body.upload_url)}")
+    say(f"  read back at {safe(body.index_url)}")
+    say(f"  as user      {safe(body.username) or '(none)'}")
+
+
+def _show_roster(statement: Statement) -> None:
+    body = statement.body_as(RosterBody)
+    say(
+        "  the whole roster after the change"
+        + (", asked for with the recovery key:" if body.recovery else ":")
+    )
+    _show_people(body.roster)
+
+
+def _show_people(roster: Roster) -> None:
+    for person in roster.people:
+        say(f"  {safe(person.id)} {', '.join(map(safe, person.groups))}".rstrip())
+        for key in person.keys:
+            say(f"    {key.kind:17} {grouped(key.id)}")
+
+
+def _show_policy(statement: Statement) -> None:
+    say("  the whole policy after the change:")
+    for name, value in statement.body_as(PolicyBody).policy.to_json().items():
+        say(f"    {name} = {value}")
+
+
+def _show_freeze(statement: Statement) -> None:
+    body = statement.body_as(FreezeBody)
+    if body.action == "set":
+        say(f"  publish nothing of {safe(body.project) or 'any project'}: {safe(body.reason)}")
+    else:
+        say(
+            f"  END these narrowings, so that publishing goes on: {', '.join(map(safe, body.narrowings))}"
+        )
+        say(f"  {safe(body.reason)}")
+
+
+_SHOW: Final[dict[type, Callable[[Statement], None]]] = {
+    ReleaseBody: _show_release,
+    UpstreamBody: _show_upstream,
+    RosterBody: _show_roster,
+    PolicyBody: _show_policy,
+    FreezeBody: _show_freeze,
+}
+
+
+def _show_report(report: Report) -> None:
+    say()
+    compared = (
+        f"against {safe(report.baseline_version)}"
+        if report.baseline_version
+        else "a first release, nothing to compare"
+    )
+    say(f"inspected here: {compared}; the report is the one in the request", bold=True)
+    for one in report.findings:
+        evidence = f"  [{safe(one.evidence)}]" if one.evidence else ""
+        say(
+            f"  {one.severity.value.upper():8} {one.rule}: {safe(one.message)} {safe(one.path)}{evidence}",
+            fg=_COLOUR.get(one.severity),
+        )
+    if not report.findings:
+        say("  no findings")
+    left = _DIFF_LINES_SHOWN
+    for artifact in report.artifacts:
+        say(
+            f"  {safe(artifact.name)}: {len(artifact.entries)} files, {len(artifact.changes)} changes"
+        )
+        for change in artifact.changes:
+            left = _show_change(change, left)
+
+
+def _show_change(change: Change, lines_left: int) -> int:
+    size = f" ({size_text(change.new.size)})" if change.new else ""
+    say(f"    {change.kind.value:8} {safe(change.path)}{size}")
+    if change.diff is None:
+        return lines_left
+    for line in change.diff[:lines_left]:
+        colour = {"+": "green", "-": "red"}.get(line[:1])
+        say(f"      {safe(line)}", fg=colour)
+    cut = len(change.diff) - min(len(change.diff), lines_left)
+    if cut or change.diff_cut:
+        say(f"      … {cut or 'more'} lines not shown here; the page of the release shows them")
+    return lines_left - min(len(change.diff), lines_left)

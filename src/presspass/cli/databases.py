@@ -1,0 +1,39 @@
+"""Questions to the databases of a home on this host, read-only; what cannot be read is a fault with a next step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DatabaseError
+
+from presspass.core.errors import Fault
+from presspass.store.database import Reader
+
+T = TypeVar("T")
+
+
+def ask_journal(home: Path, question: Callable[[Connection], T]) -> T:
+    """Asks the press's journal on one consistent snapshot."""
+    return _ask(home / "press" / "journal.db", question)
+
+
+def ask_gateway(home: Path, question: Callable[[Connection], T]) -> T:
+    """Asks the gateway's database on one consistent snapshot."""
+    return _ask(home / "gateway" / "gateway.db", question)
+
+
+def _ask(path: Path, question: Callable[[Connection], T]) -> T:
+    reader = Reader(path)
+    try:
+        return reader.run(question)
+    except DatabaseError as error:
+        raise Fault(
+            "store.unreadable",
+            f"{path} cannot be read: {error.orig}. Run this as the user of the press; `presspass doctor` says more.",
+            retryable=False,
+        ) from None
+    finally:
+        reader.close()

@@ -1,0 +1,358 @@
+"""`doctor`: looks at a home and this machine and says, line by line, what is wrong and what to do. Changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from presspass.cli.exits import REFUSED
+from presspass.cli.options import example, format_option, home_option
+from presspass.cli.show import emit_json, safe, say, size_text
+from presspass.core.errors import PresspassError, Refusal
+from presspass.core.limits import DISK_FREE_BYTES_MIN
+from presspass.services.config import Config, read_config
+from presspass.services.layout import FOLDERS
+
+_UPSTREAM_TIMEOUT_S = 10
+OK, WARN, BAD = "ok", "warn", "bad"
+_COLOUR: Final = {OK: "green", WARN: "yellow", BAD: "red"}
+_WALL_BACK_S_MAX = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One result: `grade` ok, warn or bad; what was looked at; what was found; the fix ("" where none is needed)."""
+
+    grade: str
+    what: str
+    found: str
+    fix: str = ""
+
+
+@click.command(
+    "doctor",
+    short_help="Check a home and this machine, with fixes.",
+    epilog=example(
+        "presspass doctor --home /srv/presspass",
+        "presspass doctor --home /srv/presspass --upstreams",
+    ),
+)
+@home_option
+@click.option(
+    "--upstreams",
+    is_flag=True,
+    help="Also ask each upstream's index whether it answers (goes over the network).",
+)
+@format_option
+def doctor_command(home: Path, upstreams: bool, as_json: bool) -> int:
+    """Check a home and this machine: configuration, folders and their modes, databases, locks, clock, disk space, the
+    drop box, whether gateway and press answer, and what isolation can be had. Each finding comes with its fix.
+
+    Exit codes: 0 nothing is bad (there may be warnings); 1 something is bad.
+    """
+    lines = list(examine(home, upstreams))
+    if as_json:
+        emit_json(
+            [
+                {"grade": one.grade, "what": one.what, "found": one.found, "fix": one.fix}
+                for one in lines
+            ]
+        )
+    else:
+        for one in lines:
+            say(
+                f"{one.grade:4}  {one.what}: {safe(one.found)}",
+                fg=_COLOUR[one.grade] if one.grade != OK else None,
+            )
+            if one.fix:
+                say(f"      fix: {safe(one.fix)}")
+    return REFUSED if any(one.grade == BAD for one in lines) else 0
+
+
+def examine(home: Path, upstreams: bool) -> Iterator[Line]:
+    """Every check in order; those that need a usable configuration only with one."""
+    try:
+        config = read_config(home)
+    except Refusal as refusal:
+        yield Line(BAD, "configuration", refusal.message, refusal.hint)
+        return
+    yield Line(
+        OK,
+        "configuration",
+        f"origin {config.origin}, passkeys for {config.rp_id}, space {config.space}",
+    )
+    for check in (
+        _origin,
+        _folders,
+        _keys,
+        _databases,
+        _clock,
+        _disk,
+        _drop,
+        _processes,
+        _isolation,
+        _genesis,
+    ):
+        yield from check(home, config)
+    if upstreams:
+        yield from _upstreams(home)
+
+
+def _origin(_home: Path, config: Config) -> Iterator[Line]:
+    if config.origin.startswith("http://"):
+        yield Line(
+            WARN,
+            "origin",
+            "http, which passkeys accept for localhost only",
+            "Use an https origin for real work: a new `init`.",
+        )
+    if config.listen.host not in ("127.0.0.1", "::1", "localhost"):
+        yield Line(
+            WARN, "listen", f"the gateway listens on {config.listen.host} without TLS",
+            "Listen on 127.0.0.1 and let a proxy on this host speak TLS.",
+        )  # fmt: skip
+
+
+def _folders(home: Path, config: Config) -> Iterator[Line]:
+    allowed = 0o750 if config.zones.separate else 0o700
+    wrong = False
+    for name in ("", *FOLDERS):
+        path = home / name
+        if not path.is_dir():
+            wrong = True
+            yield Line(BAD, f"folder {name or '.'}", "is missing", f"mkdir -m 700 {path}")
+            continue
+        mode = stat.S_IMODE(path.stat().st_mode)
+        closed = name.startswith(("press/keys", "press/inbox", "press/spool"))
+        limit = 0o700 if closed else allowed
+        # The drop box may be open to those who shall be able to stop things.
+        if name != "drop" and mode & 0o777 & ~limit:
+            wrong = True
+            yield Line(
+                BAD,
+                f"folder {name or '.'}",
+                f"is open to others (mode {mode:04o})",
+                f"chmod {limit:o} {path}",
+            )
+    if not wrong:
+        yield Line(OK, "folders", "all there and closed to others")
+
+
+def _keys(home: Path, _config: Config) -> Iterator[Line]:
+    folder = home / "press" / "keys"
+    try:
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    except OSError:
+        files = []
+    if not files:
+        yield Line(
+            BAD,
+            "keys",
+            "the press has no keys (or this user may not see them)",
+            f"Restore {folder} from where you keep it.",
+        )
+    open_ones = [path for path in files if path.stat().st_mode & 0o077]
+    for path in open_ones:
+        yield Line(BAD, "keys", f"{path.name} is readable by others", f"chmod 600 {path}")
+    if files and not open_ones:
+        yield Line(OK, "keys", f"{len(files)} files, all private")
+
+
+def _databases(home: Path, _config: Config) -> Iterator[Line]:
+    from presspass.store.migrate import NEWEST
+
+    for name, path in (
+        ("gateway", home / "gateway" / "gateway.db"),
+        ("journal", home / "press" / "journal.db"),
+    ):
+        try:
+            with contextlib.closing(
+                sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+            ) as connection:
+                revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+                sound = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            yield Line(
+                BAD,
+                f"{name} database",
+                f"cannot be read: {error}",
+                "Restore it from a backup, or run `presspass serve` once.",
+            )
+            continue
+        newest = NEWEST[name]  # type: ignore[index]  # the two names above are its keys
+        if sound is None or sound[0] != "ok":
+            yield Line(
+                BAD,
+                f"{name} database",
+                f"is damaged: {sound}",
+                "Stop the gate and restore a backup.",
+            )
+        elif revision is None or revision[0] < newest:
+            yield Line(
+                WARN,
+                f"{name} database",
+                f"schema {revision and revision[0]}, newest {newest}",
+                "The next start brings it up to date.",
+            )
+        elif revision[0] > newest:
+            yield Line(
+                BAD,
+                f"{name} database",
+                f"schema {revision[0]} is newer than this program ({newest})",
+                "Install the newer Presspass.",
+            )
+        else:
+            yield Line(OK, f"{name} database", f"sound, schema {newest}")
+
+
+def _clock(home: Path, _config: Config) -> Iterator[Line]:
+    newest = max(
+        (path.stat().st_mtime for path in (home / "press").glob("journal.db*")), default=0.0
+    )
+    behind = newest - time.time()
+    if behind > _WALL_BACK_S_MAX:
+        yield Line(
+            BAD,
+            "clock",
+            f"is {behind:.0f} s behind what the journal has seen",
+            "Set the time; enable a time service (NTP).",
+        )
+    else:
+        yield Line(OK, "clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+
+
+def _disk(home: Path, _config: Config) -> Iterator[Line]:
+    free = shutil.disk_usage(home).free
+    text = f"{size_text(free)} free"
+    if free < DISK_FREE_BYTES_MIN:
+        yield Line(
+            WARN, "disk", text, f"Uploads need room; keep {size_text(DISK_FREE_BYTES_MIN)} free."
+        )
+    else:
+        yield Line(OK, "disk", text)
+
+
+def _drop(home: Path, _config: Config) -> Iterator[Line]:
+    drop = home / "drop"
+    if not os.access(drop, os.W_OK | os.X_OK):
+        yield Line(
+            WARN,
+            "drop box",
+            "this user cannot write to it",
+            f"Let those who may stop releases write to {drop}.",
+        )
+    else:
+        yield Line(OK, "drop box", f"writable, {len(list(drop.glob('*.json')))} narrowings in it")
+
+
+def _processes(home: Path, _config: Config) -> Iterator[Line]:
+    for name, lock in (
+        ("supervisor", home / "serve.lock"),
+        ("press", home / "press" / "writer.lock"),
+    ):
+        running = _locked(lock)
+        fix = "" if running else f"presspass serve --home {home}"
+        yield Line(OK if running else WARN, name, "running" if running else "not running", fix)
+    from presspass.cli.client import control
+
+    try:
+        with control(home) as gate:
+            status = gate.get_json("/status")
+        yield Line(OK, "gateway", f"answers, {len(status.get('releases', []))} releases")
+    except PresspassError as error:
+        yield Line(
+            WARN,
+            "gateway",
+            f"does not answer: {getattr(error, 'message', error)}",
+            f"presspass serve --home {home}",
+        )
+
+
+def _locked(path: Path) -> bool:
+    """Whether another process holds the lock. Opens read-only: looking must not create it."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _isolation(_home: Path, config: Config) -> Iterator[Line]:
+    from presspass import confine
+
+    for one in confine.available():
+        yield Line(
+            OK if one.present else WARN,
+            f"isolation {one.name}",
+            one.reason,
+            "" if one.present else "A newer kernel, or root.",
+        )
+    if config.zones.separate:
+        yield Line(OK, "zones", "separated: each process is a user of its own")
+    else:
+        yield Line(
+            WARN, "zones", "not separated: gateway and press are the same OS user",
+            "Start as root with separate = true in [zones], or use systemd units.",
+        )  # fmt: skip
+
+
+def _genesis(home: Path, _config: Config) -> Iterator[Line]:
+    from presspass.cli.asking import standing_of_home
+
+    try:
+        standing = standing_of_home(home)
+    except Refusal as refusal:
+        yield Line(WARN, "genesis", refusal.message, refusal.hint)
+    except PresspassError as error:
+        yield Line(
+            BAD, "genesis", f"{getattr(error, 'message', error)}", "See the databases above."
+        )
+    else:
+        yield Line(OK, "genesis", f"sealed: {standing.genesis}")
+        yield from _narrowings(home)
+
+
+def _narrowings(home: Path) -> Iterator[Line]:
+    from presspass.cli.databases import ask_journal
+    from presspass.store import journal_view
+
+    for one in ask_journal(home, journal_view.narrowings):
+        if one.what != "veto":
+            found = f"{one.target or 'everything'}: {one.reason}"
+            yield Line(WARN, "frozen", found, f"presspass freeze --clear {one.id} --home {home}")
+
+
+def _upstreams(home: Path) -> Iterator[Line]:
+    """Asks each index as anybody would: no credential is sent."""
+    import httpx2
+
+    from presspass.cli.databases import ask_journal
+    from presspass.store import journal_view
+
+    for name, (_digest, body) in sorted(ask_journal(home, journal_view.upstreams).items()):
+        try:
+            answer = httpx2.get(body.index_url, timeout=_UPSTREAM_TIMEOUT_S, follow_redirects=False)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            yield Line(
+                BAD,
+                f"upstream {name}",
+                f"{body.index_url}: {error}",
+                "Check the address, the network and the proxy.",
+            )
+            continue
+        grade = OK if answer.status_code < 400 else WARN
+        yield Line(grade, f"upstream {name}", f"{body.index_url} answers {answer.status_code}")

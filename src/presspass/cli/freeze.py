@@ -1,0 +1,115 @@
+"""`freeze`: stop publishing at once by one signature, or by a file in the drop box; start again only by the quorum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from presspass.cli.asking import put_before_approvers, standing_of_gate, standing_of_home
+from presspass.cli.client import Gate
+from presspass.cli.drop import drop_signed, drop_unsigned_freeze
+from presspass.cli.options import example, format_option, home_option, signing_options, yes_option
+from presspass.cli.show import emit_json, note, safe, say
+from presspass.cli.sign import make_signer
+from presspass.core.digests import canonical
+from presspass.core.statement import FreezeBody
+
+
+@click.command(
+    "freeze",
+    short_help="Stop publishing, of one project or of all.",
+    epilog=example(
+        "presspass freeze --reason 'token leaked' --url https://gate.example --key ~/.ssh/id_ed25519",
+        "presspass freeze --project greet --drop /mnt/presspass-drop",
+        "presspass freeze --clear 3f2a… --home /srv/presspass",
+    ),
+)
+@click.option("--project", default="", help="Only this project (default: everything).")
+@click.option("--reason", default="", help="Why; covered by the signature.")
+@click.option("--url", help="The gate, https://GATE.")
+@click.option(
+    "--drop",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Past the gate: into this drop box; there no key is needed.",
+)
+@click.option(
+    "--clear", multiple=True, help="End this narrowing (its id; repeatable): asks the approvers."
+)
+@signing_options
+@yes_option
+@home_option
+@format_option
+def freeze_command(
+    project: str, reason: str, url: str | None, drop: Path | None, clear: tuple[str, ...],
+    key: Path | None, software_passkey: Path | None, yes: bool, home: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Publish nothing any more, of --project or at all, until a quorum clears it.
+
+    One enrolled person's signature is enough and works at once. With --drop the freeze does not pass the gateway;
+    there it needs no signature at all, since whoever may write to the drop box may stop things.
+
+    --clear, on the gate's host, makes the opposite request; it needs the full number of approvals. The ids stand in
+    `presspass status`.
+
+    Exit codes: 0 handed in; 1 refused; 4 the gate cannot be reached (then use --drop).
+    """
+    if clear:
+        _clear(home, clear, reason, as_json)
+        return
+    if (url is None) == (drop is None):
+        raise click.UsageError("Give one of --url or --drop.")
+    what = f"everything of {project}" if project else "EVERYTHING"
+    if not yes and not click.confirm(
+        f"Stop publishing {what}, until a quorum clears it?", err=True
+    ):
+        raise click.Abort
+    project = _normal(project)
+    if drop is not None:
+        path = _drop(drop, project, reason, key, software_passkey, home)
+        emit_json({"dropped": str(path)}) if as_json else say(
+            f"dropped; the press will read {path}"
+        )
+        return
+    with Gate(str(url)) as gate:
+        statement = (
+            standing_of_gate(gate).statement(FreezeBody("set", project, (), reason)).to_bytes()
+        )
+        approval = make_signer(key, software_passkey, gate.base).sign(statement)
+        value = {"statement": statement.decode("utf-8"), "approval": approval.to_json()}
+        answer = gate.post_json("/api/v1/narrowings", canonical(value))
+    emit_json(answer) if as_json else say("frozen; the press latches it at its next look")
+
+
+def _drop(
+    drop: Path,
+    project: str,
+    reason: str,
+    key: Path | None,
+    software_passkey: Path | None,
+    home: Path,
+) -> Path:
+    if key is None and software_passkey is None:
+        return drop_unsigned_freeze(drop, project, reason)
+    from presspass.services.config import read_config
+
+    statement = standing_of_home(home).statement(FreezeBody("set", project, (), reason)).to_bytes()
+    approval = make_signer(key, software_passkey, read_config(home).origin).sign(statement)
+    return drop_signed(drop, statement, approval)
+
+
+def _clear(home: Path, ids: tuple[str, ...], reason: str, as_json: bool) -> None:
+    body = FreezeBody("clear", "", tuple(sorted(set(ids))), reason)
+    answer = put_before_approvers(home, standing_of_home(home).statement(body))
+    if as_json:
+        emit_json(answer)
+        return
+    say(safe(answer["url"]))
+    note("The freeze ends when enough people have approved this.")
+
+
+def _normal(project: str) -> str:
+    """A project's name in normal form (PEP 503): that is what releases carry."""
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(project) if project else ""

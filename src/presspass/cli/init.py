@@ -1,0 +1,222 @@
+"""`init`: makes a home on the press's host; `init --seal` is in `cli.seal`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from presspass.cli.options import (
+    Duration,
+    NamedPerson,
+    PersonParam,
+    example,
+    format_option,
+    home_option,
+)
+from presspass.cli.people import show_links
+from presspass.cli.show import emit_json, note, say
+from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.limits import RECOVERY_WAIT_S
+from presspass.core.policy import PROFILES, Policy
+from presspass.services.config import DEFAULT_PORT, Config, Listen, check_origin, write_config
+from presspass.services.layout import make_folders
+
+#: Solo is one person with two keys: each needs a link of its own.
+_LINKS_PER_PERSON: Final = {"solo": 2, "team": 1}
+_PEOPLE_MIN: Final = {"solo": 1, "team": 2}
+
+
+@click.command(
+    "init",
+    short_help="Make a home, and seal its genesis.",
+    epilog=example(
+        "presspass init --url https://gate.example --home /srv/presspass \\",
+        '    --person "Ada:mailto:ada@company.example" --person "Grace:mailto:grace@company.example"',
+        "presspass serve --home /srv/presspass        # people enrol by their links",
+        "presspass init --seal --home /srv/presspass",
+    ),
+)
+@click.option(
+    "--url", help="The exact origin of the gate, as browsers will see it. It can never change."
+)
+@click.option(
+    "--person",
+    "people",
+    multiple=True,
+    type=PersonParam(),
+    help="NAME or NAME:ADDRESS[,ADDRESS] (mailto:… or https://…, for notices); repeatable.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(PROFILES),
+    default="team",
+    show_default=True,
+    help="team: two people or more. solo: one person with two keys, and said so everywhere.",
+)
+@click.option(
+    "--approvals",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="How many must approve a release, beside the person who asks for it.",
+)
+@click.option(
+    "--veto-window",
+    type=Duration(),
+    default="2m",
+    show_default=True,
+    help="How long the press waits after telling everybody, before it publishes.",
+)
+@click.option(
+    "--quiet-period",
+    type=Duration(),
+    default="5m",
+    show_default=True,
+    help="After this time without an upload a set of files closes by itself.",
+)
+@click.option(
+    "--software-keys",
+    is_flag=True,
+    help="Let keys count that verify nobody (plain SSH keys, software passkeys). For trials.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where the gateway listens.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="The port it listens on.",
+)
+@click.option("--seal", is_flag=True, help="Compare fingerprints and seal genesis.")
+@click.option(
+    "--confirm",
+    "confirmed",
+    multiple=True,
+    metavar="FINGERPRINT",
+    help="With --seal: this fingerprint has been compared (repeatable).",
+)
+@click.option(
+    "--yes-all-fingerprints-compared",
+    "all_compared",
+    is_flag=True,
+    help="With --seal: all of them have been; for scripts.",
+)
+@home_option
+@format_option
+def init_command(
+    url: str | None, people: tuple[NamedPerson, ...], profile: str, approvals: int, veto_window: int, quiet_period: int,
+    software_keys: bool, host: str, port: int, seal: bool, confirmed: tuple[str, ...], all_compared: bool,
+    home: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Make the home of a new installation, on the press's host.
+
+    Prints one link per --person, good for 15 minutes and one key, and the offline recovery key, once. Start
+    `presspass serve`, let people enrol, then run `presspass init --seal`: it shows every key's fingerprint, to be read
+    aloud by its owner, and seals who may sign, the rules, and the origin. The press publishes nothing before that.
+
+    In solo, the one person gets two links, for two keys.
+
+    Exit codes: 0 done; 1 refused; 3 the press did not answer; 4 something cannot be written.
+    """
+    if seal:
+        from presspass.cli.seal import seal_genesis
+
+        seal_genesis(home, frozenset(confirmed), all_compared, as_json)
+        return
+    if url is None or not people:
+        raise click.UsageError("Give --url and at least one --person, or --seal.")
+    policy = Policy(
+        profile=profile,
+        approvals=approvals,
+        quiet_period_s=quiet_period,
+        veto_window_s=veto_window,
+        software_keys=software_keys,
+    )
+    config = Config(
+        check_origin(url), listen=Listen(host, port), genesis=Policy.from_json(policy.to_json())
+    )
+    _check_people(people, profile)
+    _make(home, config, people, as_json)
+
+
+def _check_people(people: tuple[NamedPerson, ...], profile: str) -> None:
+    if len({person.name for person in people}) != len(people):
+        raise click.UsageError("Two people have the same name; tell them apart.")
+    if len(people) < _PEOPLE_MIN[profile] or (profile == "solo" and len(people) > 1):
+        needs = "exactly one --person" if profile == "solo" else "at least two --person"
+        raise Refusal(
+            Code.GENESIS_INCOMPLETE,
+            f"`{profile}` needs {needs}.",
+            "One person alone can use --profile solo, which is stated as what it is.",
+        )
+
+
+def _make(home: Path, config: Config, people: tuple[NamedPerson, ...], as_json: bool) -> None:
+    """Builds the home beside its place and renames it: a crash leaves no half a home."""
+    if home.exists():
+        raise Refusal(
+            Code.HOME_EXISTS,
+            f"{home} exists.",
+            "A home is made once; name another folder, or seal this one with --seal.",
+        )
+    work = home.with_name(f".{home.name}.making")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        recovery_key, links = _fill(work, config, people)
+        work.rename(home)
+    except OSError as error:
+        raise Fault(
+            "init.failed", f"{home} cannot be made: {error.strerror}.", retryable=False
+        ) from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _tell(home, config, links, recovery_key, as_json)
+
+
+def _fill(
+    home: Path, config: Config, people: tuple[NamedPerson, ...]
+) -> tuple[str, list[dict[str, Any]]]:
+    """The parts of the home; returns the recovery key's text, and a link for each key that is to be enrolled."""
+    from presspass.cli.genesis import keep_identity, make_links
+    from presspass.services import press
+
+    make_folders(home)
+    write_config(home, config)
+    identity = press.initialise(home)
+    keep_identity(home, identity.log_key, identity.recovery_public)
+    wanted = [person for person in people for _ in range(_LINKS_PER_PERSON[config.genesis.profile])]
+    return identity.recovery_key, make_links(home, config, wanted)
+
+
+def _tell(
+    home: Path, config: Config, links: list[dict[str, Any]], recovery_key: str, as_json: bool
+) -> None:
+    if as_json:
+        emit_json(
+            {
+                "home": str(home),
+                "origin": config.origin,
+                "links": links,
+                "recovery_key": recovery_key,
+            }
+        )
+        return
+    say(f"made {home} for {config.origin}")
+    say()
+    show_links(links, as_json=False)
+    say()
+    say("OFFLINE RECOVERY KEY, shown only now and stored nowhere:", bold=True)
+    say(f"  {recovery_key}")
+    say(
+        "Print it and lock it away. When keys are lost, `presspass recover` asks with it for another roster:"
+    )
+    say(
+        f"it works after {RECOVERY_WAIT_S // 3600} hours, everybody is told at once, and one veto ends it."
+    )
+    say()
+    note(
+        f"Next: presspass serve --home {home}; people enrol; then presspass init --seal --home {home}"
+    )

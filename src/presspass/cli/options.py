@@ -1,0 +1,111 @@
+"""Options and values that several commands share: the home, output format, times, people, keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
+_SCHEMES = ("mailto:", "https://", "http://")
+
+
+class Duration(click.ParamType[int]):
+    """ "90", "90s", "15m", "1h", "7d" as whole seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = _DURATION.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{value!r} is no duration; write 90s, 15m, 1h or 7d.", param, ctx)
+        return int(found[1]) * _UNITS_S[found[2] or "s"]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPerson:
+    """A person as typed at `init` or `invite`: a name, and the addresses that notices go to."""
+
+    name: str
+    addresses: tuple[str, ...]
+
+
+class PersonParam(click.ParamType[NamedPerson]):
+    """ "Ada", "Ada:mailto:ada@host" or "Ada:mailto:ada@host,https://hook"."""
+
+    name = "person"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> NamedPerson:
+        if isinstance(value, NamedPerson):
+            return value
+        name, _, rest = str(value).partition(":")
+        addresses = tuple(part.strip() for part in rest.split(",") if part.strip())
+        if not name.strip() or not name.isprintable():
+            self.fail(f"{value!r} begins with no name.", param, ctx)
+        for address in addresses:
+            if not address.startswith(_SCHEMES) or not address.isprintable():
+                self.fail(
+                    f"{address!r} is no address; write mailto:NAME@HOST or https://HOOK.",
+                    param,
+                    ctx,
+                )
+        return NamedPerson(name.strip(), addresses)
+
+
+def home_option(function: F) -> F:
+    """--home DIR, or PRESSPASS_HOME, or ./presspass."""
+    return click.option(
+        "--home",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="PRESSPASS_HOME",
+        default=Path("presspass"),
+        show_default=True,
+        show_envvar=True,
+        help="The home of the installation.",
+    )(function)
+
+
+def format_option(function: F) -> F:
+    """--format text|json, as `as_json`."""
+    return click.option(
+        "--format",
+        "as_json",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        callback=lambda _ctx, _param, value: value == "json",
+        help="json: one JSON document on stdout, for scripts.",
+    )(function)
+
+
+def signing_options(function: F) -> F:
+    """--key and --software-passkey: with what a person signs."""
+    function = click.option(
+        "--software-passkey",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        help="Sign with this software passkey (a file: for trials and tests; never counts as user-verified).",
+    )(function)
+    return click.option(
+        "--key",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        help="Sign with this SSH key (ssh-keygen -Y sign; a .pub file uses the agent or the security key).",
+    )(function)
+
+
+def yes_option(function: F) -> F:
+    """--yes: answer the question beforehand."""
+    return click.option("--yes", is_flag=True, help="Do not ask; for scripts.")(function)
+
+
+def example(*lines: str) -> str:
+    """An epilog with an example that a stranger can copy."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)

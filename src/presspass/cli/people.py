@@ -1,0 +1,172 @@
+"""`invite` and `enrol`: how a person's key gets in. The link says who; people compare the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import click
+
+from presspass.cli.client import Gate, control
+from presspass.cli.options import NamedPerson, PersonParam, example, format_option, home_option
+from presspass.cli.show import emit_json, grouped, note, safe, say, table
+from presspass.core.digests import JsonObject
+from presspass.core.errors import Code, Refusal
+from presspass.formats import sshsig
+
+
+@click.command(
+    "invite",
+    short_help="Make an enrolment link for a person.",
+    epilog=example(
+        'presspass invite "Ada:mailto:ada@company.example" "Grace:mailto:grace@company.example"'
+    ),
+)
+@click.argument("people", nargs=-1, required=True, type=PersonParam())
+@click.option("--group", "groups", multiple=True, help="A group for them (repeatable).")
+@click.option(
+    "--forge-id",
+    "forge_ids",
+    multiple=True,
+    help="The person's id at a forge, e.g. github:12345 (repeatable).",
+)
+@home_option
+@format_option
+def invite_command(
+    people: tuple[NamedPerson, ...],
+    groups: tuple[str, ...],
+    forge_ids: tuple[str, ...],
+    home: Path,
+    as_json: bool,
+) -> None:
+    """Make a single-use link, good for 15 minutes, by which each of PEOPLE enrols one key.
+
+    PEOPLE are written NAME or NAME:ADDRESS[,ADDRESS]; an address is mailto:… or https://…, and notices go there.
+    A name that is enrolled already gets a link for one more key of that person. After genesis the new key counts only
+    when the others have approved it.
+
+    Exit codes: 0 made; 1 refused; 4 the gate of this home is not running.
+    """
+    links = []
+    with control(home) as gate:
+        for person in people:
+            asked = {
+                "person": "",
+                "name": person.name,
+                "addresses": list(person.addresses),
+                "groups": list(groups),
+                "forge_ids": list(forge_ids),
+            }
+            links.append({"name": person.name, **gate.post_json("/links", asked)})
+    show_links(links, as_json)
+
+
+def show_links(links: list[dict[str, Any]], as_json: bool) -> None:
+    """Each link once. `links`: name and url."""
+    if as_json:
+        emit_json({"links": links})
+        return
+    for link in links:
+        say(f"{safe(link['name'])}:  {safe(link['url'])}")
+    note(
+        "Each link works once, for 15 minutes. Hand it to that person alone, over a channel you trust."
+    )
+
+
+@click.command(
+    "enrol",
+    short_help="Enrol a key of yours by a link.",
+    epilog=example(
+        "presspass enrol 'https://gate.example/enrol#…' --ssh-key ~/.ssh/id_ed25519_sk.pub"
+    ),
+)
+@click.argument("link")
+@click.option(
+    "--ssh-key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Enrol this SSH public key (a .pub file). A security key (sk-) verifies you; a plain key does not.",
+)
+@click.option(
+    "--software-passkey",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Enrol a software passkey kept in this file, made if it is missing. For trials and tests only.",
+)
+@format_option
+def enrol_command(
+    link: str, ssh_key: Path | None, software_passkey: Path | None, as_json: bool
+) -> None:
+    """Enrol one key by LINK, at a terminal. In a browser, open the link instead: that is where real passkeys are.
+
+    Prints the key's fingerprint. Read it aloud when genesis is sealed or when the others are asked to approve your key.
+
+    Exit codes: 0 enrolled; 1 refused (link used, expired or unknown; key not allowed); 4 the gate cannot be reached.
+    """
+    if (ssh_key is None) == (software_passkey is None):
+        raise click.UsageError("Give one of --ssh-key or --software-passkey.")
+    base, secret = parse_link(link)
+    with Gate(base) as gate:
+        if ssh_key is not None:
+            answer = _enrol_ssh(gate, secret, ssh_key)
+        else:
+            answer = _enrol_software(gate, secret, Path(str(software_passkey)))
+    if as_json:
+        emit_json(answer)
+        return
+    say(f"enrolled a {safe(answer['kind'])} key for {safe(answer['person'])}")
+    say(f"fingerprint  {grouped(safe(answer['key']))}")
+    if answer.get("request"):
+        note(
+            f"It counts when the others have approved it: {safe(base)}/q/{safe(answer['request'])}"
+        )
+
+
+def parse_link(link: str) -> tuple[str, str]:
+    """(base, secret) of an enrolment link: the secret stands in the fragment or in ?link=."""
+    parts = urlsplit(link)
+    secret = parts.fragment or parse_qs(parts.query).get("link", [""])[0]
+    secret = secret.removeprefix("link=")
+    base_path = parts.path.rstrip("/").removesuffix("/enrol")
+    if parts.scheme not in ("https", "http") or not parts.netloc or not secret:
+        raise Refusal(
+            Code.ENROLMENT_INVALID,
+            "This is no enrolment link.",
+            "Copy the whole line, and put it in quotes for the shell.",
+        )
+    return f"{parts.scheme}://{parts.netloc}{base_path}", secret
+
+
+def _enrol_ssh(gate: Gate, secret: str, path: Path) -> JsonObject:
+    line = path.read_text(encoding="utf-8", errors="replace").strip()
+    if "PRIVATE KEY" in line:
+        raise Refusal(
+            Code.ENROLMENT_INVALID,
+            f"{path} is a private key.",
+            "Give the public key, the .pub file.",
+        )
+    sshsig.parse_public_key_line(line)
+    return gate.post_json("/api/v1/enrolments", {"link": secret, "ssh_public_key": line})
+
+
+def _enrol_software(gate: Gate, secret: str, path: Path) -> JsonObject:
+    from presspass.drill.world.keys import SoftwarePasskey
+
+    passkey = SoftwarePasskey.load(path) if path.exists() else SoftwarePasskey.generate()
+    begun = gate.post_json("/api/v1/enrolments/begin", {"link": secret})
+    credential = passkey.registration(begun["public_key"], begun["origin"])
+    if not path.exists():
+        passkey.save(path)
+    note(
+        f"{path} is a software passkey: whoever has the file can sign. It never counts as user-verified."
+    )
+    return gate.post_json(
+        "/api/v1/enrolments", {"link": secret, "credential": credential, "software": True}
+    )
+
+
+def show_people(rows: list[dict[str, Any]]) -> None:
+    """Enrolled keys as a table."""
+    table(
+        ("name", "person", "kind", "fingerprint"),
+        [(r["name"], r["person"], r["kind"], grouped(r["key"])) for r in rows],
+    )

@@ -1,0 +1,97 @@
+"""What reaches the terminal. Text from releases is hostile: nothing in it may move the cursor, colour or hide anything.
+
+Everything that did not come from this program goes through `safe` (one line) or `safe_lines`. Rich is imported only
+when a table or a progress bar goes to a real terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+#: Unicode general categories, by first letter, that are not shown as they are. C: controls, formats (bidi, zero width),
+#: surrogates, private use, unassigned. Z: spaces that look like a plain one, line separators. M: marks that change the
+#: character before them.
+_UNSHOWN = frozenset("CZM")
+
+
+def safe(text: object) -> str:
+    """`text` on one line, every character that is not plainly visible written as an escape such as \\x1b or \\u202e.
+
+    A backslash stays as it is, so the result is for people to read, not to be decoded again.
+    """
+    return "".join(_visible(char) for char in str(text))
+
+
+def safe_lines(text: str) -> list[str]:
+    """`text` as lines, each one safe."""
+    return [safe(line) for line in text.split("\n")]
+
+
+def _visible(char: str) -> str:
+    if char == " " or (char.isascii() and char.isprintable()):
+        return char
+    if unicodedata.category(char)[0] in _UNSHOWN:
+        return char.encode("unicode_escape").decode("ascii")
+    return char
+
+
+def say(text: str = "", **style: Any) -> None:
+    """One line of our own words to stdout; parts that are not ours must be `safe` already."""
+    click.secho(text, **style) if style else click.echo(text)
+
+
+def note(text: str) -> None:
+    """One line to stderr: progress and remarks that a script does not read."""
+    click.echo(text, err=True)
+
+
+def emit_json(value: Any) -> None:
+    """`value` as one JSON document on stdout, ASCII only, so that nothing in it acts on a terminal."""
+    click.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True))
+
+
+def is_terminal() -> bool:
+    """Whether stdout is a terminal that a person looks at."""
+    return sys.stdout.isatty()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows with a heading; every cell is made safe here. Aligned plain text unless stdout is a terminal."""
+    cells = [[safe(cell) for cell in row] for row in rows]
+    if is_terminal():
+        _rich_table(columns, cells)
+        return
+    widths = [max(len(str(c)) for c in column) for column in zip(columns, *cells, strict=True)]
+    for row in (columns, *cells):
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        say("  ".join(padded).rstrip())
+
+
+def _rich_table(columns: Sequence[str], cells: list[list[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for row in cells:
+        shown.add_row(*(Text(cell, overflow="fold") for cell in row))
+    Console().print(shown)
+
+
+def grouped(fingerprint: str) -> str:
+    """A fingerprint in groups of four, for reading aloud."""
+    return " ".join(fingerprint[at : at + 4] for at in range(0, len(fingerprint), 4))
+
+
+def size_text(size: int) -> str:
+    """A size in bytes for people: 1,234 B, 1.2 MB."""
+    if size < 100_000:
+        return f"{size:,} B"
+    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.2f} GB"

@@ -1,0 +1,163 @@
+"""`status` and `wait`: what the gate says about a release or a request. The gate's word; `verify` checks proofs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from presspass.cli.client import Gate, PageUrl, control, parse_page_url
+from presspass.cli.exits import TimedOutError
+from presspass.cli.options import Duration, example, format_option, home_option
+from presspass.cli.show import emit_json, note, safe, safe_lines, say, table
+from presspass.core.digests import JsonObject
+from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.lifecycle import SETTLED, State
+
+_POLL_FIRST_S, _POLL_MAX_S = 0.2, 3.0
+#: States in which a release or request will not change by itself any more.
+_ENDED: Final = frozenset({"stale", *(state.value for state in SETTLED)})
+_DONE: Final = frozenset({State.VERIFIED.value, "admitted"})
+
+
+@click.command(
+    "status",
+    short_help="Show where a release stands, or all of them.",
+    epilog=example(
+        "presspass status https://gate.example/r/4x…", "presspass status --home /srv/presspass"
+    ),
+)
+@click.argument("url", required=False)
+@home_option
+@format_option
+def status_command(url: str | None, home: Path, as_json: bool) -> None:
+    """Show one release or request by its URL, or, on the gate's host, everything that is open.
+
+    Exit codes: 0 shown; 1 unknown; 4 the gate cannot be reached.
+    """
+    if url is None:
+        with control(home) as gate:
+            overview = gate.get_json("/status")
+        emit_json(overview) if as_json else _show_overview(overview)
+        return
+    page = parse_page_url(url)
+    with Gate(page.base) as gate:
+        answer = gate.get_json(page.api)
+    emit_json(answer) if as_json else _show_one(answer)
+
+
+@click.command(
+    "wait",
+    short_help="Wait until a release is published or ended.",
+    epilog=example("presspass wait https://gate.example/r/4x… --timeout 2h"),
+)
+@click.argument("url")
+@click.option(
+    "--timeout", type=Duration(), default="1h", show_default=True, help="Give up after this time."
+)
+@format_option
+def wait_command(url: str, timeout: int, as_json: bool) -> None:
+    """Wait until the release at URL is published and read back, or has ended otherwise.
+
+    For a request (/q/…): until it is admitted or has ended.
+
+    Exit codes: 0 verified (or admitted), nothing less; 1 rejected, expired, withdrawn or failed; 3 timed out;
+    4 the gate cannot be reached.
+    """
+    wait_for(parse_page_url(url), timeout, as_json=as_json)
+
+
+def wait_for(page: PageUrl, timeout_s: int, *, as_json: bool) -> None:
+    """Polls to the end, each change told on stderr. TimedOutError after `timeout_s`; Refusal when it ended badly."""
+    deadline = time.monotonic() + timeout_s
+    seen, pause = "", _POLL_FIRST_S
+    with Gate(page.base) as gate:
+        while True:
+            answer = _ask(gate, page, deadline)
+            line = _progress_line(answer)
+            if line != seen:
+                note(line)
+                seen, pause = line, _POLL_FIRST_S
+            if answer["state"] in _ENDED | _DONE:
+                break
+            if time.monotonic() >= deadline:
+                raise TimedOutError(
+                    f"Still {answer['state']} after {timeout_s} seconds; it goes on without us."
+                )
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            pause = min(pause * 1.3, _POLL_MAX_S)
+    if answer["state"] not in _DONE:
+        raise _ended(answer)
+    emit_json(answer) if as_json else say(safe(answer["url"]))
+
+
+def _ask(gate: Gate, page: PageUrl, deadline: float) -> JsonObject:
+    """The answer; while time is left, a gate that restarts just now is waited for."""
+    while True:
+        try:
+            return gate.get_json(page.api)
+        except Fault as fault:
+            if not fault.retryable or time.monotonic() >= deadline:
+                raise
+            time.sleep(min(_POLL_MAX_S, max(0.0, deadline - time.monotonic())))
+
+
+def _ended(answer: JsonObject) -> Refusal:
+    try:
+        code = Code(answer.get("code") or "")
+    except ValueError:
+        code = Code.RELEASE_WRONG_STATE
+    reason = answer.get("reason") or answer.get("message") or "No reason was given."
+    return Refusal(code, f"It ended {answer['state']}: {reason}", str(answer.get("hint") or ""))
+
+
+def _progress_line(answer: JsonObject) -> str:
+    press = answer.get("press") or {}
+    said = press.get("message") or answer.get("reason") or answer.get("message") or ""
+    return safe(f"{answer['state']}{': ' if said else ''}{said}")
+
+
+def _show_overview(overview: JsonObject) -> None:
+    if not overview.get("sealed"):
+        say(
+            "Genesis is not sealed: nothing can be published yet. Enrol keys, then `presspass init --seal`."
+        )
+    _section(
+        "Releases", ("project", "version", "state", "reason", "url"), overview.get("releases", [])
+    )
+    _section("Requests", ("kind", "state", "message", "url"), overview.get("requests", []))
+    _section("Enrolments", ("name", "person", "kind", "key"), overview.get("enrolments", []))
+
+
+def _section(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    say(f"{title}: {len(rows) or 'none'}")
+    if rows:
+        table(columns, [[row.get(column) or "" for column in columns] for row in rows])
+
+
+def _show_one(answer: JsonObject) -> None:
+    if "project" in answer:
+        what = f"{safe(answer['project'])} {safe(answer['version'])}"
+        say(f"{what} for {safe(answer['upstream'])}: {safe(answer['state'])}")
+    else:
+        say(f"{safe(answer['kind'])}: {safe(answer['state'])}")
+    for name in ("code", "reason", "message", "hint", "url"):
+        if answer.get(name):
+            say(f"  {name}: {' / '.join(safe_lines(str(answer[name])))}")
+    _show_tally(answer.get("tally") or {})
+    if answer.get("files"):
+        table(
+            ("file", "size", "sha256"),
+            [(one["name"], one["size"], one["sha256"]) for one in answer["files"]],
+        )
+
+
+def _show_tally(tally: JsonObject) -> None:
+    if tally:
+        counted = tally.get("counted", [])
+        number = len(counted) if isinstance(counted, list) else counted
+        say(f"  signatures: {safe(number)} of {safe(tally.get('needed'))} needed count")
+    for one in tally.get("excluded", []):
+        say(f"  does not count: key {safe(one.get('key', ''))[:16]} ({safe(one.get('code', ''))})")

@@ -1,0 +1,256 @@
+"""`submit`: upload what is not there yet, then close the set. Safe to run again: the gate answers the same."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from presspass.cli.client import Gate, PageUrl, parse_page_url
+from presspass.cli.options import Duration, example, format_option
+from presspass.cli.show import emit_json, is_terminal, note, safe, say, size_text
+from presspass.core.digests import JsonObject
+from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.lifecycle import State
+from presspass.core.limits import READ_CHUNK_BYTES
+from presspass.formats.filenames import ArtifactName, parse_filename
+
+TOKEN_VARIABLE = "PRESSPASS_TOKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file to send: where it lies, what its name says, what it hashes to. `size` in bytes."""
+
+    path: Path
+    name: ArtifactName
+    sha256: str
+    blake2_256: str
+    size: int
+
+
+@click.command(
+    "submit",
+    short_help="Upload files and close the set.",
+    epilog=example(
+        "export PRESSPASS_TOKEN=ppu_…",
+        "presspass submit dist/* --url https://gate.example/pypi/private/ --wait",
+    ),
+)
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@click.option(
+    "--url", required=True, help="The gate's upload address, https://GATE/pypi/UPSTREAM/."
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help=f"A file with the upload token (default: the variable {TOKEN_VARIABLE}).",
+)
+@click.option(
+    "--wait", "wait_for_it", is_flag=True, help="Wait until it is published, like `presspass wait`."
+)
+@click.option(
+    "--timeout", type=Duration(), default="1h", show_default=True, help="How long --wait waits."
+)
+@format_option
+def submit_command(
+    files: tuple[Path, ...],
+    url: str,
+    token_file: Path | None,
+    wait_for_it: bool,
+    timeout: int,
+    as_json: bool,
+) -> None:
+    """Upload FILES (wheels and one sdist of one version) to the gate and close the set.
+
+    A closed set never changes again: an inspection and a request for approval follow. Running the same command again
+    sends nothing that the gate already has. Prints the address of the release. Files that twine or uv have uploaded
+    before count: then `submit` only closes the set (or the gate closes it after its quiet period).
+
+    Exit codes: 0 staged (with --wait: published and verified); 1 refused; 3 timed out; 4 the gate cannot be reached.
+    """
+    token = _read_token(token_file)
+    base, path = _upload_address(url)
+    local = _read_files(files)
+    with Gate(base, token=token) as gate:
+        page = _send_all(gate, path, local, token)
+        release = _close(gate, page)
+    _tell(page, release, as_json and not wait_for_it)
+    if wait_for_it:
+        from presspass.cli.status import wait_for
+
+        wait_for(page, timeout, as_json=as_json)
+
+
+def _read_token(token_file: Path | None) -> str:
+    import os
+
+    token = (
+        token_file.read_text().strip() if token_file else os.environ.get(TOKEN_VARIABLE, "").strip()
+    )
+    if not token:
+        raise click.UsageError(
+            f"No upload token: set {TOKEN_VARIABLE} or give --token-file. `presspass token create` makes one."
+        )
+    return token
+
+
+def _upload_address(url: str) -> tuple[str, str]:
+    """(base, path of the upload door). Takes …/pypi/NAME, …/pypi/NAME/ and …/pypi/NAME/legacy/."""
+    before, mark, rest = url.rstrip("/").removesuffix("/legacy").partition("/pypi/")
+    if not mark or not rest or "/" in rest or not before.startswith(("https://", "http://")):
+        raise click.UsageError(
+            f"{url!r} is no upload address; it looks like https://GATE/pypi/UPSTREAM/."
+        )
+    return before, f"/pypi/{rest}/legacy/"
+
+
+def _read_files(files: Sequence[Path]) -> list[LocalFile]:
+    found = [_read_file(path) for path in files]
+    if len({file.path.name for file in found}) != len(found):
+        raise click.UsageError("The same file name is given twice.")
+    versions = {(file.name.project, file.name.version) for file in found}
+    if len(versions) != 1:
+        shown = ", ".join(sorted(f"{project} {version}" for project, version in versions))
+        raise Refusal(
+            Code.REQUEST_MALFORMED,
+            f"These files are of several releases: {shown}.",
+            "Submit one version at a time.",
+        )
+    # The smallest first: its answer names the release, which says what is there already.
+    return sorted(found, key=lambda file: (file.size, file.path.name))
+
+
+def _read_file(path: Path) -> LocalFile:
+    sha256, blake2, size = hashlib.sha256(), hashlib.blake2b(digest_size=32), 0
+    with path.open("rb") as file:
+        while piece := file.read(READ_CHUNK_BYTES):
+            sha256.update(piece)
+            blake2.update(piece)
+            size += len(piece)
+    return LocalFile(path, parse_filename(path.name), sha256.hexdigest(), blake2.hexdigest(), size)
+
+
+def _send_all(gate: Gate, path: str, files: Sequence[LocalFile], token: str) -> PageUrl:
+    page: PageUrl | None = None
+    there: dict[str, str] = {}
+    with _progress(sum(file.size for file in files)) as moved:
+        for file in files:
+            if there.get(file.path.name) == file.sha256:
+                moved(file.size)
+                continue
+            location = _send(gate, path, file, token, moved)
+            if page is None:
+                page = parse_page_url(location)
+                there = {one["name"]: one["sha256"] for one in gate.get_json(page.api)["files"]}
+    if page is None:
+        raise Fault("gate.bad-answer", "The gate did not name the release.", retryable=False)
+    return page
+
+
+def _send(gate: Gate, path: str, file: LocalFile, token: str, moved: Callable[[int], None]) -> str:
+    boundary = secrets.token_hex(16)
+    head, tail = _form(file, boundary)
+    headers = {
+        "Content-Type": f"multipart/form-data; boundary={boundary}",
+        "Content-Length": str(len(head) + file.size + len(tail)),
+    }
+    status, location = gate.upload(
+        path, _body(head, file, tail, moved), headers=headers, password=token
+    )
+    if not location:
+        raise Fault(
+            "gate.bad-answer",
+            f"The gate took {file.path.name} (status {status}) and named no release. Is the address that of a gate?",
+            retryable=False,
+        )
+    return location
+
+
+def _form(file: LocalFile, boundary: str) -> tuple[bytes, bytes]:
+    """What stands before and after the file's bytes in the upload form (RFC 7578)."""
+    wheel = file.name.kind == "wheel"
+    fields = {
+        ":action": "file_upload",
+        "protocol_version": "1",
+        "metadata_version": "2.1",  # the gate reads metadata from the file; PyPI's form wants the field to be there
+        "name": file.name.project,
+        "version": file.name.version,
+        "filetype": "bdist_wheel" if wheel else "sdist",
+        "pyversion": file.path.name.split("-")[-3] if wheel else "source",
+        "sha256_digest": file.sha256,
+        "blake2_256_digest": file.blake2_256,
+    }
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    parts.append(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="content"; filename="{file.path.name}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    )
+    return "".join(parts).encode("utf-8"), f"\r\n--{boundary}--\r\n".encode()
+
+
+def _body(
+    head: bytes, file: LocalFile, tail: bytes, moved: Callable[[int], None]
+) -> Iterator[bytes]:
+    yield head
+    with file.path.open("rb") as content:
+        while piece := content.read(READ_CHUNK_BYTES):
+            yield piece
+            moved(len(piece))
+    yield tail
+
+
+def _close(gate: Gate, page: PageUrl) -> JsonObject:
+    """Closes the set; a set that was closed before is what was wanted."""
+    if gate.get_json(page.api)["state"] == State.OPEN.value:
+        gate.post_json(f"{page.api}/close")
+    return gate.get_json(page.api)
+
+
+def _tell(page: PageUrl, release: JsonObject, as_json: bool) -> None:
+    if as_json:
+        emit_json(
+            {
+                "url": release["url"],
+                "state": release["state"],
+                "id": page.id,
+                "files": release["files"],
+            }
+        )
+        return
+    say(safe(release["url"]))
+    what = f"{safe(release['project'])} {safe(release['version'])}"
+    note(f"{what}: {safe(release['state'])}, {len(release['files'])} files.")
+
+
+def _progress(total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """A progress bar on a terminal, nothing elsewhere. `total` in bytes."""
+    if not is_terminal():
+        return nullcontext(lambda _size: None)
+    return _Bar(f"uploading {size_text(total)}", total)
+
+
+class _Bar(AbstractContextManager[Callable[[int], None]]):
+    def __init__(self, title: str, total: int) -> None:
+        from rich.progress import Progress
+
+        self._bar = Progress(transient=True)
+        self._task = self._bar.add_task(title, total=total)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._bar.start()
+        return lambda size: self._bar.advance(self._task, size)
+
+    def __exit__(self, *_exception: Any) -> None:
+        self._bar.stop()

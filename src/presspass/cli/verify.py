@@ -1,0 +1,112 @@
+"""`verify`: a file against its proof and the pinned trust root. Offline: no network, no home, no database."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from presspass.cli.exits import CannotSayError
+from presspass.cli.options import example, format_option
+from presspass.cli.show import safe, say
+from presspass.core.errors import Code, Refusal
+from presspass.core.limits import PROOF_BYTES_MAX, READ_CHUNK_BYTES, STATEMENT_BYTES_MAX
+
+if TYPE_CHECKING:
+    from presspass.verify.proof import Valid
+
+PROOF_SUFFIX = ".presspass"
+TRUST_NAME = "presspass-trust.json"
+
+
+@click.command(
+    "verify",
+    short_help="Check a file against its proof, offline.",
+    epilog=example(
+        "presspass verify greet-1.0.tar.gz --proof greet-1.0.tar.gz.presspass --trust trust-root.json"
+    ),
+)
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--proof",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"The proof (default: FILE{PROOF_SUFFIX}).",
+)
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="PRESSPASS_TRUST",
+    show_envvar=True,
+    help=f"The trust root you pinned: the installation's genesis statement (default: {TRUST_NAME} beside FILE).",
+)
+@format_option
+def verify_command(file: Path, proof: Path | None, trust: Path | None, as_json: bool) -> None:
+    """Say whether people approved exactly the bytes of FILE, and whether the press published them.
+
+    Everything is checked here, from the raw signatures on; nothing is looked up. Take the trust root from a place that
+    you trust on its own, once, and keep it: a proof that brings its own trust root proves nothing.
+
+    Exit codes: 0 valid; 1 not valid, with the reason; 2 cannot be said (proof or trust root is missing).
+    """
+    proof_data = _read(
+        proof or file.with_name(file.name + PROOF_SUFFIX), PROOF_BYTES_MAX, "proof", "--proof"
+    )
+    trust_data = _read(
+        trust or file.with_name(TRUST_NAME), STATEMENT_BYTES_MAX, "trust root", "--trust"
+    )
+    from presspass.verify.proof import Proof, check_proof, load_trust_root, verdict_json
+
+    sha256, size = _hash(file)
+    valid = check_proof(
+        Proof.from_bytes(proof_data),
+        filename=file.name,
+        sha256=sha256,
+        size=size,
+        trust_root=load_trust_root(trust_data),
+    )
+    say(verdict_json(valid)) if as_json else _show(valid)
+
+
+def _show(valid: Valid) -> None:
+    entry = valid.entry
+    when = datetime.fromtimestamp(entry.verified_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    say(f"VALID  {safe(valid.file.name)}")
+    say(f"  sha256       {valid.file.sha256}")
+    say(
+        f"  release      {safe(valid.release.project)} {safe(valid.release.version)} at {safe(valid.upstream)}, {when}"
+    )
+    say(f"  asked by     {safe(valid.release.requester) or '(not resolved to a person)'}")
+    say(f"  approved by  {', '.join(map(safe, valid.approved_by))}")
+    for key, kind in valid.keys:
+        say(f"               {kind} {key[:16]}…")
+    say(f"  mode         {entry.mode}; zones {entry.zones}")
+    say(
+        f"  log          {safe(valid.checkpoint.origin)}, entry {valid.position} of {valid.checkpoint.size}, no witness"
+    )
+    say(f"  installation {safe(valid.origin)} (genesis {valid.genesis[:16]}…)")
+    say("Valid as of this checkpoint; what was revoked later does not stand in it.")
+
+
+def _hash(path: Path) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while piece := file.read(READ_CHUNK_BYTES):
+            digest.update(piece)
+            size += len(piece)
+    return digest.hexdigest(), size
+
+
+def _read(path: Path, bytes_max: int, what: str, option: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(bytes_max + 1)
+    except FileNotFoundError:
+        raise CannotSayError(
+            f"There is no {what} at {path}, so nothing can be said.", f"Name it with {option}."
+        ) from None
+    if len(data) > bytes_max:
+        raise Refusal(Code.PROOF_INVALID, f"The {what} is larger than {bytes_max} bytes.")
+    return data

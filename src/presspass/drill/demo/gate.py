@@ -1,0 +1,209 @@
+"""A real gate for the demo: the same commands a person would type, run as subprocesses on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from presspass.core.digests import JsonObject
+from presspass.core.statement import Body, Intent, Statement
+from presspass.drill.demo.tell import DemoFailedError, Teller
+from presspass.drill.peers import Answer, free_port, wait_until
+from presspass.drill.world.keys import SoftwarePasskey
+from presspass.store import journal_view as view
+from presspass.store.database import Reader
+
+_COMMAND_S_MAX = 60
+_SETTLE_S_MAX = 30.0
+UPSTREAM = "main"
+
+
+@dataclass(slots=True)
+class Gate:
+    """One installation in `folder`, its server process, and its people's key files (`<name>.key`)."""
+
+    folder: Path
+    tell: Teller
+    port: int = field(default_factory=free_port)
+    server: subprocess.Popen[str] | None = None
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "gate"
+
+    @property
+    def origin(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
+    def upload_url(self) -> str:
+        return f"{self.origin}/pypi/{UPSTREAM}/legacy/"
+
+    @property
+    def journal(self) -> Reader:
+        return Reader(self.home / "press" / "journal.db")
+
+    def command(self, *words: str, **environment: str) -> Answer:
+        """`presspass WORDS`, to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "presspass.cli.main", *words],
+            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "110", **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_S_MAX,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def must(self, *words: str, **environment: str) -> str:
+        """A command that must work; what it prints."""
+        answer = self.command(*words, **environment)
+        if answer.exit_code != 0:
+            raise DemoFailedError(f"presspass {' '.join(words[:2])} ended with {answer.exit_code}\n{answer.text}")
+        return answer.stdout
+
+    def ask(self, *words: str, **environment: str) -> JsonObject:
+        """A command that must work, with its answer as JSON."""
+        value: JsonObject = json.loads(self.must(*words, "--format", "json", **environment))
+        return value
+
+    def begin(self, people: list[str], approvals: int) -> None:
+        """init, serve, enrol everybody, seal."""
+        words = ["init", "--home", str(self.home), "--url", self.origin, "--port", str(self.port)]
+        words += ["--software-keys", "--veto-window", "0s", "--approvals", str(approvals)]
+        made = self.ask(*words, *(word for name in people for word in ("--person", name)))
+        self.serve()
+        for name, link in zip(people, made["links"], strict=True):
+            self.ask("enrol", str(link["url"]), "--software-passkey", str(self.key_file(name)))
+        self.ask("init", "--seal", "--home", str(self.home), "--yes-all-fingerprints-compared")
+
+    def serve(self) -> None:
+        """Starts `presspass serve` and waits until it says that it is ready."""
+        log = (self.folder / "serve.log").open("w")
+        self.server = subprocess.Popen(
+            [sys.executable, "-m", "presspass.cli.main", "serve", "--home", str(self.home), "--format", "json"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        line = self.server.stdout.readline() if self.server.stdout else ""
+        if not line:
+            raise DemoFailedError(f"presspass serve did not start:\n{(self.folder / 'serve.log').read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """Drains the server."""
+        if self.server is not None:
+            self.server.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.server.wait(15)
+            if self.server.poll() is None:
+                self.server.kill()
+                self.server.wait()
+            self.server = None
+
+    def add_upstream(self, upload_url: str, index_url: str, secret: str, signers: list[str]) -> None:
+        """The credential goes to the press, the statement before the approvers."""
+        secret_file = self.folder / "credential"
+        secret_file.touch(mode=0o600)
+        secret_file.write_text(secret)
+        words = ["upstream", "add", UPSTREAM, "--home", str(self.home), "--upload-url", upload_url]
+        words += ["--index-url", index_url, "--username", "__token__", "--secret-file", str(secret_file)]
+        asked = self.ask(*words)
+        secret_file.unlink()
+        self.sign(str(asked["url"]), *signers)
+        self.must("wait", str(asked["url"]), "--timeout", "20s")
+
+    def token(self, project: str, person: str) -> str:
+        """An upload token for one project, good for an hour."""
+        words = ["token", "create", "--home", str(self.home), "--project", project, "--upstream", UPSTREAM]
+        return str(self.ask(*words, "--person", person, "--life", "1h")["token"])
+
+    def submit(self, files: list[Path], token: str) -> JsonObject:
+        """Closes the set of what was uploaded (and uploads the rest)."""
+        url = f"{self.origin}/pypi/{UPSTREAM}/"
+        return self.ask("submit", *map(str, files), "--url", url, PRESSPASS_TOKEN=token)
+
+    def sign(self, url: str, *names: str) -> None:
+        """`presspass approve` by each of these people: fetches, inspects and compares everything itself, then signs."""
+        for name in names:
+            self.must("approve", url, "--software-passkey", str(self.key_file(name)), "--yes")
+            self.tell.touches += 1
+
+    def veto(self, url: str, name: str) -> None:
+        """One veto."""
+        self.must("veto", url, "--software-passkey", str(self.key_file(name)), "--yes")
+        self.tell.touches += 1
+
+    def key_file(self, name: str) -> Path:
+        """Where this person's virtual key is kept."""
+        return self.folder / f"{name.lower()}.key"
+
+    def passkey(self, name: str) -> SoftwarePasskey:
+        """This person's virtual key."""
+        return SoftwarePasskey.load(self.key_file(name))
+
+    def release(self, url: str) -> JsonObject:
+        """What the gate says of a release now."""
+        value: JsonObject = self.get(f"/api/v1/releases/{url.rsplit('/', 1)[-1]}").json()
+        return value
+
+    def get(self, path: str) -> httpx2.Response:
+        """A GET at the gate."""
+        return httpx2.get(f"{self.origin}{path}", trust_env=False, timeout=20)
+
+    def post(self, path: str, body: bytes) -> httpx2.Response:
+        """A POST of JSON at the gate."""
+        headers = {"content-type": "application/json"}
+        return httpx2.post(f"{self.origin}{path}", content=body, headers=headers, trust_env=False, timeout=20)
+
+    def until(self, url: str, holds: Callable[[JsonObject], bool], what: str) -> JsonObject:
+        """The release, as soon as `holds` says so."""
+        found: list[JsonObject] = []
+
+        def look() -> bool:
+            found.append(self.release(url))
+            return holds(found[-1])
+
+        try:
+            wait_until(look, what, _SETTLE_S_MAX)
+        except TimeoutError as error:
+            raise DemoFailedError(f"{error}; the gate says: {json.dumps(found[-1])[:1500]}") from None
+        return found[-1]
+
+    def propose(self, body: Body, previous: str | None) -> str:
+        """Puts a statement before the approvers over the gateway's control socket; returns its page."""
+        now = int(time.time())
+        genesis = self.journal.run(view.genesis)
+        if genesis is None:
+            raise DemoFailedError("there is no genesis")
+        statement = Statement(
+            genesis=genesis.digest,
+            space=genesis.space,
+            intent=Intent.APPROVE,
+            body=body,
+            heads=self.journal.run(view.heads),
+            previous=previous,
+            nonce=secrets.token_hex(16),
+            issued_at=now,
+            expires_at=now + 3600,
+        )
+        transport = httpx2.HTTPTransport(uds=str(self.home / "gateway" / "control.sock"))
+        with httpx2.Client(transport=transport, trust_env=False, timeout=20) as client:
+            answer = client.post("http://gateway/requests", json={"statement": statement.to_bytes().decode()})
+        if not answer.is_success:
+            raise DemoFailedError(f"the gateway did not take the request: {answer.text}")
+        value: dict[str, Any] = answer.json()
+        return str(value["url"])
