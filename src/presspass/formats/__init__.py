@@ -1,0 +1,1 @@
+"""Others' formats: hostile bytes in, frozen values out. Opens nothing, dials nothing."""
