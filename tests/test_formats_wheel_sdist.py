@@ -56,6 +56,13 @@ def test_a_sound_wheel_has_no_findings() -> None:
         project="demo-pkg",
         version="1.0",
         requires_dist=('a-b[x]; python_version < "4"', "b>=1"),
+        fields=(
+            ("description", ("A description.\n",)),
+            ("metadata_version", ("2.4",)),
+            ("name", ("demo-pkg",)),
+            ("requires_dist", ("B >= 1", "a_b[x]; python_version<'4'")),
+            ("version", ("1.0",)),
+        ),
     )
 
 

@@ -176,6 +176,8 @@ class ArtifactReport:
     entries: tuple[FileEntry, ...]
     compared_with: str | None = None
     changes: tuple[Change, ...] = ()
+    metadata: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """The core metadata under the names of the upload form, in order of name."""
 
     def to_json(self) -> JsonObject:
         """The artifact as it stands in the report."""
@@ -190,6 +192,7 @@ class ArtifactReport:
             "entries": [entry.to_json() for entry in self.entries],
             "compared_with": self.compared_with,
             "changes": [change.to_json() for change in self.changes],
+            "metadata": {name: list(values) for name, values in self.metadata},
         }
 
 
@@ -336,9 +339,22 @@ def _read_artifact(value: object) -> ArtifactReport:
         entries=members.items("entries", _read_entry, count_max=limits.ARCHIVE_MEMBERS_MAX),
         compared_with=None if compared_with is None else _as_text(members)(compared_with),
         changes=members.items("changes", _read_change, count_max=2 * limits.ARCHIVE_MEMBERS_MAX),
+        metadata=_read_metadata(members),
     )
     members.done()
     return result
+
+
+def _read_metadata(members: Members) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    value = members.take("metadata")
+    if not isinstance(value, dict) or len(value) > limits.METADATA_FIELDS_MAX:
+        members.refuse(f"has no object of at most {limits.METADATA_FIELDS_MAX} members in 'metadata'")
+    for name, values in value.items():
+        if not isinstance(values, list) or len(values) > limits.METADATA_VALUES_MAX:
+            members.refuse(f"has no list of values for {name!r} in 'metadata'")
+        if not all(isinstance(one, str) and len(one) < 2 * limits.METADATA_FIELD_CHARS_MAX for one in values):
+            members.refuse(f"has a value that is no text, or too long, for {name!r} in 'metadata'")
+    return tuple((name, tuple(values)) for name, values in sorted(value.items()))
 
 
 def _read_entry(value: object) -> FileEntry:

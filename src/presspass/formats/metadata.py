@@ -17,10 +17,21 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from presspass.core.findings import Finding, Severity, bounded, finding
-from presspass.core.limits import ENTRY_POINTS_MAX, EVIDENCE_CHARS_MAX, REQUIREMENTS_MAX
+from presspass.core.limits import (
+    ENTRY_POINTS_MAX,
+    EVIDENCE_CHARS_MAX,
+    METADATA_FIELD_CHARS_MAX,
+    METADATA_VALUES_MAX,
+    REQUIREMENTS_MAX,
+)
 
 # Read for what they say; the other fields are text for people.
 _JUDGED = ("metadata-version", "name", "version", "requires-dist", "requires-python", "dynamic")
+_FORM_NAMES = {
+    "platforms": "platform",
+    "supported_platforms": "supported_platform",
+    "license_files": "license_file",
+}
 _SECTION = re.compile(r"\[\s*([\w.-]+)\s*\]")
 
 
@@ -34,6 +45,8 @@ class CoreMetadata:
     requires_python: str = ""
     requires_dist: tuple[str, ...] = ()
     dynamic: tuple[str, ...] = ()
+    fields: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Everything it says, under the names of the upload form (legacy API), for registries and for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +87,24 @@ def parse_metadata(data: bytes, path: str) -> tuple[CoreMetadata, tuple[Finding,
         requires_python=bounded(raw.get("requires_python", "").strip(), EVIDENCE_CHARS_MAX),
         requires_dist=_requirements(requirements, path, findings),
         dynamic=tuple(sorted({field.strip().lower() for field in raw.get("dynamic", [])})),
+        fields=_form_fields(raw),
     )
     return value, tuple(findings)
+
+
+def _form_fields(raw: RawMetadata) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The fields as the legacy upload API names them, in order of name: some keep the singular of the metadata file."""
+    fields = {}
+    for name, value in raw.items():
+        if isinstance(value, dict):
+            values = [f"{label}, {url}" for label, url in value.items()]
+        elif isinstance(value, list):
+            values = [", ".join(value)] if name == "keywords" else value
+        else:
+            values = [str(value)]
+        kept = tuple(bounded(one, METADATA_FIELD_CHARS_MAX) for one in values[:METADATA_VALUES_MAX])
+        fields[_FORM_NAMES.get(name, name)] = kept
+    return tuple(sorted(fields.items()))
 
 
 def _project(raw: RawMetadata, path: str, findings: list[Finding]) -> str:

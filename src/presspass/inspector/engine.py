@@ -136,6 +136,7 @@ def _artifact_report(comparison: Comparison) -> ArtifactReport:
         version=metadata.version,
         requires_python=metadata.requires_python,
         requires_dist=metadata.requires_dist,
+        metadata=metadata.fields,
         entries=tuple(sorted(new.entries.values(), key=lambda one: one.path)),
         compared_with=comparison.old.file.name if comparison.old else None,
         changes=comparison.changes,

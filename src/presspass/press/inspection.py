@@ -29,11 +29,7 @@ class Inspected:
 
     def metadata(self, filename: str) -> Mapping[str, Sequence[str]]:
         """The core metadata of one artifact, for the upload form."""
-        for one in self.report.artifacts:
-            if one.name == filename:
-                python = [one.requires_python] if one.requires_python else []
-                return {"requires_dist": one.requires_dist, "requires_python": python}
-        return {}
+        return next((dict(one.metadata) for one in self.report.artifacts if one.name == filename), {})
 
 
 def inspect_release(inspect: Inspect, spool: Spool, connection: Connection, upstream: str, body: ReleaseBody) -> Inspected:
