@@ -241,7 +241,7 @@ class Rig:
         return statement
 
     def journal(self, question: Callable[..., Any]) -> Any:
-        engine = sa.create_engine(f"sqlite:///{self.home}/press/journal.db")
+        engine = sa.create_engine(f"sqlite:///{self.home}/press/journal/journal.db")
         try:
             with engine.connect() as connection:
                 return question(connection)

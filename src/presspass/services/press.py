@@ -43,6 +43,7 @@ from presspass.press.publishers import Publisher
 from presspass.press.publishers.pypi import PyPIPublisher
 from presspass.press.signing import PressKey
 from presspass.services.config import Config, read_config
+from presspass.services.isolation import confine_press
 from presspass.store import journal_view as view
 from presspass.store import migrate
 from presspass.store.blobs import shelf
@@ -69,12 +70,13 @@ class PressIdentity:
 def initialise(home: Path) -> PressIdentity:
     """Makes the press's folders, keys and empty journal in `home`; FileExistsError when there are some already."""
     press = home / "press"
-    for folder in (press, press / "keys", press / "keys" / "credentials", press / "spool", press / "inbox", home / "drop"):
-        folder.mkdir(mode=0o700, exist_ok=True)
+    for name in ("", "journal", "keys", "keys/credentials", "spool", "inbox"):
+        (press / name).mkdir(mode=0o700, exist_ok=True)
+    (home / "drop").mkdir(mode=0o700, exist_ok=True)
     KeyEncryptionKey.create(press / "keys" / "kek")
     key = PressKey.create(press / "keys" / "log.key")
     write_private(press / "keys" / "webhook.key", os.urandom(_SECRET_BYTES), exclusive=True)
-    engine = open_engine(press / "journal.db")
+    engine = open_engine(press / "journal" / "journal.db")
     migrate.upgrade(engine, "journal")
     engine.dispose()
     seed = os.urandom(_SECRET_BYTES)
@@ -151,7 +153,7 @@ def composed(home: Path, zones: str = "not separated", clock: Clock | None = Non
     """A press put together for `home`, closed at the end. The caller holds `writer_lock`, or is the only one there is."""
     config = read_config(home)
     folder = home / "press"
-    engine = open_engine(folder / "journal.db")
+    engine = open_engine(folder / "journal" / "journal.db")
     migrate.upgrade(engine, "journal")
     writer = Writer(engine)
     key = PressKey.load(folder / "keys" / "log.key")
@@ -238,6 +240,8 @@ def _take_restore(home: Path, press: Press) -> None:
 def run(home: Path, supervisor: int | None, zones: str) -> int:
     """The loop, until the supervisor is gone or asks to end. Returns the exit code."""
     stop = _Stop(supervisor)
+    for line in confine_press(home):
+        _LOG.warning("not confined: %s", line)
     with writer_lock(home), composed(home, zones) as press:
         _check_log_origin(press)
         signals = {"gateway": ChangeSignal(home / "gateway" / "gateway.db")}
@@ -290,6 +294,7 @@ def main() -> int:
     parser.add_argument("--zones", default="not separated", choices=("separated", "not separated"))
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="press: %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
         return run(options.home, options.fd_supervisor, options.zones)
     except BlockingIOError:

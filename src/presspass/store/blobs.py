@@ -2,7 +2,7 @@
 
 The order of writes, and what a crash after each step means:
 
-1. the bytes go into a file of their own in the temporary folder: a crash leaves a leftover that `Blobs` removes at start;
+1. the bytes go into a file of their own in the temporary folder; what a crash leaves there, `Blobs` removes at start;
 2. fsync of that file: its content is durable, still under a name that nobody knows;
 3. link to `sha256/ab/<digest>`: a name in there never stands for incomplete bytes;
 4. fsync of the folder: the name is durable, and only now does the caller hear that the blob is kept.
@@ -27,7 +27,8 @@ from presspass.core.limits import MIB
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REREAD_BYTES = 1 * MIB
-#: Dirty pages are handed to the disk in steps of this size while the rest still arrives, so that the last fsync is short.
+_MODE = 0o640  # the press reads blobs; where zones are separated, as a member of the group
+#: Written pages are handed to the disk in steps of this size while the rest arrives, so that the last fsync is short.
 _WRITEBACK_BYTES = 16 * MIB
 
 
@@ -38,7 +39,7 @@ class Blobs:
         """Makes both folders when they are missing and removes what a killed process left in `tmp`."""
         self._folder = folder / "sha256"
         self._tmp = tmp
-        tmp.mkdir(parents=True, exist_ok=True, mode=0o700)
+        tmp.mkdir(parents=True, exist_ok=True)
         self._make_shelves()
         for leftover in tmp.iterdir():
             leftover.unlink()
@@ -75,10 +76,10 @@ class Blobs:
         return shelf(self._folder, sha256) / sha256
 
     def _make_shelves(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder.mkdir(parents=True, exist_ok=True)
         missing = [name for number in range(256) if not (self._folder / (name := f"{number:02x}")).exists()]
         for name in missing:
-            (self._folder / name).mkdir(exist_ok=True, mode=0o700)
+            (self._folder / name).mkdir(exist_ok=True)
         if missing:
             _sync_folder(self._folder)
 
@@ -94,7 +95,7 @@ class Spool:
         self.size = 0
         with _as_refusal():
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-            self._fd = os.open(self._path, flags, 0o600)
+            self._fd = os.open(self._path, flags, _MODE)
 
     def write(self, pieces: Sequence[bytes]) -> None:
         """Appends. Refuses with `storage.full`; then nothing of the file stays after `close`."""

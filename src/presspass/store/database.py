@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,11 +18,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from presspass.core.errors import Fault, PresspassError, invariant
 
@@ -32,6 +34,8 @@ GROUP_MAX = 128
 _READ_RETRIES = 40
 _READ_RETRY_S = 0.05
 _BUSY_TIMEOUT_MS = 5_000
+_READ_S_MAX = 10.0
+_READ_STEPS = 100_000  # virtual machine steps between two looks at the time: some milliseconds
 
 
 @dataclass(slots=True)
@@ -42,7 +46,7 @@ class _Job(Generic[T]):
 
 def open_engine(path: Path) -> Engine:
     """An engine for the SQLite file of this process (created if missing), in WAL mode, every commit synced."""
-    engine = sa.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), isolation_level="AUTOCOMMIT")
 
     @event.listens_for(engine, "connect")
     def configure(raw: Any, _record: object) -> None:
@@ -50,6 +54,7 @@ def open_engine(path: Path) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            "temp_store=MEMORY",  # savepoints spill into a file otherwise, in a folder that a confined process may not write
             f"busy_timeout={_BUSY_TIMEOUT_MS}",
         ):
             raw.execute(f"PRAGMA {pragma}")
@@ -100,21 +105,24 @@ class Writer:
         with self.engine.connect() as connection:
             while (first := self._jobs.get()) is not None:
                 group, last = self._gather(first)
-                self._write(connection, group)
+                if group:
+                    self._write(connection, group)
                 if last:
                     return
 
     def _gather(self, first: _Job[Any]) -> tuple[list[_Job[Any]], bool]:
         group = [first]
-        while len(group) < GROUP_MAX:
+        last = False
+        while len(group) < GROUP_MAX and not last:
             try:
                 job = self._jobs.get_nowait()
             except queue.Empty:
                 break
-            if job is None:
-                return group, True
-            group.append(job)
-        return group, False
+            last = job is None
+            if job is not None:
+                group.append(job)
+        # From here on a caller that goes away cannot cancel: what is begun is finished and answered.
+        return [job for job in group if job.future.set_running_or_notify_cancel()], last
 
     def _write(self, connection: Connection, group: list[_Job[Any]]) -> None:
         done: list[tuple[_Job[Any], Any]] = []
@@ -123,7 +131,7 @@ class Writer:
             for job in group:
                 self._work_one(connection, job, done)
             self._commit(connection)
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:  # whatever it is, the callers hear of it and the thread lives on
             self._abandon(connection, group, error)
             return
         for job, value in done:
@@ -134,11 +142,18 @@ class Writer:
         try:
             value = job.work(connection)
         except Exception as error:  # the caller's own error: it goes back to the caller, and only its work is undone
-            _driver(connection, "ROLLBACK TO SAVEPOINT job")
-            job.future.set_exception(error)
+            self._undo_one(connection, error)
+            job.future.set_exception(_fault(error) if isinstance(error, OperationalError) else error)
             return
         _driver(connection, "RELEASE SAVEPOINT job")
         done.append((job, value))
+
+    @staticmethod
+    def _undo_one(connection: Connection, error: Exception) -> None:
+        try:
+            _driver(connection, "ROLLBACK TO SAVEPOINT job")
+        except SQLAlchemyError:
+            raise error from None  # the database has undone the whole transaction by itself, as on a full disk
 
     def _abandon(self, connection: Connection, group: list[_Job[Any]], error: Exception) -> None:
         with contextlib.suppress(SQLAlchemyError):
@@ -150,16 +165,22 @@ class Writer:
 
 
 class Reader:
-    """Another process's database, read-only. Retries while its owner is just opening, recovering or closing it."""
+    """Another process's database, read-only. Retries while its owner is just opening, recovering or closing it.
+
+    Its owner may be in other hands: whatever the file holds, an answer or a Fault comes in bounded time. Column types
+    are not to be relied on either (SQLite keeps any value in any column).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._engine = sa.create_engine(
-            f"sqlite:///file:{path}?mode=ro&uri=true", isolation_level="AUTOCOMMIT"
-        )
+        self._deadlines = threading.local()
+        url = f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true"
+        self._engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        event.listen(self._engine, "connect", self._configure)
 
     def run(self, work: Work[T]) -> T:
-        """`work` on one consistent snapshot. Fault("store.unreadable") after two seconds of trying."""
+        """`work` on one consistent snapshot. Fault("store.unreadable") after two seconds of trying, or ten of reading."""
+        deadline = self._deadlines.value = time.monotonic() + _READ_S_MAX
         for attempt in range(_READ_RETRIES):
             try:
                 with self._engine.connect() as connection:
@@ -168,8 +189,9 @@ class Reader:
                         return work(connection)
                     finally:
                         _driver(connection, "ROLLBACK")
-            except OperationalError as error:
-                if attempt == _READ_RETRIES - 1:
+            except DBAPIError as error:
+                hopeless = not isinstance(error, OperationalError) or time.monotonic() > deadline
+                if hopeless or attempt == _READ_RETRIES - 1:
                     raise Fault(
                         "store.unreadable", f"{self.path.name} cannot be read: {error.orig}", retryable=True
                     ) from error
@@ -178,6 +200,13 @@ class Reader:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _configure(self, raw: sqlite3.Connection, _record: object) -> None:
+        raw.execute("PRAGMA trusted_schema=OFF")
+        raw.set_progress_handler(self._overdue, _READ_STEPS)
+
+    def _overdue(self) -> bool:
+        return time.monotonic() > getattr(self._deadlines, "value", float("inf"))
 
 
 class ChangeSignal:
@@ -194,7 +223,7 @@ class ChangeSignal:
             if self._connection is None:
                 self._connection = self._reader._engine.connect()
             version = int(self._connection.exec_driver_sql("PRAGMA data_version").scalar_one())
-        except OperationalError:
+        except DBAPIError:
             self.close()
             return True
         changed, self._seen = version != self._seen, version
@@ -205,6 +234,7 @@ class ChangeSignal:
             with contextlib.suppress(SQLAlchemyError):
                 self._connection.close()
             self._connection = None
+            self._seen = -1
 
 
 def _driver(connection: Connection, statement: str) -> None:

@@ -178,6 +178,13 @@ def published_files(connection: Connection, upstream: str, project: str, version
     return {name: sha256 for name, sha256 in rows}
 
 
+def published_versions(connection: Connection, upstream: str, project: str) -> frozenset[str]:
+    """Every version of this project of which the press has published something at `upstream`."""
+    p = t.PUBLISHED_FILE.c
+    rows = connection.execute(sa.select(p.version).distinct().where(p.upstream == upstream, p.project == project))
+    return frozenset(version for (version,) in rows)
+
+
 def person_details(connection: Connection, commitment: str) -> Details | None:
     """The opened details behind a commitment, or None (erased, or never opened to the press)."""
     data = connection.execute(

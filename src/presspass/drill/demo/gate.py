@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
+from sqlalchemy.engine import Connection
 
 from presspass.core.digests import JsonObject
 from presspass.core.statement import Body, Intent, Statement
@@ -27,6 +28,7 @@ from presspass.store.database import Reader
 _COMMAND_S_MAX = 60
 _SETTLE_S_MAX = 30.0
 UPSTREAM = "main"
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -50,9 +52,13 @@ class Gate:
     def upload_url(self) -> str:
         return f"{self.origin}/pypi/{UPSTREAM}/legacy/"
 
-    @property
-    def journal(self) -> Reader:
-        return Reader(self.home / "press" / "journal.db")
+    def journal(self, question: Callable[[Connection], T]) -> T:
+        """Asks the press's journal."""
+        reader = Reader(self.home / "press" / "journal" / "journal.db")
+        try:
+            return reader.run(question)
+        finally:
+            reader.close()
 
     def command(self, *words: str, **environment: str) -> Answer:
         """`presspass WORDS`, to its end."""
@@ -91,14 +97,15 @@ class Gate:
 
     def serve(self) -> None:
         """Starts `presspass serve` and waits until it says that it is ready."""
-        log = (self.folder / "serve.log").open("w")
-        self.server = subprocess.Popen(
-            [sys.executable, "-m", "presspass.cli.main", "serve", "--home", str(self.home), "--format", "json"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
+        self._forget_server()
+        with (self.folder / "serve.log").open("a") as log:
+            self.server = subprocess.Popen(
+                [sys.executable, "-m", "presspass.cli.main", "serve", "--home", str(self.home), "--format", "json"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         line = self.server.stdout.readline() if self.server.stdout else ""
         if not line:
             raise DemoFailedError(f"presspass serve did not start:\n{(self.folder / 'serve.log').read_text()[-2000:]}")
@@ -112,7 +119,12 @@ class Gate:
             if self.server.poll() is None:
                 self.server.kill()
                 self.server.wait()
-            self.server = None
+        self._forget_server()
+
+    def _forget_server(self) -> None:
+        if self.server is not None and self.server.stdout is not None:
+            self.server.stdout.close()
+        self.server = None
 
     def add_upstream(self, upload_url: str, index_url: str, secret: str, signers: list[str]) -> None:
         """The credential goes to the press, the statement before the approvers."""
@@ -186,7 +198,7 @@ class Gate:
     def propose(self, body: Body, previous: str | None) -> str:
         """Puts a statement before the approvers over the gateway's control socket; returns its page."""
         now = int(time.time())
-        genesis = self.journal.run(view.genesis)
+        genesis = self.journal(view.genesis)
         if genesis is None:
             raise DemoFailedError("there is no genesis")
         statement = Statement(
@@ -194,7 +206,7 @@ class Gate:
             space=genesis.space,
             intent=Intent.APPROVE,
             body=body,
-            heads=self.journal.run(view.heads),
+            heads=self.journal(view.heads),
             previous=previous,
             nonce=secrets.token_hex(16),
             issued_at=now,

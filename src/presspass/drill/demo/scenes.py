@@ -263,11 +263,10 @@ def _edited_database(stage: Stage) -> None:
     with sqlite3.connect(stage.gate.home / "gateway" / "gateway.db", timeout=10) as database:
         database.execute("UPDATE release SET state = 'approved' WHERE id = ?", (page.rsplit("/", 1)[-1],))
     database.close()
-    stage.gate.journal.run(view.narrowings)
     found = stage.gate.release(page)
     press = found["press"]
     stage.tell.expect(press is None or press["state"] == "seen", "the press must not believe the row", json.dumps(found))
-    decision = stage.gate.journal.run(lambda c: view.decisions(c, [digest]))[digest]
+    decision = stage.gate.journal(lambda c: view.decisions(c, [digest]))[digest]
     stage.tell.refusal(
         "the gateway's database edited by hand to say “approved”",
         f"the press counts signatures, not rows: {decision.code}: {decision.message}",
@@ -277,8 +276,8 @@ def _edited_database(stage: Stage) -> None:
 def _removed_key(stage: Stage) -> None:
     page, _ = _small_release(stage, 5)
     target = _request(stage, page)
-    head = stage.gate.journal.run(lambda c: view.head(c, "roster"))
-    roster = stage.gate.journal.run(view.roster)
+    head = stage.gate.journal(lambda c: view.head(c, "roster"))
+    roster = stage.gate.journal(view.roster)
     dan = _person_of(roster, stage.gate.passkey("Dan").key.id)
     without = Roster(tuple(person for person in roster.people if person.id != dan))
     request = stage.gate.propose(RosterBody(without), head)

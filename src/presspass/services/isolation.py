@@ -1,0 +1,55 @@
+"""What each process of one installation may open and reach, as the kernel enforces it (Landlock, seccomp).
+
+| process | writes | reads | dials | listens |
+|---|---|---|---|---|
+| gateway | gateway/ | gateway/, the press's journal, presspass.toml | nothing | its port, its control socket |
+| press | press/ | press/, gateway/, drop/, presspass.toml | anything | nothing |
+
+The same user id runs both in a trial, so file modes alone would not keep the gateway from the press's keys; this does.
+The inspectors take more away from themselves (`presspass.confine.cell`).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import sqlalchemy
+
+import presspass
+from presspass.confine import self_confine
+
+#: What a Python process needs of the machine: programs and libraries, name service and certificates, null and random.
+_SYSTEM_READ = ("/etc", "/dev/null", "/dev/urandom", "/usr/share/zoneinfo")
+_SYSTEM_EXECUTE = ("/usr", "/lib", "/lib64", "/bin")
+
+
+def runtime() -> tuple[str, ...]:
+    """Where this interpreter and this package are; readable and executable for every process."""
+    package = Path(presspass.__file__).resolve().parent.parent
+    dependencies = Path(sqlalchemy.__file__).resolve().parent.parent
+    places = {str(dependencies), sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parent.parent), str(package)}
+    return (*_SYSTEM_EXECUTE, *sorted(places))
+
+
+def confine_press(home: Path) -> tuple[str, ...]:
+    """Before any thread starts: writes only in press/, reads what it judges, listens nowhere. Returns what is missing."""
+    return self_confine(
+        read=(*_SYSTEM_READ, home / "gateway", home / "drop", home / "presspass.toml"),
+        write=(home / "press", "/dev/null"),
+        execute=runtime(),
+        network=True,
+        bind=(),
+    )
+
+
+def confine_gateway(home: Path, port: int) -> tuple[str, ...]:
+    """Before any thread starts: writes only in gateway/, reads the journal but no key, dials nobody."""
+    return self_confine(
+        read=(*_SYSTEM_READ, home / "presspass.toml", home / "press" / "journal"),
+        write=(home / "gateway", "/dev/null"),
+        execute=runtime(),
+        network=True,
+        connect=(),
+        bind=(port,) if port else None,
+    )
