@@ -1,0 +1,34 @@
+"""The pages people see: what changes, approve, veto, enrol, what waits. Rendered here, no data of their own.
+
+`routes(deps)` gives the pages; `error_page(...)` the page for browsers in place of a problem+json body.
+Pages are public by their address (a capability) except the list, which needs a view token. Nobody signs in:
+acting needs a signature, which goes to the API.
+"""
+
+from presspass.gateway.console.models import (
+    Ballot,
+    Deps,
+    Overview,
+    ReleaseFacts,
+    ReleaseLine,
+    RequestFacts,
+    RequestLine,
+    SignatureFacts,
+    Situation,
+)
+from presspass.gateway.console.views import error_page, routes, wants_page
+
+__all__ = [
+    "Ballot",
+    "Deps",
+    "Overview",
+    "ReleaseFacts",
+    "ReleaseLine",
+    "RequestFacts",
+    "RequestLine",
+    "SignatureFacts",
+    "Situation",
+    "error_page",
+    "routes",
+    "wants_page",
+]

@@ -1,0 +1,159 @@
+"""What is asked of people, in words: how many must sign, who may, who has, and the exact text they sign.
+
+Pure: built from the statement, the electorate and the tally that the gateway gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from presspass.core.errors import Code
+from presspass.core.quorum import Electorate
+from presspass.core.roster import b64u
+from presspass.core.statement import Intent, Kind, Statement, challenge
+from presspass.gateway.console.models import Ballot, SignatureFacts, Situation
+
+KIND_WORDS = {
+    "passkey": "passkey",
+    "security-key-ssh": "SSH security key",
+    "software-passkey": "software passkey",
+    "ssh": "SSH key (software)",
+}
+#: Why a signature is on record and does not count.
+NOT_COUNTED = {
+    Code.APPROVAL_KEY_REMOVED: "does not count: this key has been removed from the roster",
+    Code.APPROVAL_KEY_UNKNOWN: "does not count: this key was not in the roster when the request was written",
+    Code.APPROVAL_SOFTWARE_KEY: "does not count: the policy takes no software keys",
+    Code.QUORUM_MISSING: "does not count: the person who asked cannot approve it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SignerView:
+    """One key of the roster. `credential`: the WebAuthn credential id, "" for SSH keys, which sign at a terminal."""
+
+    person: str
+    key: str
+    kind: str
+    credential: str
+    counts: bool
+    why_not: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureView:
+    """One signature that was given. `remark` says whether it counts."""
+
+    person: str
+    key: str
+    intent: str
+    received_ms: int
+    remark: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextView:
+    """A text to sign: `text` is canonical JSON; `challenge` as the browser puts it into clientDataJSON."""
+
+    text: str
+    digest: str
+    challenge: str
+
+
+@dataclass(frozen=True, slots=True)
+class BallotView:
+    """Everything about signing one statement."""
+
+    approve: TextView
+    veto: TextView
+    needed: int
+    counted: int
+    condition: str
+    frozen: str
+    signers: tuple[SignerView, ...]
+    signatures: tuple[SignatureView, ...]
+    expires_ms: int
+
+    @property
+    def terminal_only(self) -> bool:
+        """No key that counts can sign in a browser."""
+        return not any(one.credential and one.counts for one in self.signers)
+
+
+def view(ballot: Ballot, situation: Situation) -> BallotView:
+    """Reads the statement; refuses with `statement.malformed` when its bytes are not one."""
+    statement = Statement.from_bytes(ballot.statement)
+    electorate, tally = ballot.electorate, ballot.tally
+    return BallotView(
+        approve=_text(statement),
+        veto=_text(statement.with_intent(Intent.VETO)),
+        needed=tally.needed,
+        counted=len(tally.counted),
+        condition=_condition(electorate, situation),
+        frozen=_frozen(ballot),
+        signers=_signers(electorate, situation),
+        signatures=tuple(_signature(one, electorate, situation) for one in ballot.signatures),
+        expires_ms=statement.expires_at * 1000,
+    )
+
+
+def _text(statement: Statement) -> TextView:
+    data = statement.to_bytes()
+    return TextView(data.decode("utf-8"), statement.digest, b64u(challenge(data)))
+
+
+def _condition(electorate: Electorate, situation: Situation) -> str:
+    """Who the signatures must come from."""
+    if electorate.solo:
+        return "by different keys. Profile solo: one person, and nobody else has looked"
+    if electorate.kind is not Kind.RELEASE:
+        return "by different people"
+    if electorate.requester_resolved:
+        return f"by somebody other than {situation.name(electorate.requester)}"
+    return "by different people; one more than usual, because nobody knows who is behind the upload"
+
+
+def _frozen(ballot: Ballot) -> str:
+    tally = ballot.tally
+    if not tally.frozen:
+        return ""
+    return (
+        f"{tally.needed} must sign and only {tally.eligible} could. The number is not lowered: "
+        "enrol more people or keys (an approved roster statement), then ask again."
+    )
+
+
+def _signers(electorate: Electorate, situation: Situation) -> tuple[SignerView, ...]:
+    found = []
+    for person in electorate.roster_now.people:
+        for key in person.keys:
+            why = electorate.why_not(key.id)
+            found.append(
+                SignerView(
+                    person=situation.name(person.id),
+                    key=key.id,
+                    kind=KIND_WORDS[key.kind] + (", synced" if key.backed_up else ""),
+                    credential=b64u(key.credential_id),
+                    counts=why is None,
+                    why_not="" if why is None else NOT_COUNTED.get(why, why.value),
+                )
+            )
+    return tuple(sorted(found, key=lambda one: (not one.counts, one.person.casefold(), one.key)))
+
+
+def _signature(one: SignatureFacts, electorate: Electorate, situation: Situation) -> SignatureView:
+    owner = electorate.roster_now.owner(one.key) or electorate.roster_then.owner(one.key)
+    why = electorate.why_not(one.key) if one.intent is Intent.APPROVE else None
+    if why is not None:
+        remark = NOT_COUNTED.get(why, f"does not count ({why.value})")
+    else:
+        remark = "counts" if one.intent is Intent.APPROVE else "ends it"
+    return SignatureView(
+        person=situation.name(owner.id) if owner else "an unknown key",
+        key=one.key,
+        intent="approved" if one.intent is Intent.APPROVE else "vetoed",
+        received_ms=one.received_ms,
+        remark=remark,
+        note=one.note,
+    )

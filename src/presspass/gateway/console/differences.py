@@ -1,0 +1,284 @@
+"""What a statement other than a release changes, in words: against the roster, policy and upstream in force.
+
+Pure. Every line is derived from two signed values; the names of people come from the gateway and are only names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from presspass.core.policy import Policy
+from presspass.core.roster import Key, Person, Roster
+from presspass.core.statement import (
+    FreezeBody,
+    GenesisBody,
+    Kind,
+    PolicyBody,
+    RosterBody,
+    Statement,
+    UpstreamBody,
+)
+from presspass.gateway.console.ballots import KIND_WORDS
+from presspass.gateway.console.models import RequestFacts, Situation
+from presspass.gateway.console.text import duration, listed, plural
+from presspass.store.journal_view import Narrowing
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that changes. `sign`: added, removed, changed or same; `odd`: people should look at it twice.
+
+    `facts`: (name, value) pairs; `key`: a fingerprint to compare, "" where there is none.
+    """
+
+    sign: str
+    title: str
+    facts: tuple[tuple[str, str], ...] = ()
+    key: str = ""
+    odd: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceView:
+    """A statement's effect: one sentence, then its parts."""
+
+    headline: str
+    subject: str
+    items: tuple[Item, ...]
+
+
+def view(facts: RequestFacts, situation: Situation) -> DifferenceView:
+    """The effect of `facts`' statement on what is in force now."""
+    statement = Statement.from_bytes(facts.ballot.statement)
+    body = statement.body
+    if isinstance(body, RosterBody):
+        return _roster(facts.ballot.electorate.roster_now, body, situation)
+    if isinstance(body, PolicyBody):
+        return _policy(facts.ballot.electorate.policy, body.policy)
+    if isinstance(body, UpstreamBody):
+        return _upstream(facts.upstream_now, body)
+    if isinstance(body, FreezeBody):
+        return _freeze(body, situation)
+    kind = Kind.GENESIS if isinstance(body, GenesisBody) else Kind.RELEASE
+    return DifferenceView(f"A {kind.value} statement is not shown on this page.", kind.value, ())
+
+
+_HEADLINE_PARTS_MAX = 3
+
+# --- roster -------------------------------------------------------------------------------------------------------
+
+
+def _roster(now: Roster, body: RosterBody, situation: Situation) -> DifferenceView:
+    items: list[Item] = []
+    news: list[str] = []
+    ids = sorted({person.id for person in (*now.people, *body.roster.people)})
+    for person_id in ids:
+        old, new = now.person(person_id), body.roster.person(person_id)
+        if old != new:
+            found = _person(old, new, situation)
+            items += found
+            news.append(found[0].title)
+    items.sort(key=lambda item: not item.odd)
+    if body.recovery:
+        note = "The offline recovery key asks for this: it waits 72 hours, and one veto ends it."
+        items.insert(0, Item("changed", "Recovery", (), "", note))
+    few = 0 < len(news) <= _HEADLINE_PARTS_MAX
+    headline = listed(news) if few else f"{plural(len(news), 'person', 'people')} would change"
+    return DifferenceView(headline, "the roster", tuple(items))
+
+
+def _person(old: Person | None, new: Person | None, situation: Situation) -> list[Item]:
+    known = old or new
+    name = situation.name(known.id) if known else ""
+    items = [_key_item("added", key, name) for key in _keys_beyond(new, old)]
+    items += [_key_item("removed", key, name) for key in _keys_beyond(old, new)]
+    if old is None and new is not None:
+        who = (("id", new.id), ("groups", ", ".join(new.groups) or "none"))
+        items.insert(0, Item("added", f"{name} joins the roster", who))
+    elif new is None and old is not None:
+        items.insert(0, Item("removed", f"{name} leaves the roster", (("id", old.id),)))
+    elif old is not None and new is not None:
+        items += _same_person(old, new, name)
+    return items
+
+
+def _same_person(old: Person, new: Person, name: str) -> list[Item]:
+    items = []
+    if old.groups != new.groups:
+        groups = (
+            ("before", ", ".join(old.groups) or "none"),
+            ("after", ", ".join(new.groups) or "none"),
+        )
+        items.append(Item("changed", f"{name}'s groups change", groups))
+    if old.details != new.details:
+        note = "Name, addresses or forge ids change. The roster holds only a commitment to them: ask what changes."
+        items.append(Item("changed", f"{name}'s details change", (), "", note))
+    return items
+
+
+def _keys_beyond(one: Person | None, other: Person | None) -> list[Key]:
+    """The keys that `one` has and `other` has not."""
+    known = {key.id for key in other.keys} if other else set()
+    return [key for key in (one.keys if one else ()) if key.id not in known]
+
+
+def _key_item(sign: str, key: Key, name: str) -> Item:
+    odd = ""
+    if sign == "added":
+        odd = (
+            "A software key verifies nobody: whoever can read its file can sign."
+            if key.is_software
+            else ""
+        )
+    title = f"{name} gets a key" if sign == "added" else f"{name} loses a key"
+    kind = KIND_WORDS[key.kind] + (", synced between devices" if key.backed_up else "")
+    return Item(sign, title, (("kind", kind),), key.id, odd)
+
+
+# --- policy -------------------------------------------------------------------------------------------------------
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"
+
+
+def _seconds(value: object) -> str:
+    return duration(value if isinstance(value, int) else 0)
+
+
+#: Per field: what it is, how its value reads, and the direction that lets more through ("" where there is none).
+_POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
+    "profile": ("Profile", str, ""),
+    "approvals": ("Signatures needed for a release", str, "down"),
+    "approval_life_s": ("A request lives for", _seconds, "up"),
+    "quiet_period_s": ("A set closes by itself after", _seconds, ""),
+    "veto_window_s": ("Time to veto after the last signature", _seconds, "down"),
+    "software_keys": ("Software keys count", _yes, "up"),
+}
+
+
+def _policy(now: Policy, new: Policy) -> DifferenceView:
+    items = []
+    for one in fields(Policy):
+        before, after = getattr(now, one.name), getattr(new, one.name)
+        what, words, loosening = _POLICY_FIELDS[one.name]
+        if before == after:
+            items.append(Item("same", what, (("stays", words(before)),)))
+            continue
+        odd = _looser(one.name, before, after, loosening)
+        items.append(
+            Item("changed", what, (("before", words(before)), ("after", words(after))), "", odd)
+        )
+    items.sort(key=lambda item: (not item.odd, item.sign == "same"))
+    changed = sum(item.sign == "changed" for item in items)
+    looser = sum(bool(item.odd) for item in items)
+    headline = f"{plural(changed, 'rule')} {'changes' if changed == 1 else 'change'}"
+    headline += (
+        f", {looser} of them {'lets' if looser == 1 else 'let'} more through" if looser else ""
+    )
+    return DifferenceView(headline, "the policy", tuple(items))
+
+
+def _looser(name: str, before: object, after: object, loosening: str) -> str:
+    if name == "profile":
+        return "One person with two keys would be enough." if after == "solo" else ""
+    if not isinstance(before, int) or not isinstance(after, int):
+        return ""
+    looser = (loosening == "up" and after > before) or (loosening == "down" and after < before)
+    return "This lets more through than the rule in force." if looser else ""
+
+
+# --- upstream -----------------------------------------------------------------------------------------------------
+
+_UPSTREAM_FIELDS = {
+    "upload_url": "where uploads go",
+    "index_url": "where they are read back",
+    "username": "user name",
+    "protocol": "protocol",
+    "mode": "mode",
+}
+
+
+def _upstream(now: UpstreamBody | None, new: UpstreamBody) -> DifferenceView:
+    subject = f"upstream {new.name}"
+    if now is None:
+        facts = tuple((words, getattr(new, name)) for name, words in _UPSTREAM_FIELDS.items())
+        item = Item(
+            "added",
+            f"Upstream {new.name}",
+            (*facts, ("credential", "sealed at the press")),
+            "",
+            _plain_http(new),
+        )
+        return DifferenceView(f"A new upstream: {new.name}", subject, (item,))
+    items = []
+    for name, words in _UPSTREAM_FIELDS.items():
+        before, after = getattr(now, name), getattr(new, name)
+        moved = f"Releases would go to another address: {_host(before)} becomes {_host(after)}."
+        if before == after:
+            items.append(Item("same", words.capitalize(), (("stays", before),)))
+        else:
+            odd = moved if name == "upload_url" else _plain_http(new) if name == "index_url" else ""
+            items.append(
+                Item("changed", words.capitalize(), (("before", before), ("after", after)), "", odd)
+            )
+    if now.credential != new.credential:
+        note = "Another credential was entered at the press; its value is never shown."
+        items.append(Item("changed", "Credential", (("is replaced", note),)))
+    items.sort(key=lambda item: (not item.odd, item.sign == "same"))
+    changed = [item.title.lower() for item in items if item.sign == "changed"]
+    headline = f"Upstream {new.name} changes: {listed(changed) or 'nothing'}"
+    return DifferenceView(headline, subject, tuple(items))
+
+
+def _host(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0]
+
+
+def _plain_http(body: UpstreamBody) -> str:
+    plain = [url for url in (body.upload_url, body.index_url) if url.startswith("http://")]
+    return (
+        "Plain http: anybody on the way can read the credential and change the files."
+        if plain
+        else ""
+    )
+
+
+# --- freeze -------------------------------------------------------------------------------------------------------
+
+
+def narrowing_words(one: Narrowing) -> str:
+    """One narrowing in a few words: "Frozen: acme-http", "Frozen: everything", "Vetoed: request 0123…"."""
+    if one.what == "veto":
+        return f"Vetoed: request {one.target[:16]}"
+    return f"Frozen: {one.target or 'everything'}"
+
+
+def _freeze(body: FreezeBody, situation: Situation) -> DifferenceView:
+    reason = (("reason", body.reason or "none given"),)
+    if body.action == "set":
+        what = body.project or "everything"
+        return DifferenceView(
+            f"Freezes {what}",
+            "a freeze",
+            (Item("added", f"Nothing of {what} is published", reason),),
+        )
+    standing = {one.id: one for one in situation.narrowings}
+    items = []
+    for wanted in body.narrowings:
+        one = standing.get(wanted)
+        if one is None:
+            items.append(
+                Item("same", f"Narrowing {wanted[:16]}", (("now", "not in force (any more)"),))
+            )
+            continue
+        facts = (
+            ("set by", situation.name(one.by) or "unknown"),
+            ("because", one.reason or "no reason given"),
+        )
+        items.append(Item("removed", narrowing_words(one), facts))
+    items.append(Item("changed", "Why it should end", reason))
+    return DifferenceView(
+        f"Ends {plural(len(body.narrowings), 'narrowing')}", "a narrowing", tuple(items)
+    )

@@ -1,0 +1,227 @@
+"""The routes of the console: asks for facts, makes the page, sets the headers. Reads only; nothing here decides.
+
+Every answer carries a content policy that allows own scripts and own styles from own addresses and nothing inline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from functools import cache
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from presspass.gateway.console import differences, pages, text
+from presspass.gateway.console.models import Deps, Situation
+
+CONTENT_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_COMMON_HEADERS: Final = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "X-Robots-Tag": "noindex, nofollow",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=(), "
+    "publickey-credentials-create=(self), publickey-credentials-get=(self)",
+}
+PAGE_HEADERS: Final = {**_COMMON_HEADERS, "Cache-Control": "no-store"}
+_ASSET_HEADERS: Final = {
+    **_COMMON_HEADERS,
+    "Cache-Control": "public, max-age=31536000, immutable",
+}
+_ASSET_TYPES: Final = {
+    "console.css": "text/css",
+    "approve.js": "text/javascript",
+    "enrol.js": "text/javascript",
+    "live.js": "text/javascript",
+    "mark.svg": "image/svg+xml",
+}
+VIEW_COOKIE: Final = "presspass_view"
+_NOT_FOUND = (
+    "There is nothing at this address. Links to requests are long: check that it was copied whole."
+)
+
+
+# --- rendering ----------------------------------------------------------------------------------------------------
+
+
+@cache
+def _assets() -> dict[str, tuple[bytes, str]]:
+    """Served name (with the digest of the content, so that it may be cached for ever) to bytes and media type."""
+    folder = files("presspass.gateway.console").joinpath("static")
+    found = {}
+    for name, media_type in _ASSET_TYPES.items():
+        data = folder.joinpath(name).read_bytes()
+        found[f"{hashlib.sha256(data).hexdigest()[:16]}.{name}"] = (data, media_type)
+    return found
+
+
+def _asset(name: str) -> str:
+    return next(f"/assets/{served}" for served in _assets() if served.partition(".")[2] == name)
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("presspass.gateway.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for show in (text.visible, text.visible_code, text.exact, text.size, text.when, text.iso):
+        environment.filters[show.__name__] = show
+    environment.filters |= {"groups": text.groups, "short": text.short, "plural": text.plural}
+    environment.globals |= {
+        "asset": _asset,
+        "narrowing_words": differences.narrowing_words,
+    }
+    return environment
+
+
+def render(
+    template: str, situation: Situation | None, status: int = 200, **context: Any
+) -> Response:
+    """A page. `situation` fills the banners; None where it is not known."""
+    body = _templates().get_template(template).render(situation=situation, **context)
+    return Response(body, status, PAGE_HEADERS, "text/html")
+
+
+def wants_page(request: Request) -> bool:
+    """True for a browser that navigates: it should get a page instead of problem+json."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def error_page(
+    status: int, detail: str, hint: str = "", code: str = "", situation: Situation | None = None
+) -> Response:
+    """The page for browsers when an answer is a no or a failure. `detail`: one sentence; `hint`: what to do next."""
+    title = HTTPStatus(status).phrase
+    return render(
+        "error.html",
+        situation,
+        status,
+        title=title,
+        number=status,
+        detail=detail,
+        hint=hint,
+        code=code,
+    )
+
+
+# --- pages --------------------------------------------------------------------------------------------------------
+
+
+class Console:
+    """The pages over one gateway. Handlers are plain functions: Starlette runs them in worker threads."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+
+    def release(self, request: Request) -> Response:
+        """GET /r/{id}"""
+        situation = self._deps.situation()
+        facts = self._deps.release(request.path_params["id"])
+        if facts is None:
+            return error_page(404, _NOT_FOUND, situation=situation)
+        page = pages.release_page(facts, situation)
+        url = f"{self._deps.origin}/r/{facts.id}"
+        return render("release.html", situation, page=page, origin=self._deps.origin, url=url)
+
+    def request(self, request: Request) -> Response:
+        """GET /q/{digest}"""
+        situation = self._deps.situation()
+        facts = self._deps.request(request.path_params["digest"])
+        if facts is None:
+            return error_page(404, _NOT_FOUND, situation=situation)
+        page = pages.request_page(facts, situation)
+        url = f"{self._deps.origin}/q/{facts.digest}"
+        return render("request.html", situation, page=page, origin=self._deps.origin, url=url)
+
+    def enrol(self, request: Request) -> Response:
+        """GET /enrol: the secret of the link is in the fragment and never reaches this process with the page."""
+        return render("enrol.html", self._deps.situation(), origin=self._deps.origin)
+
+    def list(self, request: Request) -> Response:
+        """GET /c; with ?token=… it first turns the token into a cookie that no script and no other site can use."""
+        token = request.query_params.get("token")
+        if token is not None:
+            return self._admit(token)
+        situation = self._deps.situation()
+        if self._deps.view_token_until(request.cookies.get(self._cookie, "")) is None:
+            return self._no_view(situation)
+        page = pages.list_page(self._deps.overview())
+        return render("list.html", situation, page=page)
+
+    @property
+    def _cookie(self) -> str:
+        """`__Host-` binds the cookie to this very host; browsers take it over https only."""
+        return f"__Host-{VIEW_COOKIE}" if self._deps.origin.startswith("https:") else VIEW_COOKIE
+
+    def _admit(self, token: str) -> Response:
+        until_ms = self._deps.view_token_until(token)
+        if until_ms is None:
+            return self._no_view(self._deps.situation())
+        answer = RedirectResponse("/c", 303, PAGE_HEADERS)
+        answer.set_cookie(
+            self._cookie,
+            token,
+            max_age=max(1, until_ms // 1000 - int(time.time())),
+            httponly=True,
+            samesite="strict",
+            secure=self._deps.origin.startswith("https:"),
+        )
+        return answer
+
+    def _no_view(self, situation: Situation) -> Response:
+        # A browser sent here by another site withholds a strict cookie on the first load: hence the link, not a loop.
+        return render("no_view.html", situation, 401)
+
+
+def _serve_asset(request: Request) -> Response:
+    found = _assets().get(request.path_params["name"])
+    if found is None:
+        return error_page(404, _NOT_FOUND)
+    data, media_type = found
+    return Response(data, 200, _ASSET_HEADERS, media_type)
+
+
+def _favicon(request: Request) -> Response:
+    data, media_type = _assets()[_asset("mark.svg").removeprefix("/assets/")]
+    return Response(
+        data, 200, _ASSET_HEADERS | {"Cache-Control": "public, max-age=86400"}, media_type
+    )
+
+
+def _front(request: Request) -> Response:
+    return RedirectResponse("/c", 303, PAGE_HEADERS)
+
+
+def routes(deps: Deps) -> list[Route]:
+    """Every address of the console."""
+    console = Console(deps)
+    table: list[tuple[str, Callable[[Request], Response]]] = [
+        ("/", _front),
+        ("/r/{id}", console.release),
+        ("/q/{digest}", console.request),
+        ("/enrol", console.enrol),
+        ("/c", console.list),
+        ("/assets/{name}", _serve_asset),
+        ("/favicon.ico", _favicon),
+    ]
+    return [Route(path, endpoint, methods=["GET"]) for path, endpoint in table]

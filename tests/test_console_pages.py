@@ -1,0 +1,508 @@
+"""The console's pages as values and over HTTP, without a browser: what they say, what they hold back, their headers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup
+
+import console_world as w
+from console_browser import screens
+from presspass.core.findings import (
+    ArtifactReport,
+    Change,
+    ChangeKind,
+    FileEntry,
+    Finding,
+    Report,
+    Severity,
+    parse_report,
+)
+from presspass.core.lifecycle import SETTLED, State
+from presspass.core.limits import CONSOLE_CHANGES_MAX, CONSOLE_DIFF_LINES_MAX
+from presspass.core.policy import Policy
+from presspass.core.quorum import Electorate, count
+from presspass.core.roster import Roster
+from presspass.core.statement import PolicyBody, RosterBody
+from presspass.gateway.console import Ballot, Situation, differences, pages, review, text, views
+from presspass.gateway.console import ballots as ballot_views
+
+CONSOLE = Path(views.__file__).parent
+SEALED = Situation(sealed=True, names=w.NAMES)
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), max_size=60)
+HIDING = re.compile(
+    "[\u202a-\u202e\u2066-\u2069\u200b-\u200f\ufeff\u00ad\u3164\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
+
+
+class _TextOf(HTMLParser):
+    """Collects the text content, as a browser would."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.found.append(data)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+
+def text_of(markup: Markup) -> tuple[str, set[str]]:
+    parser = _TextOf()
+    parser.feed(str(markup))
+    parser.close()
+    return "".join(parser.found), set(parser.tags)
+
+
+# --- text from strangers ------------------------------------------------------------------------------------------
+
+
+@given(ANY_TEXT)
+def test_text_from_strangers_brings_no_markup_and_no_hiding_character(hostile: str) -> None:
+    shown, tags = text_of(text.visible(hostile))
+    assert tags <= {"span"}
+    assert not HIDING.search(shown)
+
+
+@given(ANY_TEXT)
+def test_text_to_be_signed_keeps_every_character(statement: str) -> None:
+    shown, tags = text_of(text.exact(statement))
+    assert shown == statement
+    assert tags <= {"span"}
+
+
+@pytest.mark.parametrize(
+    ("hostile", "code_point"),
+    [
+        ("a\u202egpj.py", "U+202E"),
+        ("a\u200bb", "U+200B"),
+        ("a\u00a0b", "U+00A0"),
+        ("\u3164", "U+3164"),
+        ("x\ufe0f", "U+FE0F"),
+        ("tab\there", "U+0009"),
+        ("e\u0301\u0301\u0301", "U+0301"),
+    ],
+)
+def test_a_hiding_character_is_drawn_as_its_code_point(hostile: str, code_point: str) -> None:
+    assert code_point in text_of(text.visible(hostile))[0]
+
+
+def test_ordinary_text_of_any_script_is_left_alone() -> None:
+    for word in ("naïve", "Łódź", "日本語", "e\u0301", "דוגמה"):
+        assert text_of(text.visible(word))[0] == word
+
+
+# --- what changes -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
+    """Real reports of the inspector, by name."""
+    world, _ = screens(tmp_path_factory.mktemp("console"))
+    return {name: parse_report(one.report) for name, one in world.releases.items() if one.report}
+
+
+def test_the_same_change_in_wheel_and_sdist_is_one_row(reports: dict[str, Report]) -> None:
+    shown = review.view(reports["calm"])
+    by_path = {change.path: change for change in shown.changes}
+    places = [place.path for place in by_path["acme_http/retry.py"].places]
+    assert places == ["acme_http/retry.py", "acme_http-2.4.1/src/acme_http/retry.py"]
+    assert by_path["acme_http/retry.py"].tags == ()
+
+
+def test_the_odd_file_comes_first_and_open(reports: dict[str, Report]) -> None:
+    shown = review.view(reports["odd"])
+    assert shown.changes[0].path == "acme_http_init.pth"
+    assert shown.changes[0].is_odd
+    assert shown.first_odd[0].path == "acme_http_init.pth"
+    assert shown.first_odd[0].anchor == shown.changes[0].anchor
+    assert "not in the sdist" in shown.changes[0].tags
+
+
+def test_a_wheel_that_differs_from_its_sdist_says_so(tmp_path: Path) -> None:
+    old = w.build(tmp_path / "old", "2.4.0", w.OLD_CODE, w.OLD_CODE, "idna")
+    other = {**w.NEW_CODE, "acme_http/retry.py": "def retry(times=9):\n    return times\n"}
+    new = w.build(tmp_path / "new", "2.4.1", other, w.NEW_CODE, "idna")
+    shown = review.view(parse_report(w.report_on("2.4.1", new, old)))
+    tags = {(change.path, tag) for change in shown.changes for tag in change.tags}
+    assert tags == {("acme_http/retry.py", "other content than the sdist")}
+
+
+def test_new_requirements_are_named_in_the_metadata(reports: dict[str, Report]) -> None:
+    lines = [(line.sign, line.text) for line in review.view(reports["odd"]).metadata]
+    assert lines[0] == ("+", "Requires-Dist: easy-day-js")
+    assert len({line.artifacts for line in review.view(reports["odd"]).metadata}) == 1
+
+
+def test_a_first_release_lists_every_file_as_added(reports: dict[str, Report]) -> None:
+    shown = review.view(reports["first"])
+    assert {change.kind for change in shown.changes} == {ChangeKind.ADDED}
+    assert all(change.diff is None and change.note for change in shown.changes)
+
+
+def test_line_numbers_follow_the_hunks(reports: dict[str, Report]) -> None:
+    rows = {change.path: change for change in review.view(reports["calm"]).changes}
+    diff = rows["acme_http/client.py"].diff or ()
+    removed = next(line for line in diff if line.sign == "-")
+    added = next(line for line in diff if line.sign == "+")
+    old = w.OLD_CODE["acme_http/client.py"].splitlines()
+    new = w.NEW_CODE["acme_http/client.py"].splitlines()
+    assert removed.old_line and old[removed.old_line - 1] == removed.text
+    assert added.new_line and new[added.new_line - 1] == added.text
+
+
+def _entry(path: str, number: int) -> FileEntry:
+    return FileEntry(path, number, f"{number:064x}")
+
+
+def _big_report(count_: int, diff: tuple[str, ...], findings: tuple[Finding, ...]) -> Report:
+    changes = tuple(
+        Change(f"pkg/{n:06}.py", ChangeKind.ADDED, None, _entry(f"pkg/{n:06}.py", n), diff)
+        for n in range(count_)
+    )
+    one = ArtifactReport(
+        "pkg-1-py3-none-any.whl", "0" * 64, "wheel", "pkg", "1", "", (), (), "x", changes
+    )
+    return Report("engine", "pkg", "1", (), "0", (), (one,), findings)
+
+
+def test_what_is_left_out_of_a_long_page_is_counted_and_never_odd() -> None:
+    last = f"pkg/{CONSOLE_CHANGES_MAX + 49:06}.py"
+    odd = Finding("rule.x", Severity.MEDIUM, last, "Odd.")
+    shown = review.view(_big_report(CONSOLE_CHANGES_MAX + 50, ("@@ -0,0 +1,1 @@", "+x"), (odd,)))
+    assert shown.changes[0].path == last
+    assert len(shown.changes) == CONSOLE_CHANGES_MAX
+    assert shown.changes_left_out == 50
+
+
+def test_differences_beyond_the_limit_of_a_page_are_left_out_with_a_note() -> None:
+    lines = ("@@ -0,0 +1,900 @@", *(f"+{n}" for n in range(900)))
+    shown = review.view(_big_report(20, lines, ()))
+    kept = [change for change in shown.changes if change.diff is not None]
+    assert sum(len(change.diff or ()) for change in kept) <= CONSOLE_DIFF_LINES_MAX
+    left = [change for change in shown.changes if change.diff is None]
+    assert left
+    assert all("full report" in change.note for change in left)
+
+
+# --- who must sign ------------------------------------------------------------------------------------------------
+
+
+def _ballot(policy: Policy, requester: str, roster: Roster | None = None) -> Ballot:
+    world_roster = roster or w.team("alice", "bob")
+    facts = w.release((w.ReleaseFile("a-1.tar.gz", "0" * 64, 1),), b"{}")
+    assert facts.ballot is not None
+    electorate = Electorate(
+        facts.ballot.electorate.kind, world_roster, world_roster, policy, requester
+    )
+    return replace(facts.ballot, electorate=electorate, tally=count(electorate, ()))
+
+
+@pytest.mark.parametrize(
+    ("policy", "requester", "needed", "says"),
+    [
+        (Policy(), "alice", 1, "somebody other than Alice Osei"),
+        (Policy(), "", 2, "nobody knows who is behind the upload"),
+        (Policy(profile="solo"), "alice", 2, "nobody else has looked"),
+    ],
+)
+def test_the_page_says_who_must_sign(
+    policy: Policy, requester: str, needed: int, says: str
+) -> None:
+    shown = ballot_views.view(_ballot(policy, requester), SEALED)
+    assert shown.needed == needed
+    assert says in shown.condition
+
+
+def test_too_few_people_is_said_and_the_number_is_not_lowered() -> None:
+    shown = ballot_views.view(_ballot(Policy(approvals=3), "alice"), SEALED)
+    assert shown.needed == 3
+    assert "3 must sign and only 1 could" in shown.frozen
+
+
+def test_keys_that_do_not_count_are_listed_with_the_reason() -> None:
+    roster = Roster((w.team("alice").people[0], w.person("bob")))
+    shown = ballot_views.view(_ballot(Policy(), "alice", roster), SEALED)
+    reasons = {one.person: one.why_not for one in shown.signers}
+    assert "cannot approve" in reasons["Alice Osei"]
+    assert "software keys" in reasons["Bob Lindqvist"]
+    assert shown.terminal_only
+
+
+def test_every_state_has_words_and_its_own_mark() -> None:
+    for state in State:
+        facts = w.release((), None)
+        steps = pages.release_steps(replace(facts, state=state))
+        now = [step for step in steps if step.name == state.value]
+        assert len(now) == 1
+        assert now[0].shown
+        assert now[0].words
+        assert [step.name for step in steps if step.mark == "bad" and step.shown] == (
+            [state.value] if state in SETTLED - {State.VERIFIED} else []
+        )
+
+
+def test_a_report_that_cannot_be_read_cannot_be_approved_on_the_page() -> None:
+    facts = replace(w.release((w.ReleaseFile("a-1.tar.gz", "0" * 64, 1),), b"{}"), report=b"{}")
+    page = pages.release_page(facts, SEALED)
+    assert page.unreadable
+    assert not page.may_approve
+    assert page.may_veto
+
+
+# --- other statements ---------------------------------------------------------------------------------------------
+
+
+def test_every_rule_of_a_policy_has_words() -> None:
+    body = PolicyBody(Policy(profile="solo", approvals=2))
+    world = w.World()
+    shown = differences.view(world.requests[world.add(body, w.team("alice"))], SEALED)
+    assert len(shown.items) == len(fields(Policy))
+
+
+@pytest.mark.parametrize(
+    ("change", "looser"),
+    [
+        (Policy(veto_window_s=0), True),
+        (Policy(veto_window_s=600), False),
+        (Policy(software_keys=True), True),
+        (Policy(approvals=2), False),
+        (Policy(approval_life_s=8 * 86_400), True),
+        (Policy(profile="solo"), True),
+    ],
+)
+def test_a_policy_that_lets_more_through_is_marked(change: Policy, looser: bool) -> None:
+    world = w.World()
+    shown = differences.view(world.requests[world.add(PolicyBody(change), w.team("alice"))], SEALED)
+    assert any(item.odd for item in shown.items) is looser
+
+
+def test_a_roster_request_names_who_and_which_key() -> None:
+    world = w.World()
+    now = w.team("alice", "bob")
+    after = Roster((*now.people, w.person("carol")))
+    shown = differences.view(world.requests[world.add(RosterBody(after), now)], SEALED)
+    assert shown.headline == "Carol Tanaka joins the roster"
+    keys = [item for item in shown.items if item.key]
+    assert [item.key for item in keys] == [w.PASSKEYS["carol"].key.id]
+    assert "verifies nobody" in keys[0].odd
+
+
+def test_an_upstream_that_moves_names_both_addresses() -> None:
+    world = w.World()
+    moved = replace(w.REGISTRY, upload_url="https://elsewhere.example/legacy/")
+    digest = world.add(moved, w.team("alice"), upstream_now=w.REGISTRY)
+    shown = differences.view(world.requests[digest], SEALED)
+    assert "index.example becomes elsewhere.example" in shown.items[0].odd
+
+
+def test_plain_http_is_remarked_on() -> None:
+    world = w.World()
+    plain = replace(w.REGISTRY, upload_url="http://index.example/legacy/")
+    shown = differences.view(world.requests[world.add(plain, w.team("alice"))], SEALED)
+    assert "Plain http" in shown.items[0].odd
+
+
+# --- over HTTP ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[w.World, dict[str, str]]]:
+    """The pages of every sort, served, and their addresses."""
+    world, paths = screens(tmp_path_factory.mktemp("console"))
+    with w.serving(world):
+        yield world, paths
+
+
+def get(world: w.World, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(world.origin).port or 0, 10)
+    try:
+        connection.request("GET", path.partition("#")[0], headers=headers)
+        answer = connection.getresponse()
+        found = {name.lower(): value for name, value in answer.getheaders()}
+        return answer.status, found, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_every_page_forbids_everything_foreign_and_inline(
+    served: tuple[w.World, dict[str, str]],
+) -> None:
+    world, paths = served
+    for path in paths.values():
+        _, headers, body = get(world, path, Accept="text/html")
+        policy = headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-opener-policy"] == "same-origin"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["cache-control"] == "no-store"
+        assert not re.search(
+            r"<script(?![^>]* src=\"/assets/)|<style| style=| on[a-z]+=\"", body.split("<main")[0]
+        )
+
+
+def test_no_template_has_inline_script_or_style() -> None:
+    for path in (CONSOLE / "templates").iterdir():
+        source = path.read_text()
+        assert not re.search(r"<style|\sstyle=|\son[a-z]+=|\|\s*safe|autoescape", source), path.name
+        assert all(" src=" in tag for tag in re.findall(r"<script[^>]*>", source)), path.name
+
+
+def test_the_scripts_stay_small_and_touch_no_markup() -> None:
+    for path in (CONSOLE / "static").glob("*.js"):
+        source = path.read_text()
+        assert len(source.splitlines()) <= 120, path.name
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|https?://", source
+        )
+
+
+def test_the_list_is_for_holders_of_a_view_token(served: tuple[w.World, dict[str, str]]) -> None:
+    world, _ = served
+    status, _, body = get(world, "/c")
+    assert status == 401
+    assert "acme-" not in body.replace(
+        "acme-data", ""
+    )  # the banner about the frozen project is on every page
+    assert get(world, "/c?token=wrong")[0] == 401
+    status, headers, _ = get(world, f"/c?token={w.VIEW_TOKEN}")
+    assert (status, headers["location"]) == (303, "/c")
+    cookie = headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    status, _, body = get(world, "/c", Cookie=cookie.partition(";")[0])
+    assert status == 200
+    assert "acme-core" in body
+
+
+def test_the_cookie_is_bound_to_the_host_where_there_is_https() -> None:
+    class Secure(w.World):
+        """Behind a proxy that does TLS."""
+
+    world = Secure()
+    with w.serving(world):
+        port_origin, world.origin = world.origin, "https://gate.example"
+        plain = w.World(origin=port_origin)
+        cookie = get(plain, f"/c?token={w.VIEW_TOKEN}")[1]["set-cookie"]
+        world.origin = port_origin
+    assert cookie.startswith("__Host-")
+    assert "Secure" in cookie
+    assert "Path=/;" in cookie
+
+
+def test_assets_are_cached_for_ever_under_the_digest_of_their_content(
+    served: tuple[w.World, dict[str, str]],
+) -> None:
+    world, _ = served
+    body = get(world, "/enrol")[2]
+    for address in re.findall(r"/assets/[^\"]+", body):
+        status, headers, _ = get(world, address)
+        assert status == 200
+        assert "immutable" in headers["cache-control"]
+    assert get(world, "/assets/console.css")[0] == 404
+    assert get(world, "/favicon.ico")[0] == 200
+
+
+def test_an_unknown_capability_gets_a_page_that_says_what_to_do(
+    served: tuple[w.World, dict[str, str]],
+) -> None:
+    status, headers, body = get(served[0], "/r/nothing", Accept="text/html")
+    assert status == 404
+    assert headers["content-type"].startswith("text/html")
+    assert "copied whole" in body
+
+
+def test_what_is_not_known_is_said_to_be_not_known(served: tuple[w.World, dict[str, str]]) -> None:
+    _, _, body = get(served[0], "/r/odd")
+    for heading in ("Provenance", "Workflow", "Registry's own settings"):
+        assert re.search(
+            heading.replace("'", "(?:'|&#39;)") + r"</dt><dd class=\"unknown\">Not known\.", body
+        ), heading
+
+
+def test_the_page_carries_the_exact_statement_and_both_digests(
+    served: tuple[w.World, dict[str, str]],
+) -> None:
+    world, _ = served
+    ballot = world.releases["odd"].ballot
+    assert ballot is not None
+    _, _, body = get(world, "/r/odd")
+    shown = ballot_views.view(ballot, SEALED)
+    assert str(Markup.escape(shown.approve.text)) in body
+    assert json.loads(shown.veto.text)["intent"] == "veto"
+    for one in (shown.approve, shown.veto):
+        assert one.digest in body
+        assert one.challenge in body
+
+
+def test_narrowings_software_keys_and_zones_stand_on_every_page(
+    served: tuple[w.World, dict[str, str]],
+) -> None:
+    world, paths = served
+    for name, path in paths.items():
+        if name != "list":
+            _, _, body = get(world, path, Accept="text/html")
+            assert "Frozen: acme-data" in body, name
+            assert "software keys" in body, name
+            assert "zones not separated" in body, name
+
+
+# --- colours ------------------------------------------------------------------------------------------------------
+
+
+def _variables(block: str) -> dict[str, str]:
+    return dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block))
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    high, low = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+PAIRS = [
+    *((ink, ground) for ink in ("ink", "quiet") for ground in ("ground", "sheet", "sunk")),
+    *(
+        (f"{name}", f"{name}-ground")
+        for name in ("critical", "high", "medium", "low", "info", "mark", "good")
+    ),
+    *((ink, ground) for ink in ("ink", "quiet") for ground in ("plus-ground", "minus-ground")),
+    ("plus-ink", "plus-ground"),
+    ("minus-ink", "minus-ground"),
+    ("on-accent", "accent"),
+    ("on-stop", "stop"),
+    *((ink, ground) for ink in ("accent", "stop", "good") for ground in ("ground", "sheet")),
+]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_has_enough_contrast(theme: str) -> None:
+    css = (CONSOLE / "static" / "console.css").read_text()
+    light, dark = css.split("@media (prefers-color-scheme: dark)", 1)
+    colours = _variables(light) | (_variables(dark.split("\n}\n", 1)[0]) if theme == "dark" else {})
+    poor = [(a, b) for a, b in PAIRS if _contrast(colours[a], colours[b]) < 4.5]
+    assert poor == []
