@@ -211,9 +211,12 @@ def test_a_veto_is_stored_as_a_signature_under_the_veto(
             page.goto(f"{origin}/r/{found}")
             expect(page.locator(".odds .path").first).to_have_text("greet_init.pth")
             holding(page, world.ada)
+            page.get_by_label("Reason for a veto").fill("Nobody needs a <.pth> file.")
             page.get_by_role("button", name="Veto").click()
             expect(page.locator("#outcome")).to_contain_text("ada has signed to veto")
             expect(page.locator("#signatures")).to_contain_text("ada vetoed just now")
+            page.reload()
+            expect(page.locator("#signatures q")).to_have_text("Nobody needs a <.pth> file.")
         assert approvals(world) == [(veto.digest, world.ada.key.id)]
 
 

@@ -16,7 +16,7 @@ from presspass.drill.world.registry import Registry
 from presspass.press import log
 from presspass.store import journal_view as view
 from presspass.verify.proof import Proof, check_proof
-from tests.press_rig import TOKEN, Rig
+from press_rig import TOKEN, Rig
 
 POLICY = Policy(veto_window_s=0, software_keys=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import click
 
@@ -24,14 +25,13 @@ from presspass.cli.show import emit_json, grouped, note, safe, say, size_text, t
 from presspass.cli.sign import Signer, make_signer
 from presspass.core.digests import JsonObject, is_sha256
 from presspass.core.findings import Change, Report, Severity
-from presspass.core.roster import Roster
+from presspass.core.roster import Details
 from presspass.core.statement import (
     FreezeBody,
     Intent,
     PolicyBody,
     ReleaseBody,
     RosterBody,
-    Statement,
     UpstreamBody,
 )
 
@@ -98,7 +98,7 @@ def approve_command(
 @click.option(
     "--reason",
     default="",
-    help="Why, for the others (with --drop and no key: a signed veto carries none).",
+    help="Why, for the others; the signature does not cover it.",
 )
 @signing_options
 @yes_option
@@ -118,9 +118,9 @@ def veto_command(
     if drop is not None and key is None and software_passkey is None:
         _tell_dropped(drop_unsigned_veto(drop, _digest_in(url), reason), as_json)
         return
-    if reason:
+    if reason and drop is not None:
         raise click.UsageError(
-            "--reason goes with --drop and no key; a signed veto carries no reason."
+            "A signed veto in the drop box carries no reason; leave out --reason."
         )
     page, asked, gate_base = _veto_target(url, statement_file, drop)
     signer = make_signer(key, software_passkey, gate_base)
@@ -132,7 +132,7 @@ def veto_command(
         _tell_dropped(drop_signed(drop, against, signer.sign(against)), as_json)
         return
     with Gate(gate_base) as gate:
-        answer = _hand_in(gate, asked, against, signer)
+        answer = _hand_in(gate, asked, against, signer, reason)
     _tell_result("vetoed", answer, page, as_json)
 
 
@@ -163,9 +163,12 @@ def _veto_target(
         return page, fetch_statement(gate, page), page.base
 
 
-def _hand_in(gate: Gate, asked: Asked, statement: bytes, signer: Signer) -> JsonObject:
+def _hand_in(
+    gate: Gate, asked: Asked, statement: bytes, signer: Signer, reason: str = ""
+) -> JsonObject:
     approval = signer.sign(statement)
-    path = f"/api/v1/requests/{asked.statement.digest}/approvals"
+    note = f"?note={quote(reason, safe='')}" if reason else ""
+    path = f"/api/v1/requests/{asked.statement.digest}/approvals{note}"
     return gate.post_json(path, approval.to_bytes())
 
 
@@ -191,14 +194,14 @@ def _show_statement(asked: Asked) -> None:
     say(
         f"  installation {grouped(statement.genesis[:16])}…, space {safe(statement.space)}, expires {expires}"
     )
-    _SHOW[type(statement.body)](statement)
+    _SHOW[type(statement.body)](asked)
     if answer.get("state"):
         remark = answer.get("message") or answer.get("reason") or ""
         say(f"  the gate says: {safe(answer['state'])} {safe(remark)}".rstrip())
 
 
-def _show_release(statement: Statement) -> None:
-    body = statement.body_as(ReleaseBody)
+def _show_release(asked: Asked) -> None:
+    body = asked.statement.body_as(ReleaseBody)
     say(
         f"  publish {safe(body.project)} {safe(body.version)} (upstream statement {body.upstream[:16]}…)"
     )
@@ -209,38 +212,47 @@ def _show_release(statement: Statement) -> None:
     )
 
 
-def _show_upstream(statement: Statement) -> None:
-    body = statement.body_as(UpstreamBody)
+def _show_upstream(asked: Asked) -> None:
+    body = asked.statement.body_as(UpstreamBody)
     say(f"  upstream {safe(body.name)} ({body.protocol}, {body.mode})")
     say(f"  upload to    {safe(body.upload_url)}")
     say(f"  read back at {safe(body.index_url)}")
     say(f"  as user      {safe(body.username) or '(none)'}")
 
 
-def _show_roster(statement: Statement) -> None:
-    body = statement.body_as(RosterBody)
+def _show_roster(asked: Asked) -> None:
+    body = asked.statement.body_as(RosterBody)
     say(
         "  the whole roster after the change"
         + (", asked for with the recovery key:" if body.recovery else ":")
     )
-    _show_people(body.roster)
-
-
-def _show_people(roster: Roster) -> None:
-    for person in roster.people:
-        say(f"  {safe(person.id)} {', '.join(map(safe, person.groups))}".rstrip())
+    names = _names(asked.answer)
+    for person in body.roster.people:
+        name = names.get(
+            person.details, "(name not told, or not the one that the roster commits to)"
+        )
+        say(f"  {safe(person.id)}  {safe(name)}  {', '.join(map(safe, person.groups))}".rstrip())
         for key in person.keys:
             say(f"    {key.kind:17} {grouped(key.id)}")
 
 
-def _show_policy(statement: Statement) -> None:
+def _names(answer: JsonObject) -> dict[str, str]:
+    """Names by commitment, as far as the gate told them and they are the ones that were committed to."""
+    found = {}
+    for value in (answer.get("details") or {}).values():
+        details = Details.from_json(value)
+        found[details.commitment] = details.name
+    return found
+
+
+def _show_policy(asked: Asked) -> None:
     say("  the whole policy after the change:")
-    for name, value in statement.body_as(PolicyBody).policy.to_json().items():
+    for name, value in asked.statement.body_as(PolicyBody).policy.to_json().items():
         say(f"    {name} = {value}")
 
 
-def _show_freeze(statement: Statement) -> None:
-    body = statement.body_as(FreezeBody)
+def _show_freeze(asked: Asked) -> None:
+    body = asked.statement.body_as(FreezeBody)
     if body.action == "set":
         say(f"  publish nothing of {safe(body.project) or 'any project'}: {safe(body.reason)}")
     else:
@@ -250,7 +262,7 @@ def _show_freeze(statement: Statement) -> None:
         say(f"  {safe(body.reason)}")
 
 
-_SHOW: Final[dict[type, Callable[[Statement], None]]] = {
+_SHOW: Final[dict[type, Callable[[Asked], None]]] = {
     ReleaseBody: _show_release,
     UpstreamBody: _show_upstream,
     RosterBody: _show_roster,

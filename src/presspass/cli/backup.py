@@ -34,7 +34,7 @@ from presspass.core.strict import Members
 _FORMAT: Final = "presspass/backup/v1"
 _MANIFEST: Final = "manifest.json"
 _PLAIN: Final = ("presspass.toml", "press/identity.json", "trust-root.json")
-_DATABASES: Final = ("gateway/gateway.db", "press/journal.db")
+_DATABASES: Final = ("gateway/gateway.db", "press/journal/journal.db")
 _FOLDERS: Final = ("drop", "gateway/blobs", "press/keys")
 _CHUNK_BYTES = 1 << 20
 

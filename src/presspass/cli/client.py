@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -120,14 +120,11 @@ class Gate:
         with self._stream("GET", path) as response:
             return _limited(response, bytes_max)
 
-    def download(
-        self, path: str, target: BinaryIO, *, bytes_max: int, moved: Callable[[int], None]
-    ) -> None:
-        """Writes an answer of at most `bytes_max` bytes to `target`; `moved` hears of each piece's size."""
+    def download(self, path: str, target: BinaryIO, *, bytes_max: int) -> None:
+        """Writes an answer of at most `bytes_max` bytes to `target`, piece by piece."""
         with self._stream("GET", path) as response:
             for piece in _pieces(response, bytes_max):
                 target.write(piece)
-                moved(len(piece))
 
     def upload(
         self, path: str, body: Iterable[bytes], *, headers: Mapping[str, str], password: str

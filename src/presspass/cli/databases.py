@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 def ask_journal(home: Path, question: Callable[[Connection], T]) -> T:
     """Asks the press's journal on one consistent snapshot."""
-    return _ask(home / "press" / "journal.db", question)
+    return _ask(home / "press" / "journal" / "journal.db", question)
 
 
 def ask_gateway(home: Path, question: Callable[[Connection], T]) -> T:

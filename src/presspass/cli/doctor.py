@@ -174,7 +174,7 @@ def _databases(home: Path, _config: Config) -> Iterator[Line]:
 
     for name, path in (
         ("gateway", home / "gateway" / "gateway.db"),
-        ("journal", home / "press" / "journal.db"),
+        ("journal", home / "press" / "journal" / "journal.db"),
     ):
         try:
             with contextlib.closing(
@@ -218,7 +218,8 @@ def _databases(home: Path, _config: Config) -> Iterator[Line]:
 
 def _clock(home: Path, _config: Config) -> Iterator[Line]:
     newest = max(
-        (path.stat().st_mtime for path in (home / "press").glob("journal.db*")), default=0.0
+        (path.stat().st_mtime for path in (home / "press" / "journal").glob("journal.db*")),
+        default=0.0,
     )
     behind = newest - time.time()
     if behind > _WALL_BACK_S_MAX:
@@ -304,10 +305,10 @@ def _isolation(_home: Path, config: Config) -> Iterator[Line]:
     if config.zones.separate:
         yield Line(OK, "zones", "separated: each process is a user of its own")
     else:
-        yield Line(
-            WARN, "zones", "not separated: gateway and press are the same OS user",
-            "Start as root with separate = true in [zones], or use systemd units.",
-        )  # fmt: skip
+        from presspass.services.zones import unseparated_zones
+
+        fix = "Start as root with separate = true in [zones]."
+        yield Line(WARN, "zones", f"not separated: {unseparated_zones()}", fix)
 
 
 def _genesis(home: Path, _config: Config) -> Iterator[Line]:

@@ -119,14 +119,8 @@ def _fetched(gate: Gate, folder: str, file: ReleaseFile) -> Iterator[IO[bytes]]:
     """The file in an unnamed temporary file, if its bytes are the ones that are named."""
     digest = hashlib.sha256()
     with tempfile.TemporaryFile(prefix="presspass-") as target:
+        gate.download(f"{folder}/{quote(file.name, safe='')}", target, bytes_max=file.size)
         size = 0
-
-        def moved(_count: int) -> None:
-            """The limit below ends a file that is longer than it says."""
-
-        gate.download(
-            f"{folder}/{quote(file.name, safe='')}", target, bytes_max=file.size, moved=moved
-        )
         target.seek(0)
         while piece := target.read(1 << 20):
             digest.update(piece)

@@ -52,7 +52,7 @@ def serve_command(home: Path, as_json: bool) -> None:
                     "port": port,
                     "pid": os.getpid(),
                 }
-                say(json.dumps(value))
+                click.echo(json.dumps(value))
             else:
                 say(
                     f"Presspass is ready at {config.origin} (listening on {listening}). Ctrl-C ends it."

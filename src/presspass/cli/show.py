@@ -42,8 +42,17 @@ def _visible(char: str) -> str:
 
 
 def say(text: str = "", **style: Any) -> None:
-    """One line of our own words to stdout; parts that are not ours must be `safe` already."""
-    click.secho(text, **style) if style else click.echo(text)
+    """One line of ours to stdout, or to stderr where stdout is for JSON. What is not ours must be `safe` already."""
+    if style:
+        click.secho(text, err=json_is_wanted(), **style)
+    else:
+        click.echo(text, err=json_is_wanted())
+
+
+def json_is_wanted() -> bool:
+    """Whether the command that runs was given --format json: then stdout carries that one document and nothing else."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.params.get("as_json"))
 
 
 def note(text: str) -> None:
@@ -82,7 +91,7 @@ def _rich_table(columns: Sequence[str], cells: list[list[str]]) -> None:
     shown = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for row in cells:
         shown.add_row(*(Text(cell, overflow="fold") for cell in row))
-    Console().print(shown)
+    Console(stderr=json_is_wanted()).print(shown)
 
 
 def grouped(fingerprint: str) -> str:

@@ -30,21 +30,24 @@ _DONE: Final = frozenset({State.VERIFIED.value, "admitted"})
     ),
 )
 @click.argument("url", required=False)
+@click.option(
+    "--page",
+    is_flag=True,
+    help="Print an address where a browser may look at the list (never sign).",
+)
 @home_option
 @format_option
-def status_command(url: str | None, home: Path, as_json: bool) -> None:
-    """Show one release or request by its URL, or, on the gate's host, everything that is open.
+def status_command(url: str | None, page: bool, home: Path, as_json: bool) -> None:
+    """Show one release or request by its URL, or, on the gate's host, everything that is open and every narrowing.
 
     Exit codes: 0 shown; 1 unknown; 4 the gate cannot be reached.
     """
     if url is None:
-        with control(home) as gate:
-            overview = gate.get_json("/status")
-        emit_json(overview) if as_json else _show_overview(overview)
+        _overview(home, page, as_json)
         return
-    page = parse_page_url(url)
-    with Gate(page.base) as gate:
-        answer = gate.get_json(page.api)
+    place = parse_page_url(url)
+    with Gate(place.base) as gate:
+        answer = gate.get_json(place.api)
     emit_json(answer) if as_json else _show_one(answer)
 
 
@@ -119,6 +122,29 @@ def _progress_line(answer: JsonObject) -> str:
     return safe(f"{answer['state']}{': ' if said else ''}{said}")
 
 
+def _overview(home: Path, page: bool, as_json: bool) -> None:
+    from presspass.cli.databases import ask_journal
+    from presspass.store import journal_view
+
+    with control(home) as gate:
+        if page:
+            answer = gate.post_json("/view-tokens", {})
+            emit_json(answer) if as_json else say(safe(answer["url"]))
+            return
+        overview = gate.get_json("/status")
+    overview["narrowings"] = [
+        {
+            "id": one.id,
+            "what": one.what,
+            "target": one.target,
+            "reason": one.reason,
+            "source": one.source,
+        }
+        for one in ask_journal(home, journal_view.narrowings)
+    ]
+    emit_json(overview) if as_json else _show_overview(overview)
+
+
 def _show_overview(overview: JsonObject) -> None:
     if not overview.get("sealed"):
         say(
@@ -129,6 +155,7 @@ def _show_overview(overview: JsonObject) -> None:
     )
     _section("Requests", ("kind", "state", "message", "url"), overview.get("requests", []))
     _section("Enrolments", ("name", "person", "kind", "key"), overview.get("enrolments", []))
+    _section("Narrowings", ("what", "target", "reason", "id"), overview["narrowings"])
 
 
 def _section(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import click
 
 from presspass.cli.client import Gate, PageUrl, parse_page_url
 from presspass.cli.options import Duration, example, format_option
-from presspass.cli.show import emit_json, is_terminal, note, safe, say, size_text
+from presspass.cli.show import emit_json, note, safe, say, size_text
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.lifecycle import State
@@ -91,8 +93,6 @@ def submit_command(
 
 
 def _read_token(token_file: Path | None) -> str:
-    import os
-
     token = (
         token_file.read_text().strip() if token_file else os.environ.get(TOKEN_VARIABLE, "").strip()
     )
@@ -236,16 +236,17 @@ def _tell(page: PageUrl, release: JsonObject, as_json: bool) -> None:
 
 def _progress(total: int) -> AbstractContextManager[Callable[[int], None]]:
     """A progress bar on a terminal, nothing elsewhere. `total` in bytes."""
-    if not is_terminal():
+    if not sys.stderr.isatty():
         return nullcontext(lambda _size: None)
     return _Bar(f"uploading {size_text(total)}", total)
 
 
 class _Bar(AbstractContextManager[Callable[[int], None]]):
     def __init__(self, title: str, total: int) -> None:
+        from rich.console import Console
         from rich.progress import Progress
 
-        self._bar = Progress(transient=True)
+        self._bar = Progress(console=Console(stderr=True), transient=True)
         self._task = self._bar.add_task(title, total=total)
 
     def __enter__(self) -> Callable[[int], None]:

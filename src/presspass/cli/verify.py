@@ -67,7 +67,7 @@ def verify_command(file: Path, proof: Path | None, trust: Path | None, as_json: 
         size=size,
         trust_root=load_trust_root(trust_data),
     )
-    say(verdict_json(valid)) if as_json else _show(valid)
+    click.echo(verdict_json(valid)) if as_json else _show(valid)
 
 
 def _show(valid: Valid) -> None:

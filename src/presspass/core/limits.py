@@ -37,6 +37,7 @@ CLIENT_IDLE_S_MAX = 60  # a client that owes us bytes and sends none for so long
 CONNECTIONS_MAX = 1000
 LINGER_S_MAX = 30  # how long the rest of a refused body is read
 EVENTS_PER_MINUTE_MAX = 600
+UPLOAD_TOKEN_S_MAX = 366 * 86_400
 
 # people's links
 VIEW_TOKEN_S = 12 * 3600
@@ -66,6 +67,9 @@ ENTRY_POINTS_MAX = 2000
 WHEEL_TAGS_MAX = 1000  # what the compressed tags of one file name stand for
 
 # inspector: report
+METADATA_FIELD_CHARS_MAX = 512 * KIB  # one value, such as the description
+METADATA_VALUES_MAX = 1000  # of one field
+METADATA_FIELDS_MAX = 100
 FINDINGS_PER_RULE_MAX = 100
 FINDINGS_MAX = 10_000
 EVIDENCE_CHARS_MAX = 500

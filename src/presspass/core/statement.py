@@ -181,6 +181,8 @@ class UpstreamBody:
         for url in (body.upload_url, body.index_url):
             if not url.startswith(("https://", "http://")):
                 members.refuse(f"has an address that is neither https nor http: {url}")
+            if "@" in url.split("/")[2]:
+                members.refuse("has an address with a user or password in it; statements are public")
         return body
 
 

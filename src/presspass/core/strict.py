@@ -35,12 +35,12 @@ class Members:
         return self._left.pop(name)
 
     def text(self, name: str, *, chars_max: int = NAME_CHARS_MAX, empty: bool = False) -> str:
-        """A string without control characters, at most `chars_max` long."""
+        """A string of whole characters (no lone surrogates), without control characters, at most `chars_max` long."""
         value = self.take(name)
         if not isinstance(value, str) or len(value) > chars_max or not (value or empty):
             self.refuse(f"has no usable text in {name!r} (1 to {chars_max} characters)")
-        if any(ord(char) < 32 or ord(char) == 127 for char in value):
-            self.refuse(f"has a control character in {name!r}")
+        if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in value):
+            self.refuse(f"has a control character or half a character in {name!r}")
         return value
 
     def name(self, name: str, *, empty: bool = False) -> str:

@@ -106,7 +106,7 @@ def open_envelope(kek: KeyEncryptionKey, envelope: bytes, bound_to: bytes) -> by
         return _decrypt(data_key, unb64u(value["ciphertext"]), bound_to)
     except (ValueError, KeyError, TypeError, InvalidTag, Refusal):
         raise Fault(
-            "keystore.does-not-open", "The sealed credential does not open for this statement.", retryable=False
+            "keystore.does-not-open", "The sealed credential does not open for this statement.", retryable=True
         ) from None
 
 
@@ -131,11 +131,11 @@ class Vault:
         write_private(self._path(statement), envelope)
 
     def use(self, statement: str) -> bytes:
-        """The credential of this upstream, for the press's own use; Fault when there is none."""
+        """The credential of this upstream, for the press's own use; Fault when there is none (yet)."""
         try:
             envelope = self._path(statement).read_bytes()
         except OSError:
-            raise Fault("keystore.missing", "No credential is kept for this upstream.", retryable=False) from None
+            raise Fault("keystore.missing", "No credential is kept for this upstream.", retryable=True) from None
         return open_envelope(self.kek, envelope, statement.encode())
 
     def _path(self, statement: str) -> Path:

@@ -28,14 +28,21 @@ class Mail:
 
     def deliver(self, message: Message, now_s: int) -> None:
         """Sends one mail; OSError (smtplib's errors are OSErrors) when the server does not take it."""
-        mail = EmailMessage()
-        mail["From"], mail["To"] = self.sender, message.address.removeprefix("mailto:")
-        mail["Subject"] = message.subject
-        mail["Message-ID"] = f"<{message.id}@presspass.invalid>"
-        mail.set_content(message.body)
+        mail = self._mail(message)
         with smtplib.SMTP(self.host, self.port, timeout=_TIMEOUT_S) as server:
             if self.starttls:
                 server.starttls()
             if self.username:
                 server.login(self.username, self.password)
             server.send_message(mail)
+
+    def _mail(self, message: Message) -> EmailMessage:
+        mail = EmailMessage()
+        try:
+            mail["From"], mail["To"] = self.sender, message.address.removeprefix("mailto:")
+            mail["Subject"] = message.subject
+            mail["Message-ID"] = f"<{message.id}@presspass.invalid>"
+            mail.set_content(message.body)
+        except (ValueError, LookupError) as error:  # the email package, on an address that is none
+            raise OSError(f"no mail can be made for this address: {error}") from error
+        return mail

@@ -1,9 +1,12 @@
-"""What people ask of the press, read from the gateway's database: bytes to be checked, not facts to be believed."""
+"""What people ask of the press, read from the gateway's database: bytes to be checked, not facts to be believed.
+
+SQLite keeps any value in any column, and the gateway may be in other hands: types are checked here like everything else.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from presspass.core.approval import Approval
-from presspass.core.digests import parse_canonical
+from presspass.core.digests import is_sha256, parse_canonical
 from presspass.core.errors import Refusal
 from presspass.core.limits import APPROVAL_BYTES_MAX, APPROVALS_PER_STATEMENT_MAX, STATEMENT_BYTES_MAX
 from presspass.core.roster import Details
@@ -19,20 +22,18 @@ from presspass.core.statement import Intent, Statement
 from presspass.store import gateway_tables as g
 
 _LOG = logging.getLogger("presspass.press")
-_ASKS_PER_LOOK = 500
+ASKS_PER_LOOK = 500
 _DETAILS_BYTES_MAX = 64 * 1024
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A statement before the approvers. `approvals` and `vetoes` are unverified; `created_ms` is the gateway's word."""
+    """A statement before the approvers. `approvals` and `vetoes` are unverified."""
 
     statement: Statement
-    release: str
     approvals: tuple[Approval, ...]
     vetoes: tuple[Approval, ...]
-    created_ms: int
 
     @property
     def digest(self) -> str:
@@ -43,57 +44,51 @@ class Ask:
 class SignedNarrowing:
     """A freeze as the gateway received it, unverified."""
 
-    id: int
     statement: Statement
     approval: Approval
 
 
-def read_asks(connection: Connection, since_ms: int, still_open: Iterable[str]) -> list[Ask]:
-    """Requests made since `since_ms`, and those in `still_open`, oldest first, with every signature under them."""
+def list_asks(connection: Connection, since_ms: int) -> dict[str, int]:
+    """Digest and age of every request that the gateway says was made since `since_ms`, oldest first."""
     r = g.REQUEST.c
-    wanted = sa.or_(r.created_ms >= since_ms, r.digest.in_(list(still_open)))
-    fits = sa.func.length(r.statement) <= STATEMENT_BYTES_MAX
     rows = connection.execute(
-        sa.select(r.digest, r.release, r.statement, r.created_ms)
-        .where(wanted, fits)
-        .order_by(r.created_ms, r.digest)
-        .limit(_ASKS_PER_LOOK)
-    ).all()
+        sa.select(r.digest, r.created_ms).where(r.created_ms >= since_ms).order_by(r.created_ms, r.digest)
+    )
+    return {digest: made if isinstance(made, int) else 0 for digest, made in rows if is_sha256(digest)}
+
+
+def read_asks(connection: Connection, digests: Sequence[str]) -> list[Ask]:
+    """These requests (at most ASKS_PER_LOOK) with every signature under them, as far as they can be read."""
+    r = g.REQUEST.c
+    fits = sa.func.length(r.statement) <= STATEMENT_BYTES_MAX
+    rows = connection.execute(sa.select(r.digest, r.statement).where(r.digest.in_(digests), fits)).all()
     asks = []
-    for digest, release, data, created_ms in rows:
+    for digest, data in rows:
         statement = _readable(Statement.from_bytes, data, digest)
         if statement is None or statement.digest != digest or statement.intent is not Intent.APPROVE:
             continue
-        veto = statement.with_intent(Intent.VETO).digest
-        found = _signatures(connection, digest)
-        asks.append(
-            Ask(
-                statement,
-                str(release or ""),
-                tuple(one for one in found if one.statement == digest),
-                tuple(one for one in found if one.statement == veto),
-                int(created_ms),
-            )
-        )
-    return asks
+        approvals = _signatures(connection, digest, digest)
+        vetoes = _signatures(connection, digest, statement.with_intent(Intent.VETO).digest)
+        asks.append(Ask(statement, approvals, vetoes))
+    return sorted(asks, key=lambda ask: digests.index(ask.digest))
 
 
-def read_narrowings(connection: Connection, after_id: int) -> list[SignedNarrowing]:
-    """Freezes received after the row `after_id`, oldest first."""
+def read_narrowings(connection: Connection, after_id: int) -> tuple[list[SignedNarrowing], int]:
+    """Freezes received after the row `after_id`, oldest first, and the last row that was looked at."""
     n = g.NARROWING.c
     fits = sa.and_(
         sa.func.length(n.statement) <= STATEMENT_BYTES_MAX, sa.func.length(n.approval) <= APPROVAL_BYTES_MAX
     )
     rows = connection.execute(
-        sa.select(n.id, n.statement, n.approval).where(n.id > after_id, fits).order_by(n.id).limit(_ASKS_PER_LOOK)
+        sa.select(n.id, n.statement, n.approval).where(n.id > after_id, fits).order_by(n.id).limit(ASKS_PER_LOOK)
     ).all()
     found = []
     for id, statement_data, approval_data in rows:
         statement = _readable(Statement.from_bytes, statement_data, f"narrowing {id}")
         approval = _readable(Approval.from_bytes, approval_data, f"narrowing {id}")
         if statement is not None and approval is not None:
-            found.append(SignedNarrowing(int(id), statement, approval))
-    return found
+            found.append(SignedNarrowing(statement, approval))
+    return found, max((id for id, _, _ in rows if isinstance(id, int)), default=after_id)
 
 
 def read_details(connection: Connection, commitments: Iterable[str]) -> list[Details]:
@@ -110,26 +105,27 @@ def read_details(connection: Connection, commitments: Iterable[str]) -> list[Det
     return found
 
 
-def _signatures(connection: Connection, request: str) -> list[Approval]:
+def _signatures(connection: Connection, request: str, statement: str) -> tuple[Approval, ...]:
     a = g.APPROVAL.c
     rows = connection.execute(
         sa.select(a.approval)
-        .where(a.request == request, sa.func.length(a.approval) <= APPROVAL_BYTES_MAX)
+        .where(a.request == request, a.statement == statement, sa.func.length(a.approval) <= APPROVAL_BYTES_MAX)
         .order_by(a.id)
         .limit(APPROVALS_PER_STATEMENT_MAX)
     ).scalars()
     read = (_readable(Approval.from_bytes, data, request) for data in rows)
-    return [approval for approval in read if approval is not None]
+    return tuple(approval for approval in read if approval is not None and approval.statement == statement)
 
 
 def _details(data: bytes) -> Details:
     return Details.from_json(parse_canonical(data, bytes_max=_DETAILS_BYTES_MAX, what="person's details"))
 
 
-def _readable(read: Callable[[bytes], T], data: bytes, where: str) -> T | None:
-    """The value, or None and a line in the log: one unreadable row must not hide the others."""
+def _readable(read: Callable[[bytes], T], data: object, where: str) -> T | None:
+    """The value, or None: one unreadable row must not hide the others."""
     try:
-        return read(data)
+        if isinstance(data, bytes):
+            return read(data)
     except Refusal as refusal:
-        _LOG.warning("passed over a row of the gateway (%s): %s", where[:24], refusal.message)
-        return None
+        _LOG.debug("passed over a row of the gateway (%s): %s", where[:24], refusal.message)
+    return None

@@ -2,7 +2,8 @@
 
 Every delay starts at the press's first sight of something, journalled in wall milliseconds. A wall clock that is moved
 could shorten a veto window or revive an expired request; so after a jump the press waits until both clocks have agreed for
-a while, and never acts on a wall time earlier than one it has already journalled.
+a while, and never acts on a wall time earlier than one it has already journalled. By how much the wall clock jumped
+forward is kept (the press journals it) and counts for no delay: `elapsed_ms`.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ from dataclasses import dataclass, field
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import CLOCK_DRIFT_S_MAX
 
+_JUMPS_MAX = 100
+
 
 @dataclass(slots=True)
 class Clock:
-    """`wall` and `monotonic` give seconds. `settle_s`: how long both must agree after a jump."""
+    """`wall` and `monotonic` give seconds. `settle_s`: how long both must agree after a jump.
+
+    `jumps`: the wall clock's jumps forward, each as (wall time after it, how far), in milliseconds.
+    """
 
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     settle_s: float = 30.0
     floor_ms: int = 0
+    jumps: tuple[tuple[int, int], ...] = ()
     _offset: float = field(init=False)
     _agreed_since: float | None = field(init=False, default=None)
 
@@ -32,7 +39,10 @@ class Clock:
     def now_ms(self) -> int:
         """Wall time in milliseconds; refuses with `clock.untrusted` while the clocks disagree or run behind."""
         wall, monotonic = self.wall(), self.monotonic()
-        if abs(wall - monotonic - self._offset) > CLOCK_DRIFT_S_MAX:
+        drift_s = wall - monotonic - self._offset
+        if abs(drift_s) > CLOCK_DRIFT_S_MAX:
+            if drift_s > 0:
+                self.jumps = (*self.jumps, (int(wall * 1000), int(drift_s * 1000)))[-_JUMPS_MAX:]
             self._offset = wall - monotonic
             self._agreed_since = monotonic
         if self._agreed_since is not None:
@@ -44,6 +54,10 @@ class Clock:
             raise self._untrusted("The wall clock is behind what the journal has already seen.")
         self.floor_ms = max(self.floor_ms, now_ms)
         return self.floor_ms
+
+    def elapsed_ms(self, since_ms: int, now_ms: int) -> int:
+        """Time passed from the journalled moment `since_ms` to `now_ms`, without what the wall clock skipped."""
+        return now_ms - since_ms - sum(skipped for at_ms, skipped in self.jumps if at_ms > since_ms)
 
     def raw_ms(self) -> int:
         """Wall time for narrowing, which never waits for a clock."""

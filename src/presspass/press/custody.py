@@ -67,7 +67,7 @@ class Spool:
         digest, size = hashlib.sha256(), 0
         try:
             descriptor = self.source(file.sha256)
-        except OSError:
+        except FileNotFoundError:
             raise Refusal(
                 Code.ARTIFACT_MISSING, f"The gateway no longer has {file.name}.", "Upload the release again."
             ) from None

@@ -69,7 +69,7 @@ class Desk:
             return {"ok": False, "code": refusal.code.value, "message": refusal.message, "hint": refusal.hint}
         except Fault as fault:
             return {"ok": False, "fault": fault.code, "message": fault.message}
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             return {"ok": False, "fault": "press.order", "message": f"The order cannot be read: {error}"}
 
     def _do(self, order: Members, now_ms: int) -> JsonObject:
@@ -90,6 +90,8 @@ class Desk:
         entry = {"kind": "genesis", "space": genesis.space, "statement": genesis.digest, "at": now_ms // 1000}
 
         def work(connection: Connection) -> None:
+            if view.fact(connection, view.GENESIS) == genesis.digest:
+                return  # done before, and the press ended before it could answer
             journal.admit_genesis(connection, genesis, details, now_ms)
             self.log.append(connection, entry)
 
@@ -122,7 +124,10 @@ class Desk:
             if not body.recovery:
                 raise Refusal(Code.STATEMENT_MALFORMED, "The roster statement does not say that it is a recovery.")
             chain.verify_recovery(statement, [approval])
-            value = {"statement": statement.to_bytes().decode(), "approval": approval.to_json()}
+            known = pending_recovery(connection)
+            if known is not None and known.statement.digest == statement.digest:
+                return  # the 72 hours run already
+            value = {"statement": statement.to_bytes().decode(), "approval": approval.to_json(), "asked_ms": now_ms}
             journal.set_fact(connection, PENDING_RECOVERY, json.dumps(value))
             journal.first_sight(connection, statement, "", now_ms)
             self.log.append(
@@ -134,13 +139,23 @@ class Desk:
         return {"statement": statement.digest}
 
 
-def pending_recovery(connection: Connection) -> tuple[Statement, Approval] | None:
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A roster that the recovery key asks for. Its wait begins at `asked_ms`, not when the statement was first seen."""
+
+    statement: Statement
+    approval: Approval
+    asked_ms: int
+
+
+def pending_recovery(connection: Connection) -> Recovery | None:
     """The recovery that waits for its 72 hours, if there is one."""
     text = view.fact(connection, PENDING_RECOVERY)
     if not text:
         return None
     value = json.loads(text)
-    return Statement.from_bytes(value["statement"].encode()), Approval.from_json(value["approval"])
+    statement = Statement.from_bytes(value["statement"].encode())
+    return Recovery(statement, Approval.from_json(value["approval"]), int(value["asked_ms"]))
 
 
 def check_beginning(roster: Roster, policy: Policy) -> None:
@@ -150,10 +165,10 @@ def check_beginning(roster: Roster, policy: Policy) -> None:
     if policy.profile == "solo":
         if len(roster.people) != 1 or len(keys) < 2:
             raise Refusal(Code.GENESIS_INCOMPLETE, "`solo` is one person with two keys.", "Enrol the second key.")
-    elif len(people) < 2:
+    elif len(people) < max(2, policy.approvals):
         raise Refusal(
             Code.GENESIS_INCOMPLETE,
-            f"`team` needs at least two people with a key that counts; {len(people)} have one.",
+            f"`team` needs at least {max(2, policy.approvals)} people with a key that counts; {len(people)} have one.",
             "Send the others their links, or make new ones with `presspass init --link NAME`.",
         )
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,12 +50,13 @@ class DropBox:
         found = []
         for path in sorted(self.folder.glob("*.json"))[:_FILES_MAX] if self.folder.is_dir() else ():
             try:
-                stat = path.stat()
-                mark = (path.name, stat.st_mtime_ns, stat.st_size)
-                if mark in self._seen:
-                    continue
-                with path.open("rb") as file:
-                    found.append(read_dropped(file.read(JSON_BODY_BYTES_MAX + 1)))
+                # Not blocking: whoever may write here must not be able to hold the press up with a pipe.
+                with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                    status = os.fstat(file.fileno())
+                    mark = (path.name, status.st_mtime_ns, status.st_size)
+                    if mark in self._seen or not stat.S_ISREG(status.st_mode):
+                        continue
+                    found.append(read_dropped(file.read(JSON_BODY_BYTES_MAX + 1), f"{mark[0]}\n{mark[1]}\n"))
                 self._seen.add(mark)
             except Refusal as refusal:
                 self._seen.add(mark)
@@ -63,15 +66,19 @@ class DropBox:
         return found
 
 
-def read_dropped(data: bytes) -> Dropped:
-    """One file's content; refuses with `statement.malformed`."""
+def read_dropped(data: bytes, place: str = "") -> Dropped:
+    """One file's content; refuses with `statement.malformed`.
+
+    A signed narrowing is known by its statement, whichever way it comes. One that nobody signed has no nonce: it is known
+    by its content and its `place`, so that the same words in a later file stop publishing again.
+    """
     try:
         value = json.loads(data) if len(data) <= JSON_BODY_BYTES_MAX else None
     except (ValueError, RecursionError):
         value = None
-    id = sha256_hex(data)
+    id = sha256_hex(place.encode("utf-8", "surrogateescape") + data)
     if isinstance(value, dict) and "statement" in value:
-        return _signed(id, Members(value, "dropped narrowing"))
+        return _signed(Members(value, "dropped narrowing"))
     members = Members(value, "dropped narrowing")
     if isinstance(value, dict) and "veto" in value:
         inner = Members(members.take("veto"), "veto")
@@ -84,14 +91,14 @@ def read_dropped(data: bytes) -> Dropped:
     return dropped
 
 
-def _signed(id: str, members: Members) -> Dropped:
+def _signed(members: Members) -> Dropped:
     text = members.take("statement")
     statement = Statement.from_bytes(text.encode("utf-8", "replace") if isinstance(text, str) else b"")
     approval = Approval.from_json(members.take("approval"))
     members.done()
     if isinstance(statement.body, FreezeBody) and statement.body.action == "set":
-        return Dropped(id, "freeze", statement.body.project, statement.body.reason, statement, approval)
+        return Dropped(statement.digest, "freeze", statement.body.project, statement.body.reason, statement, approval)
     if statement.intent is Intent.VETO:
         approve = statement.with_intent(Intent.APPROVE)
-        return Dropped(id, "veto", approve.digest, "vetoed by the drop box", statement, approval)
+        return Dropped(statement.digest, "veto", approve.digest, "vetoed by the drop box", statement, approval)
     members.refuse("neither vetoes nor freezes")

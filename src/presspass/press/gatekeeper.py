@@ -25,9 +25,14 @@ RESTORED_AT = "restored-at-ms"
 
 
 def check_admissible(connection: Connection, chain: Chain, statement: Statement, now_ms: int) -> None:
-    """Rule 1 for every kind, and the rule for restored journals: nothing from before the restore counts."""
+    """Rule 1 for every kind, and that nothing from before a restore counts."""
     chain.check_belongs(statement)
-    statement.check_alive(now_ms // 1000)
+    chain.check_alive(statement, now_ms // 1000)
+    check_not_restored(connection, statement)
+
+
+def check_not_restored(connection: Connection, statement: Statement) -> None:
+    """What was asked before a restore may have been published, vetoed or ended after the backup was made."""
     restored_ms = int(view.fact(connection, RESTORED_AT) or 0)
     if statement.issued_at * 1000 <= restored_ms:
         raise Refusal(
@@ -44,7 +49,7 @@ def check_release(connection: Connection, chain: Chain, ask: Ask, now_ms: int) -
     check_admissible(connection, chain, statement, now_ms)
     check_unused(connection, statement)
     body = statement.body_as(ReleaseBody)
-    upstream = upstream_of(chain, body)
+    upstream = upstream_of(connection, chain, body)
     check_names(body)
     for file in body.files:
         before = journal.published_digest(connection, upstream.name, file.name)
@@ -84,14 +89,16 @@ def check_unused(connection: Connection, statement: Statement) -> None:
         raise Refusal(Code.STATEMENT_REPLAYED, "This approval was used before.", "Ask for a new one.")
 
 
-def upstream_of(chain: Chain, body: ReleaseBody) -> UpstreamBody:
-    """The upstream that the release names, if it is in force."""
+def upstream_of(connection: Connection, chain: Chain, body: ReleaseBody) -> UpstreamBody:
+    """The upstream that the release names, if it is in force; `release.stale` where another has taken its place."""
     for digest, upstream in chain.upstreams.values():
         if digest == body.upstream:
             return upstream
+    if view.statement(connection, body.upstream) is not None:
+        raise Refusal(Code.RELEASE_STALE, "The upstream was changed since this was asked for.", "Sign again.")
     raise Refusal(
         Code.UPSTREAM_MISSING,
-        "The upstream of this release is not in force (any more).",
+        "The upstream of this release is not in force.",
         "Approve the upstream first, then ask again.",
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from packaging.utils import canonicalize_name
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
@@ -14,7 +15,7 @@ from presspass.core.approval import Approval
 from presspass.core.digests import canonical
 from presspass.core.errors import Code, Fault, Refusal, invariant
 from presspass.core.roster import Details
-from presspass.core.statement import GenesisBody, Kind, ReleaseFile, Statement
+from presspass.core.statement import GenesisBody, Intent, Kind, ReleaseBody, ReleaseFile, Statement
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.verify.chain import Chain
@@ -169,6 +170,19 @@ def decide(
     return result.rowcount == 1
 
 
+def note(connection: Connection, digest: str, now_ms: int, code: str, message: str) -> None:
+    """Says why a release that is approved, being published or sent waits, without moving it."""
+    state = connection.execute(sa.select(t.DECISION.c.state).where(t.DECISION.c.statement == digest)).scalar()
+    if state is not None:
+        decide(connection, digest, state, now_ms, code, message)
+
+
+def reject_vetoed(connection: Connection, digest: str, now_ms: int, reason: str) -> None:
+    """A veto ends what is not yet claimed. A claimed publication ends by itself, as failed, before its next file."""
+    if view.statement(connection, digest) is None:
+        decide(connection, digest, "rejected", now_ms, Code.VETOED.value, reason)
+
+
 def latch(
     connection: Connection, *, id: str, what: str, target: str, by: str, reason: str, source: str, now_ms: int
 ) -> bool:
@@ -201,9 +215,27 @@ def blocking(connection: Connection, digest: str, veto_digest: str, project: str
     for one in view.narrowings(connection):
         if one.what == "veto" and one.target in (digest, veto_digest):
             return one
-        if one.what == "freeze" and one.target in ("", project):
+        if one.what == "freeze" and (not one.target or canonicalize_name(one.target) == project):
             return one
     return None
+
+
+def vetoed(connection: Connection, statement: Statement) -> bool:
+    """Whether anybody has vetoed this statement."""
+    twins = (statement.digest, statement.with_intent(Intent.VETO).digest)
+    return any(one.what == "veto" and one.target in twins for one in view.narrowings(connection))
+
+
+def project_busy(connection: Connection, body: ReleaseBody, digest: str) -> bool:
+    """Whether another release of the same project is being published: the next one is compared with it, once it is out."""
+    i, s = t.INTENT.c, t.STATEMENT.c
+    rows = connection.execute(
+        sa.select(s.statement)
+        .join(t.INTENT, i.statement == s.digest)
+        .where(i.finished_ms.is_(None), i.statement != digest)
+    ).scalars()
+    others = (Statement.from_bytes(data).body for data in rows)
+    return any(isinstance(other, ReleaseBody) and other.project == body.project for other in others)
 
 
 def claim(

@@ -7,7 +7,7 @@ has been tried for a day. Nothing waits for delivery but the veto window, which 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -53,8 +53,10 @@ def release_text(origin: str, upstream: str, body: ReleaseBody) -> str:
     return "\n".join(lines)
 
 
-def deliver_due(writer: Writer, channels: Sequence[Channel], now_ms: int) -> int:
-    """Sends what is due, each outside any transaction; returns how many were delivered."""
+def deliver_due(
+    writer: Writer, channels: Sequence[Channel], now_ms: int, stop: Callable[[], bool] = lambda: False
+) -> int:
+    """Sends what is due, each outside any transaction, until `stop`; returns how many were delivered."""
     n = t.NOTICE.c
     with writer.read() as connection:
         due = connection.execute(
@@ -63,7 +65,7 @@ def deliver_due(writer: Writer, channels: Sequence[Channel], now_ms: int) -> int
             .order_by(n.next_ms)
             .limit(50)
         ).all()
-    return sum(_deliver_one(writer, channels, row, now_ms) for row in due)
+    return sum(_deliver_one(writer, channels, row, now_ms) for row in due if not stop())
 
 
 def _deliver_one(writer: Writer, channels: Sequence[Channel], row: sa.Row[tuple[object, ...]], now_ms: int) -> bool:
@@ -75,7 +77,7 @@ def _deliver_one(writer: Writer, channels: Sequence[Channel], row: sa.Row[tuple[
             channel.deliver(message, now_ms // 1000)
             error = ""
         except OSError as failure:
-            error = str(failure)[:500]
+            error = str(failure)[:500] or type(failure).__name__
             _LOG.warning("a notice was not delivered: %s", error)
     attempts = row.attempts + 1
     values: dict[str, object] = {"attempts": attempts, "error": error}

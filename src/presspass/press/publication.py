@@ -78,18 +78,29 @@ def _publish_file(
     file: ReleaseFile,
     metadata: Mapping[str, Sequence[str]],
 ) -> None:
-    served = publisher.served(body.project, file.name, file.size)
+    if _serves(publisher, body.project, file):
+        return
+    path = tools.spool.take(file)
+    outgoing = Outgoing(file, path, body.project, body.version, metadata)
+    secret = tools.vault.use(body.upstream).decode()
+    try:
+        publisher.send(outgoing, upstream.username, secret)
+    except Refusal:
+        # A registry that lists late refuses what it has stored already, on an attempt whose answer was lost.
+        if not _serves(publisher, body.project, file):
+            raise
+
+
+def _serves(publisher: Publisher, project: str, file: ReleaseFile) -> bool:
+    """Whether the registry has this very file; refuses with `upstream.conflict` when it has another of that name."""
+    served = publisher.served(project, file.name, file.size)
     if served is not None and served.sha256 != file.sha256:
         raise Refusal(
             Code.UPSTREAM_CONFLICT,
             f"The upstream already serves other bytes as {file.name} ({served.sha256[:16]}…): somebody published past the gate.",
             "Treat it as an incident; release under a new version.",
         )
-    if served is None:
-        path = tools.spool.take(file)
-        outgoing = Outgoing(file, path, body.project, body.version, metadata)
-        secret = tools.vault.use(body.upstream).decode()
-        publisher.send(outgoing, upstream.username, secret)
+    return served is not None
 
 
 def _check_served(publisher: Publisher, project: str, file: ReleaseFile) -> None:

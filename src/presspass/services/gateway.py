@@ -46,6 +46,7 @@ from presspass.gateway.pypi.legacy import LegacyUpload
 from presspass.gateway.review import Reviews
 from presspass.gateway.upkeep import LOOK_S, Upkeep
 from presspass.services.config import Config, read_config
+from presspass.services.isolation import confine_gateway
 from presspass.store import migrate
 from presspass.store.blobs import Blobs
 from presspass.store.database import Writer, open_engine
@@ -153,9 +154,10 @@ class _Housekeeping:
 def run(options: Options) -> int:
     """Serves until it is told to end. Returns the exit code."""
     config = read_config(options.home)
+    public = _listen(config.listen.host, config.listen.port if options.port is None else options.port)
+    for line in confine_gateway(options.home):
+        print(f"gateway: not confined: {line}", file=sys.stderr)
     with writer_lock(options.home), composed(options, config) as gate:
-        port = config.listen.port if options.port is None else options.port
-        public = _listen(config.listen.host, port)
         control = _listen_control(options.home / "gateway" / "control.sock")
         housekeeping = _Housekeeping(gate, options.home)
         housekeeping.start()

@@ -28,7 +28,8 @@ def runtime() -> tuple[str, ...]:
     """Where this interpreter and this package are; readable and executable for every process."""
     package = Path(presspass.__file__).resolve().parent.parent
     dependencies = Path(sqlalchemy.__file__).resolve().parent.parent
-    places = {str(dependencies), sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parent.parent), str(package)}
+    interpreter = Path(sys.executable).resolve().parent.parent
+    places = {sys.prefix, sys.base_prefix, *map(str, (interpreter, package, dependencies))}
     return (*_SYSTEM_EXECUTE, *sorted(places))
 
 
@@ -43,13 +44,14 @@ def confine_press(home: Path) -> tuple[str, ...]:
     )
 
 
-def confine_gateway(home: Path, port: int) -> tuple[str, ...]:
-    """Before any thread starts: writes only in gateway/, reads the journal but no key, dials nobody."""
+def confine_gateway(home: Path) -> tuple[str, ...]:
+    """Once it listens, and before any thread starts: writes only in gateway/, reads the journal but no key, dials nobody
+    and opens no second port. Returns what is missing."""
     return self_confine(
         read=(*_SYSTEM_READ, home / "presspass.toml", home / "press" / "journal"),
         write=(home / "gateway", "/dev/null"),
         execute=runtime(),
         network=True,
         connect=(),
-        bind=(port,) if port else None,
+        bind=(),
     )

@@ -79,7 +79,7 @@ REQUEST = Table(
     Column("created_ms", BigInteger, nullable=False),
 )
 
-#: Signatures as received, canonical JSON. `statement`: the digest that was signed (approve or veto).
+#: Signatures as received, canonical JSON. `statement`: the digest that was signed (approve or veto). `note`: unsigned words.
 APPROVAL = Table(
     "approval",
     METADATA,
@@ -88,6 +88,7 @@ APPROVAL = Table(
     Column("statement", String(64), nullable=False),
     Column("key", String(64), nullable=False),
     Column("approval", LargeBinary, nullable=False),
+    Column("note", String, nullable=False, default=""),
     Column("received_ms", BigInteger, nullable=False),
     UniqueConstraint("statement", "key", name="one_signature_per_key"),
 )

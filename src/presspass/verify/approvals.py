@@ -16,7 +16,7 @@ import hashlib
 import hmac
 from urllib.parse import urlsplit
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -104,7 +104,7 @@ def signature_verifies(public_key_der: bytes, signature: bytes, message: bytes) 
     """ES256, EdDSA or RS256 under a SubjectPublicKeyInfo; any other key verifies nothing."""
     try:
         _verify(load_der_public_key(public_key_der), signature, message)
-    except (InvalidSignature, ValueError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
         return False
     return True
 
@@ -125,6 +125,8 @@ def _verify_sshsig(statement: bytes, approval: Approval, key: Key) -> Signed:
     public = sshsig.parse_public_key(key.public_key)
     if found.public_key != key.public_key or found.kind != public.kind:
         raise Refusal(Code.APPROVAL_KEY_UNKNOWN, "The SSH signature was made by another key.")
+    if public.is_security_key != (key.kind == "security-key-ssh"):
+        raise Refusal(Code.APPROVAL_SOFTWARE_KEY, "The roster calls this SSH key another kind of key than it is.")
     if found.namespace != sshsig.NAMESPACE or found.hash_name not in (b"sha256", b"sha512"):
         raise Refusal(Code.APPROVAL_INVALID, "The SSH signature was made for another purpose.")
     digest = hashlib.new(found.hash_name.decode(), signed_message(statement)).digest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,15 +38,17 @@ def verify_envelope(envelope: object, public_key: bytes) -> Attested:
     """The statement in a DSSE envelope with one signature of this raw Ed25519 key; else refuses with `proof.invalid`."""
     try:
         return _verify(envelope, public_key)
-    except (KeyError, TypeError, ValueError, AttributeError, InvalidSignature, binascii.Error, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, InvalidSignature, binascii.Error, RecursionError):
         raise Refusal(Code.PROOF_INVALID, "The attestation is malformed or its signature does not verify.") from None
 
 
 def _verify(envelope: Any, public_key: bytes) -> Attested:
-    if envelope["payloadType"] != PAYLOAD_TYPE or len(envelope["signatures"]) != 1:
+    payload = _base64(envelope["payload"])
+    signature = _base64(envelope["signatures"][0]["sig"])
+    # DSSE leaves `keyid` and further members unsigned; one spelling only, so that no byte of a proof is free to change.
+    signatures = [{"keyid": key_id(public_key), "sig": envelope["signatures"][0]["sig"]}]
+    if envelope != {"payload": envelope["payload"], "payloadType": PAYLOAD_TYPE, "signatures": signatures}:
         raise ValueError
-    payload = base64.b64decode(envelope["payload"], validate=True)
-    signature = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
     Ed25519PublicKey.from_public_bytes(public_key).verify(
         signature, pre_authentication_encoding(PAYLOAD_TYPE, payload)
     )
@@ -54,3 +57,16 @@ def _verify(envelope: Any, public_key: bytes) -> Attested:
         raise ValueError
     subjects = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
     return Attested(str(statement["predicateType"]), subjects, dict(statement["predicate"]))
+
+
+def key_id(public_key: bytes) -> str:
+    """The key id that securesystemslib gives an Ed25519 key: SHA-256 of its canonical JSON description, hex."""
+    key = f'{{"keytype":"ed25519","keyval":{{"public":"{public_key.hex()}"}},"scheme":"ed25519"}}'
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _base64(text: str) -> bytes:
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError
+    return data

@@ -60,6 +60,13 @@ class Verdict:
     def reached(self) -> bool:
         return self.tally.reached
 
+    def key_kind(self, key_id: str) -> str:
+        """The kind of a key whose signature counts in every count; "" for any other."""
+        if any(electorate.why_not(key_id) is not None for electorate in self.electorates):
+            return ""
+        key = self.electorates[0].roster_now.key(key_id)
+        return key.kind if key else ""
+
     def require(self) -> None:
         """Refuses, saying what is missing, unless every count is reached."""
         if self.problems and not self.signed:
@@ -67,6 +74,12 @@ class Verdict:
             raise Refusal(first.code, first.message)
         for electorate in self.electorates:
             quorum.require(electorate, self.signed)
+
+    def require_all(self) -> None:
+        """`require`, and refuses when any signature does not verify: the press keeps only those that did."""
+        self.require()
+        if self.problems:
+            raise Refusal(self.problems[0].code, self.problems[0].message)
 
 
 @dataclass(slots=True)
@@ -106,7 +119,11 @@ class Chain:
         return None
 
     def check_belongs(self, statement: Statement) -> None:
-        """Rules 2 and 3; refuses with `statement.foreign-genesis` or `statement.old-head`."""
+        """Rules 2 and 3; refuses with `statement.foreign-genesis` or `statement.old-head`, and a veto with
+        `approval.wrong-statement`: signatures under it never count for what it vetoes.
+        """
+        if statement.intent is not Intent.APPROVE:
+            raise Refusal(Code.APPROVAL_WRONG_STATEMENT, "This is a veto; it cannot be approved.")
         if statement.genesis != self.genesis.digest or statement.space != self.genesis.space:
             raise Refusal(Code.STATEMENT_FOREIGN, "The statement belongs to another installation or space.")
         if statement.heads.roster not in self.rosters or statement.heads.policy not in self.policies:
@@ -116,6 +133,16 @@ class Chain:
                 Code.STATEMENT_OLD_HEAD,
                 "Something else was decided since this was asked for.",
                 "Ask for it again under the present state.",
+            )
+
+    def check_alive(self, statement: Statement, now_s: int) -> None:
+        """Refuses a statement that has expired by its own word, or by the policy in force: the earlier of both counts."""
+        statement.check_alive(now_s)
+        if now_s >= statement.issued_at + self.policy.approval_life_s:
+            raise Refusal(
+                Code.STATEMENT_EXPIRED,
+                "The request is older than the policy lets one live.",
+                "Ask for it again; approvals are not carried over.",
             )
 
     def evaluate(self, statement: Statement, approvals: Iterable[Approval]) -> Verdict:
@@ -149,12 +176,15 @@ class Chain:
         return signed
 
     def admit(self, statement: Statement, approvals: Iterable[Approval]) -> None:
-        """Checks the quorum and moves the head; refuses otherwise."""
+        """Checks the quorum and moves the head; refuses otherwise, and where any one signature does not verify.
+
+        A roster that the recovery key asked for carries that key's signature alone, or the quorum's, had people agreed.
+        """
         approvals = tuple(approvals)
-        if isinstance(statement.body, RosterBody) and statement.body.recovery:
+        if isinstance(statement.body, RosterBody) and statement.body.recovery and _by_recovery_key(approvals):
             self.verify_recovery(statement, approvals)
         else:
-            self.evaluate(statement, approvals).require()
+            self.evaluate(statement, approvals).require_all()
         self.move_head(statement)
 
     def move_head(self, statement: Statement) -> None:
@@ -198,6 +228,10 @@ class Chain:
     def _electorates(self, statement: Statement) -> tuple[quorum.Electorate, ...]:
         policies = {self.policies[statement.heads.policy], self.policy}
         return tuple(self.electorate(statement, policy) for policy in sorted(policies, key=repr))
+
+
+def _by_recovery_key(approvals: tuple[Approval, ...]) -> bool:
+    return len(approvals) == 1 and approvals[0].form == "recovery"
 
 
 def veto_of(statement: Statement) -> Statement:

@@ -249,21 +249,23 @@ def _check_release(
 ) -> tuple[ReleaseBody, ReleaseFile]:
     statement = proof.release.statement
     body = statement.body_as(ReleaseBody)
-    wanted = [file for file in body.files if file.sha256 == sha256]
-    if len(wanted) != 1 or wanted[0].size != size or wanted[0].name != filename or filename != proof.filename:
+    file = ReleaseFile(filename, sha256, size)
+    if file not in body.files or filename != proof.filename:
         raise Refusal(Code.PROOF_WRONG_FILE, "The proof is about another file than this one.")
     if statement.intent is not Intent.APPROVE:
         raise Refusal(Code.PROOF_INVALID, "The proof carries a veto, not an approval.")
     if (entry.roster, entry.policy) != (chain.heads.roster, chain.heads.policy):
         raise Refusal(Code.PROOF_INVALID, "The proof's chain does not end where the press published.")
-    chain.evaluate(statement, proof.release.approvals).require()
+    chain.evaluate(statement, proof.release.approvals).require_all()
     if body.upstream not in {digest for digest, _ in chain.upstreams.values()}:
         raise Refusal(Code.PROOF_INVALID, "The release names an upstream that was not in force.")
     if entry.statement != statement.digest or entry.files != body.files or entry.space != statement.space:
         raise Refusal(Code.PROOF_INVALID, "The press's entry is about another release.")
-    if not statement.issued_at - 60 <= entry.claimed_at < statement.expires_at:
-        raise Refusal(Code.PROOF_INVALID, "The release was published outside the life of its approval.")
-    return body, wanted[0]
+    try:
+        chain.check_alive(statement, entry.claimed_at)
+    except Refusal:
+        raise Refusal(Code.PROOF_INVALID, "The release was published outside the life of its approval.") from None
+    return body, file
 
 
 def _check_record(record: Record, genesis: GenesisBody) -> Checkpoint:
@@ -316,7 +318,7 @@ def _hash(value: object) -> bytes:
         data = base64.b64decode(value, validate=True) if isinstance(value, str) else b""
     except (binascii.Error, ValueError):
         data = b""
-    if len(data) != 32:
+    if len(data) != 32 or base64.b64encode(data).decode() != value:
         raise Refusal(Code.PROOF_INVALID, "An inclusion proof is made of 32-byte hashes.")
     return data
 

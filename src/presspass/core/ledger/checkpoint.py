@@ -70,7 +70,9 @@ def _parse(note: bytes) -> tuple[Checkpoint, list[str]]:
 
 
 def _b64(text: str) -> bytes:
+    """Strict: a second spelling of the same bytes (unused bits set) would be a note that nobody signed."""
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return b""
+    return data if base64.b64encode(data).decode() == text else b""

@@ -301,7 +301,7 @@ def _put_by_hand(stage: Stage, target: Statement, approval: Approval) -> None:
     """The row as whoever owns the gateway's database could write it."""
     with sqlite3.connect(stage.gate.home / "gateway" / "gateway.db", timeout=10) as database:
         database.execute(
-            "INSERT INTO approval (request, statement, key, approval, received_ms) VALUES (?, ?, ?, ?, 0)",
+            "INSERT INTO approval (request, statement, key, approval, note, received_ms) VALUES (?, ?, ?, ?, '', 0)",
             (target.digest, approval.statement, approval.key, approval.to_bytes()),
         )
     database.close()

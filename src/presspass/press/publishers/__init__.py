@@ -23,7 +23,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the registry serves under a name: digest and size of the bytes it really sent."""
+    """What the registry serves under a name: digest and size of the bytes it really sent (see `served` for a limit)."""
 
     sha256: str
     size: int
@@ -33,7 +33,10 @@ class Publisher(Protocol):
     """Refusals are final answers of the registry; retryable faults may have had an effect, so ask `served` again."""
 
     def served(self, project: str, filename: str, size_max: int) -> Served | None:
-        """Downloads the file as a consumer would and hashes it; None when the registry does not list it."""
+        """Downloads the file as a consumer would and hashes it; None when the registry does not list it.
+
+        Where more than `size_max` bytes come, reading stops: `size` is above the limit, and the digest nobody's.
+        """
 
     def send(self, outgoing: Outgoing, username: str, secret: str) -> None:
         """Uploads one file."""

@@ -36,7 +36,7 @@ class PyPIPublisher:
     client: httpx2.Client = field(default_factory=lambda: new_client())
 
     def served(self, project: str, filename: str, size_max: int) -> Served | None:
-        """See `Publisher`. Refuses with `upstream.serves-other-bytes` when more than `size_max` bytes come."""
+        """See `Publisher`. Stops reading once more than `size_max` bytes have come; then the size says so."""
         url = self._find(project, filename)
         if url is None:
             return None
@@ -45,11 +45,11 @@ class PyPIPublisher:
             if response.status_code in (404, 410):
                 return None
             _check_answer(response, "read")
-            for chunk in response.iter_bytes(_CHUNK_BYTES):
+            for chunk in response.iter_raw(_CHUNK_BYTES):  # as stored, whatever a Content-Encoding says of it
                 digest.update(chunk)
                 size += len(chunk)
                 if size > size_max:
-                    raise Refusal(Code.UPSTREAM_MISMATCH, f"The upstream serves more bytes as {filename} than were approved.")
+                    break
         return Served(digest.hexdigest(), size)
 
     def send(self, outgoing: Outgoing, username: str, secret: str) -> None:
@@ -58,7 +58,7 @@ class PyPIPublisher:
         headers = {"Content-Type": body.content_type, "Content-Length": str(body.length)}
         auth = httpx2.BasicAuth(username, secret)
         with self._stream("POST", self.upload_url, content=iter(body), headers=headers, auth=auth) as response:
-            _check_answer(response, "upload")
+            _check_answer(response, "upload", secret)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -71,16 +71,13 @@ class PyPIPublisher:
                 return None
             _check_answer(response, "index")
             data = b""
-            for chunk in response.iter_bytes(_CHUNK_BYTES):
+            for chunk in response.iter_raw(_CHUNK_BYTES):
                 data += chunk
                 if len(data) > UPSTREAM_ANSWER_BYTES_MAX:
                     raise Fault("upstream.index-too-large", "The upstream's index page is too large.", retryable=True)
             kind = response.headers.get("content-type", "")
         links = _json_links(data) if "json" in kind else _html_links(data)
-        for link in links:
-            if unquote(urlsplit(link).path).rsplit("/", 1)[-1] == filename:
-                return urljoin(page, link.partition("#")[0])
-        return None
+        return next((url for link in links if (url := _address(page, link, filename))), None)
 
     def _stream(self, method: str, url: str, **options: Any) -> _Stream:
         return _Stream(self.client, method, url, options)
@@ -96,7 +93,7 @@ class _Stream:
     def __enter__(self) -> httpx2.Response:
         try:
             return self._context.__enter__()
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._fault(error) from error
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
@@ -110,8 +107,9 @@ class _Stream:
 
 
 def new_client() -> httpx2.Client:
-    """A client that follows nothing, trusts no proxy variable and waits for a bounded time."""
-    return httpx2.Client(follow_redirects=False, trust_env=False, timeout=UPSTREAM_TIMEOUT_S)
+    """A client that follows nothing, trusts no proxy variable, waits for a bounded time and unpacks nothing."""
+    headers = {"Accept-Encoding": "identity"}
+    return httpx2.Client(follow_redirects=False, trust_env=False, timeout=UPSTREAM_TIMEOUT_S, headers=headers)
 
 
 def upload_fields(outgoing: Outgoing) -> list[tuple[str, str]]:
@@ -167,7 +165,7 @@ def _part(boundary: str, name: str, value: str) -> str:
     return f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
 
 
-def _check_answer(response: httpx2.Response, what: str) -> None:
+def _check_answer(response: httpx2.Response, what: str, secret: str = "") -> None:
     status = response.status_code
     if status < 300:
         return
@@ -177,7 +175,7 @@ def _check_answer(response: httpx2.Response, what: str) -> None:
             f"The upstream answered the {what} with a redirect ({status}); the credential is not carried elsewhere.",
             "Correct the upstream's address; that takes an approved upstream statement.",
         )
-    said = f"{status} {response.reason_phrase}{_said(response)}".strip()
+    said = _plain(f"{status} {response.reason_phrase}: {_said(response)}", secret)
     if status >= 500 or status in (408, 425, 429):
         raise Fault("upstream.failing", f"The upstream answered the {what} with {said}", retryable=True)
     raise Refusal(Code.UPSTREAM_REFUSED, f"The upstream refused the {what}: {said}", "See the registry's own message.")
@@ -185,11 +183,27 @@ def _check_answer(response: httpx2.Response, what: str) -> None:
 
 def _said(response: httpx2.Response) -> str:
     try:
-        text = next(response.iter_bytes(4096), b"").decode("utf-8", "replace")
+        return next(response.iter_raw(4096), b"").decode("utf-8", "replace")
     except httpx2.HTTPError:
         return ""
+
+
+def _plain(text: str, secret: str) -> str:
+    """What the registry said, bounded and on one line. It may repeat the credential; journal and notices must not."""
+    if secret:
+        text = text.replace(secret, "[credential]")
     plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return f": {plain[:_MESSAGE_CHARS]}" if plain else ""
+    return plain[:_MESSAGE_CHARS].rstrip(": ")
+
+
+def _address(page: str, link: str, filename: str) -> str | None:
+    """Where `filename` lies, if the link leads to it; a link that is no address leads nowhere."""
+    try:
+        if unquote(urlsplit(link).path).rsplit("/", 1)[-1] == filename:
+            return urljoin(page, link.partition("#")[0])
+    except ValueError:
+        pass
+    return None
 
 
 def _json_links(data: bytes) -> list[str]:
@@ -202,7 +216,10 @@ def _json_links(data: bytes) -> list[str]:
 
 def _html_links(data: bytes) -> list[str]:
     parser = _Anchors()
-    parser.feed(data.decode("utf-8", "replace"))
+    try:
+        parser.feed(data.decode("utf-8", "replace"))
+    except AssertionError:  # the standard library's word for a broken declaration
+        raise Fault("upstream.index-unreadable", "The upstream's index page is no HTML document.", retryable=True) from None
     return parser.links
 
 

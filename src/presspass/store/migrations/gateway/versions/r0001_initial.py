@@ -127,6 +127,7 @@ def upgrade() -> None:
     sa.Column('statement', sa.String(length=64), nullable=False),
     sa.Column('key', sa.String(length=64), nullable=False),
     sa.Column('approval', sa.LargeBinary(), nullable=False),
+    sa.Column('note', sa.String(), nullable=False, server_default=''),
     sa.Column('received_ms', sa.BigInteger(), nullable=False),
     sa.ForeignKeyConstraint(['request'], ['request.digest'], ),
     sa.PrimaryKeyConstraint('id'),

@@ -1,0 +1,1 @@
+"""Faces the internet; holds no credential and no signing key."""

@@ -1,0 +1,331 @@
+"""The JSON API: releases, requests, signatures, enrolment. No sign-in: an id is a capability, an act needs a signature.
+
+A handler is a plain function `(request, body) -> Answer` that may block: it runs in a worker thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+from sqlalchemy.engine import Connection
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.routing import Route
+
+from presspass import __version__
+from presspass.core.digests import JsonObject
+from presspass.core.errors import Code, Refusal
+from presspass.core.findings import InputFile, parse_report
+from presspass.core.lifecycle import SETTLED, State
+from presspass.core.quorum import Tally
+from presspass.core.statement import ReleaseBody, ReleaseFile, RosterBody, Statement
+from presspass.gateway import approvals, enrolment, people, requests, sets, tokens
+from presspass.gateway.facts import Facts, Received, received_for, tally
+from presspass.gateway.gate import Gate
+from presspass.gateway.http import Receive, Scope, Send, json_answer, read_body, read_json, reply
+from presspass.gateway.problems import Answer
+from presspass.gateway.requests import Request
+from presspass.store import journal_view
+from presspass.store.journal_view import Decision
+from presspass.verify.chain import veto_of
+
+Handler: TypeAlias = Callable[[HttpRequest, bytes], Answer]
+_FILE_PIECE_BYTES = 1 << 20
+_VETOED = "Somebody has vetoed this; the press ends it when it sees the veto."
+_NO_RELEASE = "There is no release at this address."
+
+
+class Reply:
+    """An `Answer` in the form in which Starlette's routes want to get it."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await reply(send, self._answer)
+
+
+def route(path: str, method: str, handler: Handler) -> Route:
+    """A route whose handler gets the whole body and runs in a worker thread."""
+
+    async def endpoint(request: HttpRequest) -> Any:
+        body = await read_body(request.receive)
+        return Reply(await run_in_threadpool(handler, request, body))
+
+    return Route(path, endpoint, methods=[method])
+
+
+class Api:
+    """The handlers over one gate."""
+
+    def __init__(self, gate: Gate, facts: Facts) -> None:
+        self._gate = gate
+        self._facts = facts
+
+    def routes(self) -> list[Route]:
+        """Every address of the API."""
+        release, request = "/api/v1/releases/{id}", "/api/v1/requests/{digest}"
+        return [
+            route("/healthz", "GET", self.health),
+            route(release, "GET", self.release),
+            route(release + "/close", "POST", self.close),
+            route(release + "/withdraw", "POST", self.withdraw),
+            route(release + "/review", "GET", self.review),
+            route(release + "/proofs/{name}", "GET", self.proof),
+            Route(release + "/files/{name}", self.file, methods=["GET"]),
+            Route(release + "/baseline/{name}", self.baseline, methods=["GET"]),
+            route("/api/v1/trust", "GET", self.trust),
+            route(request, "GET", self.request),
+            route(request + "/approvals", "POST", self.approve),
+            route("/api/v1/narrowings", "POST", self.narrow),
+            route("/api/v1/enrolments/begin", "POST", self.begin_enrolment),
+            route("/api/v1/enrolments", "POST", self.enrol),
+        ]
+
+    def health(self, _request: HttpRequest, _body: bytes) -> Answer:
+        """GET /healthz"""
+        sealed = self._gate.journal.rules.sealed
+        return json_answer({"ok": True, "sealed": sealed, "version": __version__})
+
+    def release(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /api/v1/releases/<id>"""
+        return json_answer(self.release_json(request.path_params["id"]))
+
+    def close(self, request: HttpRequest, _body: bytes) -> Answer:
+        """POST /api/v1/releases/<id>/close"""
+        return self._by_requester(request, sets.close_set)
+
+    def withdraw(self, request: HttpRequest, _body: bytes) -> Answer:
+        """POST /api/v1/releases/<id>/withdraw"""
+        return self._by_requester(request, sets.withdraw)
+
+    def _by_requester(
+        self, request: HttpRequest, change: Callable[[Connection, str, tokens.Right, int], State]
+    ) -> Answer:
+        token = tokens.from_authorization(request.headers.get("authorization", ""))
+        release = request.path_params["id"]
+
+        def work(connection: Connection) -> None:
+            now = self._gate.clock()
+            change(connection, release, tokens.check_right(connection, token, now), now)
+
+        self._gate.writer.run(work)
+        return json_answer(self.release_json(release))
+
+    def review(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /api/v1/releases/<id>/review: the report, canonical JSON."""
+        facts = self._facts.release(request.path_params["id"])
+        if facts is None or facts.report is None:
+            raise Refusal(Code.REQUEST_NOT_FOUND, "There is no report at this address.")
+        return Answer(200, facts.report, headers=(("content-disposition", "attachment"),))
+
+    def proof(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /api/v1/releases/<id>/proofs/<filename>"""
+        facts = self._facts.release(request.path_params["id"])
+        name = request.path_params["name"]
+        if facts is None or facts.ballot is None or name not in facts.proofs:
+            raise Refusal(Code.REQUEST_NOT_FOUND, "There is no proof at this address.")
+        digest = Statement.from_bytes(facts.ballot.statement).digest
+        data = self._gate.journal.read(lambda c: journal_view.proof(c, digest, name))
+        return Answer(200, data or b"", headers=(("content-disposition", "attachment"),))
+
+    async def file(self, request: HttpRequest) -> Any:
+        """GET /api/v1/releases/<id>/files/<name>: the bytes, as an attachment no browser will interpret."""
+        facts = await run_in_threadpool(self._facts.release, request.path_params["id"])
+        return await self._file(facts.files if facts else (), request.path_params["name"])
+
+    async def baseline(self, request: HttpRequest) -> Any:
+        """GET /api/v1/releases/<id>/baseline/<name>: a file of the release that this one was compared with."""
+        facts = await run_in_threadpool(self._facts.release, request.path_params["id"])
+        report = facts.report if facts else None
+        files = (await run_in_threadpool(parse_report, report)).baseline if report else ()
+        return await self._file(files, request.path_params["name"])
+
+    async def _file(self, files: Iterable[ReleaseFile | InputFile], name: str) -> Any:
+        found = next((one for one in files if one.name == name), None)
+        if found is None:
+            raise Refusal(Code.REQUEST_NOT_FOUND, "There is no file at this address.")
+        return FileReply(await run_in_threadpool(self._gate.blobs.open, found.sha256), found.size)
+
+    def trust(self, _request: HttpRequest, _body: bytes) -> Answer:
+        """GET /api/v1/trust: genesis and the heads, for those who make a statement elsewhere (a freeze)."""
+        chain = self._gate.journal.now().trust()
+        return json_answer({"genesis": chain.genesis.to_bytes().decode(), "heads": chain.heads.to_json()})
+
+    def request(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /api/v1/requests/<digest>"""
+        return json_answer(self.request_json(request.path_params["digest"]))
+
+    def approve(self, request: HttpRequest, body: bytes) -> Answer:
+        """POST /api/v1/requests/<digest>/approvals"""
+        digest = request.path_params["digest"]
+        approvals.accept(self._gate, digest, body, request.query_params.get("note", ""))
+        return json_answer(self.request_json(digest), 202)
+
+    def narrow(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /api/v1/narrowings"""
+        value = read_json(body)
+        text, approval = value.get("statement"), value.get("approval")
+        if not isinstance(text, str) or not isinstance(approval, dict):
+            raise Refusal(Code.REQUEST_MALFORMED, "A narrowing has a 'statement' (text) and an 'approval'.")
+        return json_answer({"statement": approvals.narrow(self._gate, text, approval)}, 202)
+
+    def begin_enrolment(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /api/v1/enrolments/begin"""
+        return json_answer(enrolment.begin(self._gate, read_json(body)))
+
+    def enrol(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /api/v1/enrolments"""
+        return json_answer(enrolment.finish(self._gate, read_json(body)).to_json(), 201)
+
+    # the shapes
+
+    def release_json(self, release_id: str) -> JsonObject:
+        """One release as the API shows it."""
+        facts = self._facts.release(release_id)
+        if facts is None:
+            raise Refusal(Code.REQUEST_NOT_FOUND, _NO_RELEASE, "Check that the address was copied whole.")
+        ballot = facts.ballot
+        statement = Statement.from_bytes(ballot.statement) if ballot else None
+        with self._gate.writer.read() as connection:
+            request = requests.find(connection, statement.digest) if statement else None
+            received = received_for(connection, request) if request else []
+        code, reason = facts.code, facts.reason
+        if request and facts.state not in SETTLED and _vetoed(request, received):
+            code, reason = Code.VETOED.value, _VETOED
+        return {
+            "id": facts.id,
+            "url": self._gate.release_url(facts.id),
+            "upstream": facts.upstream,
+            "project": facts.project,
+            "version": facts.version,
+            "state": facts.state.value,
+            "code": code,
+            "reason": reason,
+            "hint": _hint(facts.state),
+            "requester": facts.requester,
+            "opened_at": facts.opened_ms // 1000,
+            "files": [one.to_json() for one in facts.files],
+            "request": statement.digest if statement else None,
+            "statement": ballot.statement.decode() if ballot else None,
+            "review": _review_digest(statement),
+            "tally": tally_json(ballot.tally) if ballot else None,
+            "approvals": [one.approval.to_json() for one in received],
+            "press": press_json(ballot.decision if ballot else None),
+            "proofs": list(facts.proofs),
+        }
+
+    def request_json(self, digest: str) -> JsonObject:
+        """One request of any kind as the API shows it."""
+        with self._gate.writer.read() as connection:
+            request = requests.find(connection, digest)
+            if request is None:
+                raise Refusal(Code.REQUEST_NOT_FOUND, "There is no request with this digest.")
+            received = received_for(connection, request)
+            opened = self._opened(connection, request.statement)
+        count = tally(self._gate.journal.now(), request.statement, [one.approval for one in received])
+        decision = self._facts.decision(digest)
+        code, message = (decision.code, decision.message) if decision else ("", "")
+        if _vetoed(request, received) and not code:
+            code, message = Code.VETOED.value, _VETOED
+        return {
+            "digest": digest,
+            "veto_digest": request.veto_digest,
+            "kind": request.kind,
+            "state": decision.state if decision else State.AWAITING.value,
+            "statement": request.statement.to_bytes().decode(),
+            "veto_statement": veto_of(request.statement).to_bytes().decode(),
+            "tally": tally_json(count) if count else None,
+            "approvals": [one.approval.to_json() for one in received],
+            "code": code,
+            "message": message,
+            "url": self._url(request),
+            "details": opened,
+        }
+
+    def _url(self, request: Request) -> str:
+        if request.release is not None:
+            return self._gate.release_url(request.release)
+        return self._gate.request_url(request.digest)
+
+    def _opened(self, connection: Connection, statement: Statement) -> JsonObject:
+        """The details of the people whom a roster statement adds or changes: what approvers must be able to read."""
+        if not isinstance(statement.body, RosterBody):
+            return {}
+        found = {}
+        for person in statement.body.roster.people:
+            details = people.open_details(self._gate, connection, person.details)
+            if details is not None:
+                found[person.details] = details.to_json()
+        return found
+
+
+def _vetoed(request: Request, received: Sequence[Received]) -> bool:
+    return any(one.approval.statement == request.veto_digest for one in received)
+
+
+def _review_digest(statement: Statement | None) -> str | None:
+    body = statement.body if statement else None
+    return body.review if isinstance(body, ReleaseBody) else None
+
+
+def tally_json(count: Tally) -> JsonObject:
+    """A count: `counted` and `excluded` name keys and people by their ids."""
+    return {
+        "needed": count.needed,
+        "counted": list(count.counted),
+        "missing": count.missing,
+        "frozen": count.frozen,
+        "excluded": [{"key": key, "code": code.value} for key, code in count.excluded],
+    }
+
+
+def press_json(decision: Decision | None) -> JsonObject | None:
+    """What the press thinks; null while it has not seen the request."""
+    if decision is None:
+        return None
+    return {"state": decision.state, "code": decision.code, "message": decision.message}
+
+
+class FileReply:
+    """A stored file, read by position in pieces: constant memory, and no seek is shared."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self._size = size
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [
+            (b"content-type", b"application/octet-stream"),
+            (b"content-length", str(self._size).encode()),
+            (b"content-disposition", b"attachment"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"cache-control", b"no-store"),
+        ]
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            position = 0
+            while position < self._size:
+                piece = await run_in_threadpool(os.pread, self._fd, _FILE_PIECE_BYTES, position)
+                if not piece:
+                    break
+                position += len(piece)
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            os.close(self._fd)
+
+
+_HINTS = {
+    State.OPEN: "Upload the other files, then close the set: `presspass submit`.",
+    State.AWAITING: "Somebody else must look at it and approve it on its page.",
+    State.REJECTED: "These bytes stay rejected; correct them and upload again.",
+    State.EXPIRED: "Upload the files again to ask again.",
+    State.FAILED: "Upload the files again once the cause is gone.",
+}
+
+
+def _hint(state: State) -> str:
+    return _HINTS.get(state, "")

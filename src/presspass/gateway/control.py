@@ -1,0 +1,177 @@
+"""The control socket: what operators on the gate's own host may ask of the gateway. Never served on TCP.
+
+Whoever can open the socket (mode 0600) is the operator. Nothing here approves, publishes or reads a credential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from starlette.requests import Request as HttpRequest
+from starlette.routing import Route
+
+from presspass.core.digests import JsonObject
+from presspass.core.errors import Code, Refusal
+from presspass.core.limits import UPLOAD_TOKEN_S_MAX, VIEW_TOKEN_S
+from presspass.core.strict import Members
+from presspass.gateway import enrolment, people, requests, tokens
+from presspass.gateway.api import route
+from presspass.gateway.facts import Facts, subject
+from presspass.gateway.gate import Gate
+from presspass.gateway.http import json_answer, read_json
+from presspass.gateway.problems import Answer
+from presspass.store.gateway_tables import ENROLMENT, RELEASE, REQUEST, UPLOAD_TOKEN, VIEW_TOKEN
+
+_ROWS_MAX = 500
+
+
+class Control:
+    """The handlers. `drain` ends the process in good order."""
+
+    def __init__(self, gate: Gate, facts: Facts, drain: Callable[[], None]) -> None:
+        self._gate = gate
+        self._facts = facts
+        self._drain = drain
+
+    def routes(self) -> list[Route]:
+        """Every address on the socket."""
+        return [
+            route("/tokens", "POST", self.make_token),
+            route("/tokens/{hash}", "DELETE", self.revoke_token),
+            route("/links", "POST", self.make_link),
+            route("/view-tokens", "POST", self.make_view_token),
+            route("/requests", "POST", self.make_request),
+            route("/status", "GET", self.status),
+            route("/drain", "POST", self.drain),
+        ]
+
+    def make_token(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /tokens {upstream, project, person, life_s}: an upload token, shown this once."""
+        members = Members(read_json(body), "request")
+        upstream = members.name("upstream")
+        project = tokens.normal_project(members.text("project"))
+        person = members.text("person", empty=True)
+        life_s = members.integer("life_s", low=1, high=UPLOAD_TOKEN_S_MAX)
+        members.done()
+        if upstream not in self._gate.journal.now().upstreams:
+            raise Refusal(Code.UPSTREAM_MISSING, f"There is no upstream {upstream!r} at this gate.", "Add it first.")
+        token, now = tokens.new_upload_token(), self._gate.clock()
+
+        def work(connection: Connection) -> None:
+            row = {
+                "hash": tokens.secret_hash(token),
+                "upstream": upstream,
+                "project": project,
+                "person": people.person_id(self._gate, connection, person),
+                "created_ms": now,
+                "expires_ms": now + life_s * 1000,
+            }
+            connection.execute(sa.insert(UPLOAD_TOKEN), row)
+
+        self._gate.writer.run(work)
+        return json_answer({"token": token, "expires_at": now // 1000 + life_s}, 201)
+
+    def revoke_token(self, request: HttpRequest, _body: bytes) -> Answer:
+        """DELETE /tokens/<hash>"""
+        token_hash, now = request.path_params["hash"], self._gate.clock()
+
+        def work(connection: Connection) -> bool:
+            change = sa.update(UPLOAD_TOKEN).where(
+                UPLOAD_TOKEN.c.hash == token_hash, UPLOAD_TOKEN.c.revoked_ms.is_(None)
+            )
+            done = connection.execute(change.values(revoked_ms=now)).rowcount
+            known = sa.select(UPLOAD_TOKEN.c.hash).where(UPLOAD_TOKEN.c.hash == token_hash)
+            return bool(done) or connection.execute(known).first() is not None
+
+        if not self._gate.writer.run(work):
+            raise Refusal(Code.REQUEST_NOT_FOUND, "There is no upload token with this hash.")
+        return json_answer({"revoked": token_hash})
+
+    def make_link(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /links {person, name, addresses, groups, forge_ids}: an enrolment link, its secret in the fragment."""
+        secret, expires_ms = people.invite(self._gate, read_json(body))
+        url = f"{self._gate.site[0]}/enrol#{secret}"
+        return json_answer({"url": url, "expires_at": expires_ms // 1000}, 201)
+
+    def make_view_token(self, _request: HttpRequest, _body: bytes) -> Answer:
+        """POST /view-tokens: an address that lets its holder look at the list, never sign."""
+        token, now = tokens.new_secret(), self._gate.clock()
+        expires = now + VIEW_TOKEN_S * 1000
+        row = {"hash": tokens.secret_hash(token), "created_ms": now, "expires_ms": expires}
+        self._gate.writer.run(lambda connection: connection.execute(sa.insert(VIEW_TOKEN), row))
+        url = f"{self._gate.site[0]}/c?token={token}"
+        return json_answer({"url": url, "expires_at": expires // 1000}, 201)
+
+    def make_request(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /requests: a statement (its canonical text, or {"statement": text}) is put before the approvers."""
+        text = body.decode("utf-8", "replace")
+        value = read_json(body)
+        if isinstance(value.get("statement"), str):
+            text = value["statement"]
+        digest = requests.submit(self._gate, text)
+        return json_answer({"digest": digest, "url": self._gate.request_url(digest)}, 201)
+
+    def status(self, _request: HttpRequest, _body: bytes) -> Answer:
+        """GET /status: everything that is open, and the keys that wait."""
+        sealed = self._gate.journal.now().sealed
+        with self._gate.writer.read() as connection:
+            return json_answer(
+                {
+                    "sealed": sealed,
+                    "releases": self._releases(connection),
+                    "requests": self._requests(connection),
+                    "enrolments": self._enrolments(connection),
+                }
+            )
+
+    def drain(self, _request: HttpRequest, _body: bytes) -> Answer:
+        """POST /drain: no new work; the process ends when what it has begun is done."""
+        self._drain()
+        return json_answer({"draining": True}, 202)
+
+    def _releases(self, connection: Connection) -> list[JsonObject]:
+        query = sa.select(RELEASE).order_by(RELEASE.c.opened_ms.desc()).limit(_ROWS_MAX)
+        return [
+            {
+                "id": row.id,
+                "project": row.project,
+                "version": row.version,
+                "upstream": row.upstream,
+                "state": row.state,
+                "code": row.code,
+                "reason": row.reason,
+                "opened_at": row.opened_ms // 1000,
+                "url": self._gate.release_url(row.id),
+            }
+            for row in connection.execute(query)
+        ]
+
+    def _requests(self, connection: Connection) -> list[JsonObject]:
+        query = sa.select(REQUEST).where(REQUEST.c.release.is_(None)).order_by(REQUEST.c.created_ms.desc())
+        found = []
+        for request in map(requests.read, connection.execute(query.limit(_ROWS_MAX)).all()):
+            decision = self._facts.decision(request.digest)
+            found.append(
+                {
+                    "digest": request.digest,
+                    "kind": request.kind,
+                    "subject": subject(request.statement),
+                    "state": decision.state if decision else "awaiting",
+                    "message": decision.message if decision else "",
+                    "url": self._gate.request_url(request.digest),
+                }
+            )
+        return found
+
+    def _enrolments(self, connection: Connection) -> list[JsonObject]:
+        """Keys that are not in the roster: before genesis all of them, afterwards those that wait for approval."""
+        roster, found = self._gate.journal.rules.roster, []
+        for row in connection.execute(sa.select(ENROLMENT).order_by(ENROLMENT.c.enrolled_ms).limit(_ROWS_MAX)):
+            if roster.key(row.key) is None:
+                details = people.open_details(self._gate, connection, row.details)
+                name = details.name if details else ""
+                kind = enrolment.read_key(row.key_json).kind
+                found.append({"person": row.person, "name": name, "kind": kind, "key": row.key})
+        return found

@@ -1,0 +1,290 @@
+"""What the gateway can say about releases and requests: the values behind the pages and the JSON of the API.
+
+All of it is for people to look at. Nothing that is computed here decides anything; the press counts for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from presspass.core import quorum
+from presspass.core.approval import Approval, Signed
+from presspass.core.errors import Refusal
+from presspass.core.findings import parse_report
+from presspass.core.lifecycle import State
+from presspass.core.quorum import Tally
+from presspass.core.statement import (
+    FreezeBody,
+    Intent,
+    PolicyBody,
+    ReleaseFile,
+    RosterBody,
+    Statement,
+    UpstreamBody,
+)
+from presspass.gateway import people, requests, tokens
+from presspass.gateway.console.models import (
+    Ballot,
+    Overview,
+    ReleaseFacts,
+    ReleaseLine,
+    RequestFacts,
+    RequestLine,
+    SignatureFacts,
+    Situation,
+)
+from presspass.gateway.gate import Gate
+from presspass.gateway.journal import Rules
+from presspass.gateway.requests import Request
+from presspass.store import journal_view
+from presspass.store.gateway_tables import APPROVAL, RELEASE, RELEASE_FILE, REQUEST, REVIEW
+from presspass.store.journal_view import Decision
+from presspass.verify.approvals import verify_approval
+from presspass.verify.chain import Chain
+
+_OVERVIEW_MAX = 500
+_SETTLED = frozenset({"admitted", "rejected", "expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A signature as it is stored."""
+
+    approval: Approval
+    received_ms: int
+    note: str = ""
+
+
+class Facts:
+    """Answers for the console (its `Deps`) and for the API. Every method only reads; any thread may call it."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    @property
+    def origin(self) -> str:
+        """The exact origin of the console."""
+        return self._gate.site[0]
+
+    def situation(self) -> Situation:
+        """What holds now, for the banners."""
+        rules = self._gate.journal.now()
+        with self._gate.writer.read() as connection:
+            known = people.known_people(self._gate, connection)
+        return Situation(
+            sealed=rules.sealed,
+            narrowings=rules.narrowings,
+            software_keys=rules.policy.software_keys,
+            zones_separated=self._gate.zones_separated,
+            names={person: details.name for person, details in known.items()},
+        )
+
+    def release(self, release_id: str) -> ReleaseFacts | None:
+        """The release with this capability, or None."""
+        rules = self._gate.journal.now()
+        with self._gate.writer.read() as connection:
+            row = connection.execute(sa.select(RELEASE).where(RELEASE.c.id == release_id)).first()
+            if row is None:
+                return None
+            request = requests.find(connection, row.statement) if row.statement else None
+            ballot = self._ballot(connection, rules, request) if request else None
+            upstream = rules.upstreams.get(row.upstream)
+            return ReleaseFacts(
+                id=row.id,
+                upstream=row.upstream,
+                project=row.project,
+                version=row.version,
+                requester=row.requester,
+                state=State(row.state),
+                opened_ms=row.opened_ms,
+                files=files_of(connection, row.id),
+                code=row.code,
+                reason=row.reason,
+                upstream_body=upstream[1] if upstream else None,
+                report=report_of(connection, row.review),
+                ballot=ballot,
+                proofs=self.proofs(row.statement) if request else (),
+            )
+
+    def request(self, digest: str) -> RequestFacts | None:
+        """The request with this digest; None when there is none, when it is a release's, or before genesis."""
+        rules = self._gate.journal.now()
+        with self._gate.writer.read() as connection:
+            request = requests.find(connection, digest)
+            if request is None or request.release is not None:
+                return None
+            ballot = self._ballot(connection, rules, request)
+        if ballot is None:
+            return None
+        decision = ballot.decision
+        body = request.statement.body
+        upstream = rules.upstreams.get(body.name) if isinstance(body, UpstreamBody) else None
+        return RequestFacts(
+            digest=digest,
+            ballot=ballot,
+            state=decision.state if decision else "",
+            code=decision.code if decision else "",
+            message=decision.message if decision else "",
+            upstream_now=upstream[1] if upstream else None,
+        )
+
+    def overview(self) -> Overview:
+        """What waits, what runs, what went out; the newest first."""
+        rules = self._gate.journal.now()
+        with self._gate.writer.read() as connection:
+            releases = connection.execute(
+                sa.select(RELEASE).order_by(RELEASE.c.opened_ms.desc()).limit(_OVERVIEW_MAX)
+            ).all()
+            asked = connection.execute(
+                sa.select(REQUEST)
+                .where(REQUEST.c.release.is_(None))
+                .order_by(REQUEST.c.created_ms.desc())
+                .limit(_OVERVIEW_MAX)
+            ).all()
+            return Overview(
+                tuple(self._release_line(connection, rules, row) for row in releases),
+                tuple(self._request_line(connection, rules, requests.read(row)) for row in asked),
+            )
+
+    def view_token_until(self, token: str) -> int | None:
+        """Until when (ms) this view token lets its holder look; None when it is unknown or over."""
+        with self._gate.writer.read() as connection:
+            return tokens.view_token_until(connection, token, self._gate.clock())
+
+    def proofs(self, statement: str) -> tuple[str, ...]:
+        """Names of the files of a release for which the press has written a proof."""
+        if not self._gate.journal.rules.sealed:
+            return ()
+        return tuple(self._gate.journal.read(lambda c: journal_view.proof_names(c, statement)))
+
+    def decision(self, statement: str) -> Decision | None:
+        """What the press thinks of a statement."""
+        if not self._gate.journal.rules.sealed:
+            return None
+        return self._gate.journal.read(lambda c: journal_view.decisions(c, [statement])).get(statement)
+
+    # parts
+
+    def _ballot(self, connection: Connection, rules: Rules, request: Request) -> Ballot | None:
+        received = received_for(connection, request)
+        count = tally(rules, request.statement, [one.approval for one in received])
+        if count is None or rules.chain is None:
+            return None
+        electorate = rules.chain.electorate(request.statement, rules.chain.policy)
+        return Ballot(
+            statement=request.statement.to_bytes(),
+            electorate=electorate,
+            tally=count,
+            signatures=tuple(_signature(request, one) for one in received),
+            decision=self.decision(request.digest),
+        )
+
+    def _release_line(self, connection: Connection, rules: Rules, row: sa.Row[Any]) -> ReleaseLine:
+        needed = counted = 0
+        if row.state == State.AWAITING.value:
+            request = requests.find(connection, row.statement)
+            count = request and tally(rules, request.statement, _approvals(connection, request))
+            if count:
+                needed, counted = count.needed, len(count.counted)
+        return ReleaseLine(
+            row.id, row.upstream, row.project, row.version, row.requester, State(row.state),
+            row.opened_ms, row.code, _worst(report_of(connection, row.review)), needed, counted,
+        )  # fmt: skip
+
+    def _request_line(self, connection: Connection, rules: Rules, request: Request) -> RequestLine:
+        decision = self.decision(request.digest)
+        state = decision.state if decision else ""
+        count = tally(rules, request.statement, _approvals(connection, request))
+        return RequestLine(
+            digest=request.digest,
+            kind=request.kind,
+            subject=subject(request.statement),
+            created_ms=request.created_ms,
+            state=state,
+            settled=state in _SETTLED,
+            needed=count.needed if count else 0,
+            counted=len(count.counted) if count else 0,
+        )
+
+
+def tally(rules: Rules, statement: Statement, approvals: Sequence[Approval]) -> Tally | None:
+    """The count over stored signatures, verified again, also of statements that are decided; None before genesis.
+
+    Where two policies apply (the statement's and the present one) it is the stricter count.
+    """
+    chain = rules.chain
+    if chain is None or statement.heads.roster not in chain.rosters or statement.heads.policy not in chain.policies:
+        return None
+    approving = [one for one in approvals if one.statement == statement.digest]
+    signed = [one for one in (_verified(chain, statement, approval) for approval in approving) if one]
+    policies = (chain.policies[statement.heads.policy], chain.policy)
+    counts = [quorum.count(chain.electorate(statement, policy), signed) for policy in policies]
+    return max(counts, key=lambda one: (not one.reached, one.missing, one.needed))
+
+
+def _verified(chain: Chain, statement: Statement, approval: Approval) -> Signed | None:
+    rosters = (chain.roster, chain.rosters[statement.heads.roster])
+    key = next((found for roster in rosters if (found := roster.key(approval.key))), None)
+    if key is None:
+        return None
+    origin, rp_id = chain.body.origin, chain.body.rp_id
+    try:
+        return verify_approval(statement.to_bytes(), approval, key, origin=origin, rp_id=rp_id)
+    except Refusal:
+        return None
+
+
+def received_for(connection: Connection, request: Request) -> list[Received]:
+    """Every stored signature under a request, oldest first."""
+    query = sa.select(APPROVAL.c.approval, APPROVAL.c.received_ms, APPROVAL.c.note)
+    rows = connection.execute(query.where(APPROVAL.c.request == request.digest).order_by(APPROVAL.c.id))
+    return [Received(Approval.from_bytes(row.approval), row.received_ms, row.note) for row in rows]
+
+
+def files_of(connection: Connection, release: str) -> tuple[ReleaseFile, ...]:
+    """The files of a set, by name."""
+    query = sa.select(RELEASE_FILE.c.filename, RELEASE_FILE.c.sha256, RELEASE_FILE.c.size)
+    rows = connection.execute(query.where(RELEASE_FILE.c.release == release).order_by(RELEASE_FILE.c.filename))
+    return tuple(ReleaseFile(*row) for row in rows)
+
+
+def report_of(connection: Connection, review: str | None) -> bytes | None:
+    """The stored report with this digest."""
+    if review is None:
+        return None
+    data: bytes | None = connection.execute(
+        sa.select(REVIEW.c.report).where(REVIEW.c.digest == review)
+    ).scalar()
+    return data
+
+
+def subject(statement: Statement) -> str:
+    """What a statement is about, in a word: an upstream, a project; "" where the kind says it all."""
+    body = statement.body
+    if isinstance(body, UpstreamBody):
+        return body.name
+    if isinstance(body, FreezeBody):
+        return body.project or ", ".join(body.narrowings)
+    if isinstance(body, PolicyBody):
+        return body.policy.profile
+    return f"{len(body.roster.people)} people" if isinstance(body, RosterBody) else ""
+
+
+def _approvals(connection: Connection, request: Request) -> list[Approval]:
+    return [one.approval for one in received_for(connection, request)]
+
+
+def _signature(request: Request, one: Received) -> SignatureFacts:
+    veto = one.approval.statement == request.veto_digest
+    return SignatureFacts(
+        one.approval.key, Intent.VETO if veto else Intent.APPROVE, one.received_ms, one.note
+    )
+
+
+def _worst(report: bytes | None) -> str:
+    return "" if report is None else parse_report(report).worst.value

@@ -1,0 +1,53 @@
+"""What every part of the gateway is given: one frozen value, made once by the composition root."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from presspass.core.limits import FILE_BYTES_MAX
+from presspass.gateway.events import Events
+from presspass.gateway.journal import Journal
+from presspass.store.blobs import Blobs
+from presspass.store.database import Writer
+
+
+def wall_clock_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """`origin`, `rp_id`, `space`: as configured; once sealed, genesis says origin and rp_id (`site`).
+
+    `pool`: threads for the disk work of uploads. `clock`: milliseconds since the epoch.
+    """
+
+    origin: str
+    rp_id: str
+    space: str
+    writer: Writer
+    journal: Journal
+    blobs: Blobs
+    events: Events
+    pool: Executor
+    clock: Callable[[], int] = field(default=wall_clock_ms)
+    file_bytes_max: int = FILE_BYTES_MAX
+    zones_separated: bool = False
+
+    @property
+    def site(self) -> tuple[str, str]:
+        """The origin that passkeys are bound to, and its RP id."""
+        chain = self.journal.rules.chain
+        return (self.origin, self.rp_id) if chain is None else (chain.body.origin, chain.body.rp_id)
+
+    def release_url(self, release: str) -> str:
+        """The page of a release."""
+        return f"{self.site[0]}/r/{release}"
+
+    def request_url(self, digest: str) -> str:
+        """The page of another statement."""
+        return f"{self.site[0]}/q/{digest}"

@@ -1,0 +1,155 @@
+"""What the gateway knows of the press: its journal, read-only, with the rules in force kept at hand.
+
+The gateway's use of these rules is courtesy: it tells people early what the press would refuse later. The press
+believes nothing of it and checks everything again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from presspass.core.errors import Code, Fault, Refusal, broken
+from presspass.core.policy import Policy
+from presspass.core.roster import Roster
+from presspass.core.statement import Statement, UpstreamBody
+from presspass.store import journal_view
+from presspass.store.database import ChangeSignal, Reader
+from presspass.store.journal_tables import STATEMENT
+from presspass.store.journal_view import Narrowing
+from presspass.verify.chain import Chain
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules in force at one moment; `chain` is None before genesis is sealed."""
+
+    chain: Chain | None = None
+    genesis_digest: str = ""
+    narrowings: tuple[Narrowing, ...] = ()
+
+    @property
+    def sealed(self) -> bool:
+        return self.chain is not None
+
+    @property
+    def roster(self) -> Roster:
+        return _NOBODY if self.chain is None else self.chain.roster
+
+    @property
+    def policy(self) -> Policy:
+        return _DEFAULT if self.chain is None else self.chain.policy
+
+    @property
+    def upstreams(self) -> dict[str, tuple[str, UpstreamBody]]:
+        """Name to (digest of its statement, body)."""
+        return {} if self.chain is None else self.chain.upstreams
+
+    def trust(self) -> Chain:
+        """The chain; refuses with `genesis.missing` before there is one."""
+        if self.chain is None:
+            raise Refusal(
+                Code.GENESIS_MISSING,
+                "This gate is not sealed yet: nobody can approve anything.",
+                "Enrol the people, then seal it on the press's host with `presspass init --seal`.",
+            )
+        return self.chain
+
+
+_NOBODY = Roster(())
+_DEFAULT = Policy()
+
+
+class Journal:
+    """The press's journal.db. Every method may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader = Reader(path)
+        self._signal = ChangeSignal(path)
+        self._lock = threading.Lock()
+        self._rules = Rules()
+        self._versions: dict[tuple[str, str], frozenset[str]] = {}
+        self.refresh()
+
+    @property
+    def rules(self) -> Rules:
+        """The rules as of the last `refresh`; no I/O."""
+        return self._rules
+
+    def refresh(self) -> bool:
+        """Reads the rules again if the press has committed since; says whether it had (or could not be asked)."""
+        with self._lock:
+            if not self._path.exists() or not self._signal.changed():
+                return False
+            try:
+                # A new dict, not a cleared one: who still fills the old one fills it with what is now old.
+                self._rules, self._versions = self._reader.run(_read_rules), {}
+            except Fault:
+                self._signal.close()  # the press is just making its tables: ask again next time
+            return True
+
+    def now(self) -> Rules:
+        """`refresh`, then the rules."""
+        self.refresh()
+        return self._rules
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """`work` on one consistent snapshot of the journal. Fault("store.unreadable") when it cannot be read."""
+        return self._reader.run(work)
+
+    def published(self, upstream: str, project: str, version: str) -> dict[str, str]:
+        """Names and SHA-256 of what the press has published of this version, as of the last `refresh` or later.
+
+        Most versions are new: that a version is not among a project's is known without asking the journal each time.
+        """
+        if not self._rules.sealed:
+            return {}
+        versions, key = self._versions, (upstream, project)
+        if key not in versions:
+            versions[key] = self.read(lambda c: journal_view.published_versions(c, upstream, project))
+        if version not in versions[key]:
+            return {}
+        return self.read(lambda c: journal_view.published_files(c, upstream, project, version))
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._signal.close()
+        self._reader.close()
+
+
+def _read_rules(connection: Connection) -> Rules:
+    genesis = journal_view.genesis(connection)
+    if genesis is None:
+        return Rules()
+    chain = Chain.begin(genesis)
+    for statement in _in_order(chain, _chained(connection)):
+        chain.move_head(statement)
+    chain.heads = journal_view.heads(connection)
+    return Rules(chain, genesis.digest, tuple(journal_view.narrowings(connection)))
+
+
+def _chained(connection: Connection) -> list[Statement]:
+    """Every admitted statement that moved a head."""
+    kinds = [kind.value for kind in Statement.CHAINED]
+    query = sa.select(STATEMENT.c.statement).where(STATEMENT.c.kind.in_(kinds)).order_by(STATEMENT.c.admitted_ms)
+    return [Statement.from_bytes(data) for (data,) in connection.execute(query)]
+
+
+def _in_order(chain: Chain, statements: list[Statement]) -> Iterator[Statement]:
+    """Each statement after its predecessor: two that were admitted in one millisecond tell their order only so."""
+    waiting = statements
+    while waiting:
+        ready = next((one for one in waiting if one.previous == chain.head_of(one)), None)
+        if ready is None:
+            broken("the journal holds no statement whose predecessor it does not hold")
+        waiting.remove(ready)
+        yield ready

@@ -1,0 +1,130 @@
+"""How the gateway says no over HTTP: the one table from refusal codes to statuses, and the bodies and reason phrases.
+
+Statuses follow what clients do with them (measured): 401 is hidden by some, 409 means "skip" to twine, 429 and 5xx make
+clients send the whole upload again. So a refusal is 400, 403, 404, 410 or 413; a 5xx is only ever our own failure.
+A full disk is 413 with Retry-After (RFC 9110 section 15.5.14 has it for a temporary lack): a 507 would be honest too,
+but twine answers any 5xx with four more copies of the same upload, at once, into the full disk.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Final
+
+from presspass.core.digests import JsonObject
+from presspass.core.errors import Code, Refusal
+
+PROBLEM_TYPE: Final = "application/problem+json"
+_REASON_CHARS_MAX = 400
+_RETRY_AFTER_S = 300
+
+_BAD, _DENIED, _MISSING, _GONE, _LARGE = 400, 403, 404, 410, 413
+#: Codes that are not listed are 403: a reason that this table does not know is never a "yes" nor a "try again".
+STATUS: Final[dict[Code, int]] = {
+    Code.APPROVAL_INVALID: _BAD,
+    Code.APPROVAL_WRONG_STATEMENT: _BAD,
+    Code.ARTIFACT_BAD_NAME: _BAD,
+    Code.ARTIFACT_DIGEST_MISMATCH: _BAD,
+    Code.ARTIFACT_MISSING: _MISSING,
+    Code.ARTIFACT_UNREADABLE: _BAD,
+    Code.ARTIFACT_WRONG_METADATA: _BAD,
+    Code.ENROLMENT_INVALID: _BAD,
+    Code.PROOF_INVALID: _BAD,
+    Code.PROOF_WRONG_FILE: _BAD,
+    Code.REQUEST_MALFORMED: _BAD,
+    Code.REQUEST_NOT_FOUND: _MISSING,
+    Code.REQUEST_TOO_LARGE: _LARGE,
+    Code.REQUEST_UNSUPPORTED: _GONE,
+    Code.RELEASE_OTHER_BYTES: _BAD,
+    Code.STATEMENT_FOREIGN: _BAD,
+    Code.STATEMENT_MALFORMED: _BAD,
+    Code.STATEMENT_OLD_HEAD: _BAD,
+    Code.STATEMENT_REPLAYED: _BAD,
+    Code.STORAGE_FULL: _LARGE,
+    Code.UPSTREAM_MISSING: _MISSING,
+}
+_PHRASES: Final = {
+    200: "OK",
+    202: "Accepted",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    410: "Gone",
+    413: "Content Too Large",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+}
+
+
+class MissingToken(Refusal):  # noqa: N818 - it is a refusal and named like one
+    """Nobody said who asks. The one refusal that is 401: it asks for credentials (RFC 9110 section 15.5.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer. `reason`: one line of latin-1 ("" for the standard one); `close`: end the connection."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    reason: str = ""
+    headers: tuple[tuple[str, str], ...] = field(default=())
+    close: bool = False
+
+
+def status_of(refusal: Refusal) -> int:
+    """The status for a refusal at any of the gateway's front ends."""
+    return 401 if isinstance(refusal, MissingToken) else STATUS.get(refusal.code, _DENIED)
+
+
+def refusal_answer(refusal: Refusal, *, close: bool = False, one_text: bool = False) -> Answer:
+    """A refusal in all the forms that clients show: reason phrase (twine, hatch, flit) and problem body (uv).
+
+    `one_text`: `detail` holds the hint as well, because uv shows `title` and `detail` and nothing else.
+    """
+    status = status_of(refusal)
+    headers: tuple[tuple[str, str], ...] = ()
+    if status == 401:
+        headers = (("www-authenticate", 'Basic realm="Presspass", charset="UTF-8"'),)
+    if refusal.code is Code.STORAGE_FULL:
+        headers = (("retry-after", str(_RETRY_AFTER_S)),)
+    whole = f"{refusal.message} {refusal.hint}".rstrip()
+    shown = (whole, "") if one_text else (refusal.message, refusal.hint)
+    body = problem(status, refusal.code.value, *shown)
+    reason = reason_phrase(whole)
+    return Answer(status, body, PROBLEM_TYPE, reason, headers, close)
+
+
+def plain_problem(status: int, code: str, message: str, hint: str = "", *, close: bool = False) -> Answer:
+    """An answer for what has no refusal: no such page, wrong method, our own failure."""
+    body = problem(status, code, message, hint)
+    return Answer(status, body, PROBLEM_TYPE, reason_phrase(message), close=close)
+
+
+def problem(status: int, code: str, message: str, hint: str) -> bytes:
+    """RFC 9457, with two members of our own. `title` is the same for each code."""
+    title = code.replace(".", ": ").replace("-", " ").capitalize()
+    value: JsonObject = {
+        "title": title,
+        "status": status,
+        "detail": message,
+        "code": code,
+        "hint": hint,
+    }
+    return json.dumps(value).encode()
+
+
+def reason_phrase(text: str) -> str:
+    """`text` as a reason phrase (RFC 9112 section 4): one line of ISO-8859-1, bounded."""
+    line = " ".join(text.split())
+    clean = "".join(char if char.isprintable() else "?" for char in line)
+    return clean.encode("latin-1", "replace").decode("latin-1")[:_REASON_CHARS_MAX]
+
+
+def standard_phrase(status: int) -> str:
+    """The phrase of the HTTP standard."""
+    return _PHRASES.get(status, "")
+

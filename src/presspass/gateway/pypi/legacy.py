@@ -1,0 +1,159 @@
+"""The door for uploads: `POST /pypi/<upstream>/legacy/`, one file a request, straight from the ASGI messages.
+
+Order, and why: who asks (before a byte of the body is read), which file (before its bytes are read), the bytes, their
+digests, a durable blob, and last one transaction that says where the file belongs. The answer leaves after the commit.
+A crash before the commit leaves at most a blob that no row names: the client got no answer and sends again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from sqlalchemy.engine import Connection
+
+from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.lifecycle import State
+from presspass.core.limits import FORM_TEXT_BYTES_MAX
+from presspass.formats.filenames import ArtifactName, parse_filename
+from presspass.formats.upload_form import FileStart, FormReader, UploadForm
+from presspass.gateway import events, sets, tokens
+from presspass.gateway.gate import Gate
+from presspass.gateway.http import ClientGoneError, Receive, Scope, Send, header, json_answer, reply
+from presspass.gateway.problems import Answer, plain_problem, reason_phrase, refusal_answer
+from presspass.gateway.pypi.intake import Intake
+from presspass.gateway.tokens import Right
+
+PATH = re.compile(r"/pypi/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/legacy/?")
+
+
+class LegacyUpload:
+    """An ASGI application for the paths that `PATH` matches."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._reads: Connection = gate.writer.engine.connect()  # used on the event loop's thread only
+
+    def close(self) -> None:
+        """Gives the reading connection back."""
+        self._reads.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        upload = _Upload(self._gate, self._reads, scope, receive)
+        try:
+            answer = await upload.run()
+        except ClientGoneError:
+            return
+        except Refusal as refusal:
+            self._gate.events.refused(refusal, "upload", upload.who)
+            answer = refusal_answer(refusal, close=not upload.read_whole, one_text=True)
+        except Exception as error:  # the door answers, whatever broke behind it; what broke is in the log
+            number = events.internal(error, "upload")
+            retry = "Send it again." if isinstance(error, Fault) and error.retryable else ""
+            answer = plain_problem(500, "internal", f"internal error {number}", retry, close=True)
+        await reply(send, answer)
+
+
+class _Upload:
+    """One request."""
+
+    def __init__(self, gate: Gate, reads: Connection, scope: Scope, receive: Receive) -> None:
+        self._gate = gate
+        self._reads = reads
+        self._scope = scope
+        self._receive = receive
+        self._name: ArtifactName | None = None
+        self._intake: Intake | None = None
+        self.who = ""
+        self.read_whole = False
+
+    async def run(self) -> Answer:
+        if self._scope["method"] != "POST":
+            return plain_problem(405, Code.REQUEST_UNSUPPORTED.value, "Files come here by POST.", close=True)
+        right = self._check_right()
+        form = FormReader(header(self._scope, b"content-type"), self._gate.file_bytes_max)
+        self._check_length()
+        try:
+            done = await self._read(form, right)
+            return await self._store(done, right)
+        finally:
+            if self._intake is not None:
+                await self._intake.close()
+
+    def _check_right(self) -> Right:
+        match = PATH.fullmatch(self._scope["path"])
+        upstream = match.group(1) if match else ""
+        token = tokens.from_authorization(header(self._scope, b"authorization"))
+        right = tokens.check_right(self._reads, token, self._gate.clock())
+        self.who = right.hash
+        tokens.require_upstream(right, upstream)
+        if upstream not in self._gate.journal.rules.upstreams and upstream not in self._gate.journal.now().upstreams:
+            raise Refusal(
+                Code.UPSTREAM_MISSING,
+                f"There is no upstream {upstream!r} at this gate, or its statement is not approved yet.",
+                "Check the repository URL.",
+            )
+        return right
+
+    def _check_length(self) -> None:
+        length = header(self._scope, b"content-length")
+        if length.isdigit() and int(length) > self._gate.file_bytes_max + FORM_TEXT_BYTES_MAX:
+            raise Refusal(
+                Code.REQUEST_TOO_LARGE,
+                f"The upload has {length} bytes; a file may have {self._gate.file_bytes_max}.",
+                "Ask the operator of the gate if it must be larger.",
+            )
+
+    async def _read(self, form: FormReader, right: Right) -> UploadForm:
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            more = message.get("more_body", False)
+            self.read_whole = not more
+            for event in form.feed(message.get("body", b"")):
+                if isinstance(event, FileStart):
+                    self._begin(event, right)
+                elif self._intake is not None and self._intake.add(event):
+                    await self._intake.flush()
+        return form.finish()
+
+    def _begin(self, start: FileStart, right: Right) -> None:
+        self._name = parse_filename(start.filename)
+        tokens.require_project(right, self._name.project)
+        self._intake = Intake(self._gate.blobs, self._gate.pool, start.digests)
+
+    async def _store(self, form: UploadForm, right: Right) -> Answer:
+        name, intake, gate = self._name, self._intake, self._gate
+        if name is None or intake is None or form.size == 0:
+            raise Refusal(Code.REQUEST_MALFORMED, "The file is empty.", "Build it again, then upload it.")
+        sha256 = await intake.finish(form.digests)
+        offer = sets.Offer(right, name.version, form.filename, sha256, form.size)
+        page = gate.release_url("")
+
+        def work(connection: Connection) -> sets.Placed:
+            now = gate.clock()
+            tokens.right_by_hash(connection, right.hash, now)  # it may have ended while the file was on its way
+            gate.journal.refresh()
+            published = gate.journal.published(right.upstream, right.project, offer.version)
+            return sets.place(connection, offer, published, page, now)
+
+        placed = await asyncio.wrap_future(gate.writer.submit(work))
+        return self._answer(placed, offer)
+
+    def _answer(self, placed: sets.Placed, offer: sets.Offer) -> Answer:
+        url = self._gate.release_url(placed.release) if placed.release else ""
+        out = placed.state in (State.PUBLISHED, State.VERIFIED)
+        said = "Published" if out else "Staged, awaiting approval"
+        message = f"{said}: {url}" if url else f"{said}."
+        value = {
+            "id": placed.release,
+            "url": url,
+            "state": placed.state.value,
+            "file": {"name": offer.filename, "sha256": offer.sha256, "size": offer.size},
+            "message": message,
+        }
+        headers = (("location", url),) if url else ()
+        status = 200 if out else 202
+        return json_answer(value, status, reason=reason_phrase(message), headers=headers)

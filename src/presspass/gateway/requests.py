@@ -1,0 +1,101 @@
+"""Statements that people are asked to sign: making them under the present heads, and putting them before people.
+
+A request is the statement itself, stored as its canonical bytes. Making one gives nobody a right; only signatures do,
+and only the press counts them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from presspass.core.errors import Code, Refusal
+from presspass.core.statement import Body, Intent, Kind, Statement
+from presspass.gateway.gate import Gate
+from presspass.store.gateway_tables import REQUEST
+from presspass.verify.chain import veto_of
+
+#: Kinds that are never put before people from outside: a release comes out of a set, genesis out of `init --seal`.
+_MADE_ELSEWHERE = frozenset({Kind.GENESIS, Kind.RELEASE})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One stored request. `digest` is the statement's with intent approve, `veto_digest` its twin's."""
+
+    digest: str
+    veto_digest: str
+    kind: str
+    release: str | None
+    statement: Statement
+    created_ms: int
+
+
+def make_statement(gate: Gate, body: Body) -> Statement:
+    """A statement of `body` under the heads of now, with a fresh nonce, alive for as long as the policy says."""
+    rules = gate.journal.rules
+    chain = rules.trust()
+    now = gate.clock() // 1000
+    draft = Statement(
+        genesis=rules.genesis_digest,
+        space=chain.genesis.space,
+        intent=Intent.APPROVE,
+        body=body,
+        heads=chain.heads,
+        previous=None,
+        nonce=secrets.token_hex(16),
+        issued_at=now,
+        expires_at=now + chain.policy.approval_life_s,
+    )
+    return replace(draft, previous=chain.head_of(draft))
+
+
+def put(connection: Connection, statement: Statement, release: str | None, now_ms: int) -> str:
+    """Stores a request in the caller's transaction; its digest. The same statement twice is one request."""
+    digest = statement.digest
+    if find(connection, digest) is None:
+        row = {
+            "digest": digest,
+            "veto_digest": veto_of(statement).digest,
+            "kind": statement.kind.value,
+            "release": release,
+            "statement": statement.to_bytes(),
+            "created_ms": now_ms,
+        }
+        connection.execute(sa.insert(REQUEST), row)
+    return digest
+
+
+def find(connection: Connection, digest: str) -> Request | None:
+    """The request whose statement has this digest."""
+    row = connection.execute(sa.select(REQUEST).where(REQUEST.c.digest == digest)).first()
+    return None if row is None else read(row)
+
+
+def read(row: sa.Row[Any]) -> Request:
+    """A row of REQUEST as a value."""
+    return Request(
+        row.digest,
+        row.veto_digest,
+        row.kind,
+        row.release,
+        Statement.from_bytes(row.statement),
+        row.created_ms,
+    )
+
+
+def submit(gate: Gate, text: str) -> str:
+    """Puts a statement that was made on the gate's host before people; its digest."""
+    statement = Statement.from_bytes(text.encode("utf-8"))
+    if statement.kind in _MADE_ELSEWHERE or statement.intent is not Intent.APPROVE:
+        raise Refusal(
+            Code.REQUEST_UNSUPPORTED, f"A {statement.kind.value} statement is not asked for in this way."
+        )
+    gate.journal.now().trust().check_belongs(statement)
+    now_ms = gate.clock()
+    statement.check_alive(now_ms // 1000)
+    return gate.writer.run(lambda connection: put(connection, statement, None, now_ms))

@@ -1,0 +1,321 @@
+"""Which set a file belongs to: the rules of arriving, closing and withdrawing.
+
+1. Of each version at each upstream at most one set is alive; the first file opens it.
+2. The same file again is the same answer, whatever the state: nothing is changed by sending twice.
+3. A name in a living set keeps its bytes; other bytes under it are refused, so what an approver looks at never changes.
+4. Only an open set takes files, and only from the person who opened it (that person cannot approve it). A closed set
+   never opens again.
+5. What was rejected stays rejected, by its bytes. Other bytes of a version that never went out may open a new set.
+6. A version that went out takes nothing more.
+
+`decide` is these rules; the rest reads and writes the rows around it, in one transaction each.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from presspass.core.errors import Code, Refusal
+from presspass.core.lifecycle import SETTLED, State, may_move
+from presspass.core.limits import FILES_PER_RELEASE_MAX
+from presspass.gateway.tokens import Right
+from presspass.store.gateway_tables import RELEASE, RELEASE_FILE
+
+_WENT_OUT: Final = frozenset({State.PUBLISHED, State.VERIFIED, State.REVOKED})
+_NEW_VERSION: Final = "Release it under a new version."
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A file that has arrived whole: what it is, and by whose right."""
+
+    right: Right
+    version: str
+    filename: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """One set as the rules see it. `files`: name to SHA-256; `live`: not settled."""
+
+    id: str
+    state: State
+    live: bool
+    person: str
+    code: str
+    reason: str
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def went_out(self) -> bool:
+        return self.state in _WENT_OUT
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a file stands now. `known`: it had come before."""
+
+    release: str
+    state: State
+    known: bool
+
+
+class Elsewhere(Enum):
+    """Where a file belongs, when not into a set that is there."""
+
+    NEW = "a new set"
+    PUBLISHED = "published before this database was made"
+
+
+def decide(
+    sets: Sequence[FileSet], published: Mapping[str, str], offer: Offer, page: str
+) -> FileSet | Elsewhere:
+    """The set that `offer` belongs to; or a refusal.
+
+    `sets`: all of this version, newest first; `published`: what the press has sent of it (name to SHA-256); `page`:
+    address of release pages, "…/r/".
+    """
+    living = next((one for one in sets if one.live), None)
+    return _of_finished(sets, published, offer, page) if living is None else _of_living(living, offer, page)
+
+
+def _of_living(living: FileSet, offer: Offer, page: str) -> FileSet:
+    known = living.files.get(offer.filename)
+    see = f"See {page}{living.id}"
+    if known == offer.sha256:
+        return living
+    if known is not None:
+        raise Refusal(
+            Code.RELEASE_OTHER_BYTES,
+            f"{offer.filename} was uploaded before with other bytes, and these stay.",
+            f"{see}; withdraw that release first, or use a new version.",
+        )
+    if living.state is not State.OPEN:
+        raise Refusal(
+            Code.RELEASE_SET_CLOSED,
+            f"The files of {offer.right.project} {offer.version} are complete; the set is closed and stays so.",
+            f"{_NEW_VERSION} {see}",
+        )
+    if living.person != offer.right.person:
+        raise Refusal(
+            Code.RELEASE_SET_CLOSED,
+            f"Somebody else is uploading {offer.right.project} {offer.version}; a set has one requester.",
+            see,
+        )
+    if len(living.files) >= FILES_PER_RELEASE_MAX:
+        raise Refusal(
+            Code.REQUEST_TOO_LARGE, f"A release has at most {FILES_PER_RELEASE_MAX} files.", see
+        )
+    return living
+
+
+def _of_finished(
+    sets: Sequence[FileSet], published: Mapping[str, str], offer: Offer, page: str
+) -> FileSet | Elsewhere:
+    """Rules 5 and 6: nothing of this version is alive."""
+    gone = next((one for one in sets if one.went_out), None)
+    sent = {**(gone.files if gone else {}), **published}
+    known = sent.get(offer.filename)
+    # A release that failed half-way may have left some of its files at the registry: it may be completed, not changed.
+    unfinished = bool(sets) and sets[0].state is State.FAILED
+    revoked = gone is not None and gone.state is State.REVOKED
+    if sent and (revoked or (known != offer.sha256 and not (unfinished and known is None))):
+        raise Refusal(
+            Code.RELEASE_ALREADY_PUBLISHED,
+            f"{offer.right.project} {offer.version} {'was revoked' if revoked else 'is published'}; "
+            "it takes no other files.",
+            _NEW_VERSION + (f" See {page}{gone.id}" if gone else ""),
+        )
+    if sent and not unfinished:
+        return gone or Elsewhere.PUBLISHED
+    for one in sets:
+        if one.state is State.REJECTED and one.files.get(offer.filename) == offer.sha256:
+            raise Refusal(
+                Code.RELEASE_REJECTED,
+                f"These very bytes of {offer.filename} were rejected: {one.reason or one.code}",
+                f"See {page}{one.id}",
+            )
+    return Elsewhere.NEW
+
+
+_SETS = (
+    sa.select(
+        RELEASE.c.id,
+        RELEASE.c.state,
+        RELEASE.c.live,
+        RELEASE.c.requester,
+        RELEASE.c.code,
+        RELEASE.c.reason,
+        RELEASE_FILE.c.filename,
+        RELEASE_FILE.c.sha256,
+    )
+    .select_from(RELEASE.outerjoin(RELEASE_FILE, RELEASE_FILE.c.release == RELEASE.c.id))
+    .where(
+        RELEASE.c.upstream == sa.bindparam("upstream"),
+        RELEASE.c.project == sa.bindparam("project"),
+        RELEASE.c.version == sa.bindparam("version"),
+    )
+    .order_by(RELEASE.c.opened_ms.desc(), RELEASE.c.id)
+)
+_OPEN = sa.insert(RELEASE)
+_ADD = sa.insert(RELEASE_FILE)
+_TOUCH = (
+    sa.update(RELEASE)
+    .where(RELEASE.c.id == sa.bindparam("the_id"))
+    .values(touched_ms=sa.bindparam("now"), updated_ms=sa.bindparam("now"))
+)
+
+
+def sets_of(connection: Connection, upstream: str, project: str, version: str) -> list[FileSet]:
+    """Every set of this version, newest first."""
+    rows = connection.execute(_SETS, {"upstream": upstream, "project": project, "version": version})
+    return _grouped(rows.all())
+
+
+def _grouped(rows: Iterable[Any]) -> list[FileSet]:
+    found: dict[str, FileSet] = {}
+    for row in rows:
+        one = found.get(row.id)
+        if one is None:
+            one = found[row.id] = FileSet(
+                row.id, State(row.state), row.live == 1, row.requester, row.code, row.reason
+            )
+        if row.filename is not None:
+            one.files[row.filename] = row.sha256
+    return list(found.values())
+
+
+def place(
+    connection: Connection, offer: Offer, published: Mapping[str, str], page: str, now_ms: int
+) -> Placed:
+    """Puts the file where it belongs, in the writer's transaction. Its blob must be durable already."""
+    right = offer.right
+    sets = sets_of(connection, right.upstream, right.project, offer.version)
+    target = decide(sets, published, offer, page)
+    if target is Elsewhere.PUBLISHED:
+        return Placed("", State.VERIFIED, known=True)
+    if isinstance(target, FileSet) and offer.filename in target.files:
+        return Placed(target.id, target.state, known=True)
+    if isinstance(target, FileSet):
+        release = target.id
+        connection.execute(_TOUCH, {"the_id": release, "now": now_ms})
+    else:
+        release = _open_set(connection, offer, now_ms)
+    connection.execute(
+        _ADD,
+        {
+            "release": release,
+            "filename": offer.filename,
+            "sha256": offer.sha256,
+            "size": offer.size,
+            "uploaded_ms": now_ms,
+        },
+    )
+    return Placed(release, State.OPEN, known=False)
+
+
+def _open_set(connection: Connection, offer: Offer, now_ms: int) -> str:
+    release = new_release_id()
+    right = offer.right
+    connection.execute(
+        _OPEN,
+        {
+            "id": release,
+            "upstream": right.upstream,
+            "project": right.project,
+            "version": offer.version,
+            "requester": right.person,
+            "token_hash": right.hash,
+            "state": State.OPEN.value,
+            "live": 1,
+            "code": "",
+            "reason": "",
+            "opened_ms": now_ms,
+            "touched_ms": now_ms,
+            "updated_ms": now_ms,
+        },
+    )
+    return release
+
+
+def new_release_id() -> str:
+    """160 random bits in base32: knowing it is what opens the release's page."""
+    return base64.b32encode(secrets.token_bytes(20)).decode("ascii").lower()
+
+
+def advance(connection: Connection, release: str, old: State, new: State, now_ms: int, **more: object) -> bool:
+    """Moves a release from `old` to `new` if it still is `old`; says whether it did. `more`: further columns.
+
+    This is the only place that changes a state; a settled set stops being the living one of its version.
+    """
+    if not may_move(old, new):
+        raise Refusal(Code.RELEASE_WRONG_STATE, f"A release that is {old.value} cannot become {new.value}.")
+    values = {"state": new.value, "updated_ms": now_ms, **more}
+    if new in SETTLED:
+        values["live"] = None
+    done = connection.execute(
+        sa.update(RELEASE).where(RELEASE.c.id == release, RELEASE.c.state == old.value).values(**values)
+    )
+    return done.rowcount == 1
+
+
+def close_quiet(connection: Connection, quiet_s: int, now_ms: int) -> list[str]:
+    """Closes every open set into which nothing has come for `quiet_s` seconds; their ids."""
+    due = connection.execute(
+        sa.select(RELEASE.c.id).where(
+            RELEASE.c.state == State.OPEN.value, RELEASE.c.touched_ms <= now_ms - quiet_s * 1000
+        )
+    ).scalars()
+    return [one for one in due.all() if advance(connection, one, State.OPEN, State.STAGED, now_ms, closed_ms=now_ms)]
+
+
+def quiet_is_due(connection: Connection, quiet_s: int, now_ms: int) -> bool:
+    """Whether `close_quiet` would close anything: a read, so that an idle gate writes nothing."""
+    query = sa.select(RELEASE.c.id).where(
+        RELEASE.c.state == State.OPEN.value, RELEASE.c.touched_ms <= now_ms - quiet_s * 1000
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def close_set(connection: Connection, release: str, right: Right, now_ms: int) -> State:
+    """`POST …/close`: the requester says that the set is complete. Closing a closed set changes nothing."""
+    state = _owned(connection, release, right)
+    if state is State.OPEN:
+        advance(connection, release, State.OPEN, State.STAGED, now_ms, closed_ms=now_ms)
+        return State.STAGED
+    return state
+
+
+def withdraw(connection: Connection, release: str, right: Right, now_ms: int) -> State:
+    """`POST …/withdraw`: the requester takes the set back, unless it has begun to go out."""
+    state = _owned(connection, release, right)
+    if state is not State.WITHDRAWN:
+        advance(connection, release, state, State.WITHDRAWN, now_ms, reason="Withdrawn by the requester.")
+    return State.WITHDRAWN
+
+
+def _owned(connection: Connection, release: str, right: Right) -> State:
+    row = connection.execute(
+        sa.select(RELEASE.c.upstream, RELEASE.c.project, RELEASE.c.state, RELEASE.c.requester).where(
+            RELEASE.c.id == release
+        )
+    ).first()
+    if row is None:
+        raise Refusal(Code.REQUEST_NOT_FOUND, "There is no release with this id.")
+    if (row.upstream, row.project, row.requester) != (right.upstream, right.project, right.person):
+        raise Refusal(
+            Code.TOKEN_WRONG_PROJECT,
+            "This upload token is not the requester's of this release.",
+            "Use the token that the files were uploaded with.",
+        )
+    return State(row.state)

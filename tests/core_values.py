@@ -1,0 +1,148 @@
+"""Hypothesis strategies for the values of core/: right statements of every kind, rosters, policies, signatures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from presspass.core.approval import Signed
+from presspass.core.policy import PROFILES, Policy
+from presspass.core.roster import KEY_KINDS, Key, Person, Roster
+from presspass.core.statement import (
+    HEAD_AT_GENESIS,
+    Body,
+    FreezeBody,
+    GenesisBody,
+    Heads,
+    Intent,
+    Kind,
+    PolicyBody,
+    ReleaseBody,
+    ReleaseFile,
+    RosterBody,
+    Statement,
+    UpstreamBody,
+)
+
+#: How hard a law is tried. No deadline: what is slow on a busy machine is not wrong.
+law = settings(max_examples=60, deadline=None)
+
+digests = st.binary(min_size=32, max_size=32).map(bytes.hex).filter(lambda text: text != HEAD_AT_GENESIS)
+nonces = st.binary(min_size=16, max_size=16).map(bytes.hex)
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,20}", fullmatch=True)
+texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=30)
+seconds = st.integers(0, 2**40)
+
+
+@st.composite
+def keys(draw: st.DrawFn, numbers: st.SearchStrategy[int] = st.integers(0, 2**32)) -> Key:
+    """A key whose fingerprint follows from a number; nothing in core/ opens it."""
+    blob = b"key %d" % draw(numbers)
+    return Key(draw(st.sampled_from(KEY_KINDS)), blob, draw(st.binary(max_size=4)), draw(st.booleans()))
+
+
+@st.composite
+def rosters(draw: st.DrawFn, people_max: int = 4, keys_each_max: int = 3) -> Roster:
+    """People p0, p1 …; every key belongs to one of them."""
+    people = []
+    for number in range(draw(st.integers(0, people_max))):
+        count = draw(st.integers(0, keys_each_max))
+        found = [draw(keys(st.just(100 * number + index))) for index in range(count)]
+        found.sort(key=lambda key: key.id)
+        groups = tuple(sorted(draw(st.sets(names, max_size=2))))
+        people.append(Person(f"p{number}", draw(digests), groups, tuple(found)))
+    return Roster(tuple(people))
+
+
+policies = st.builds(
+    Policy,
+    profile=st.sampled_from(PROFILES),
+    approvals=st.integers(1, 3),
+    approval_life_s=st.integers(1, 86_400),
+    quiet_period_s=st.integers(0, 86_400),
+    veto_window_s=st.integers(0, 86_400),
+    software_keys=st.booleans(),
+)
+files = st.builds(ReleaseFile, name=texts, sha256=digests, size=st.integers(0, 2**31))
+
+
+@st.composite
+def release_bodies(draw: st.DrawFn) -> ReleaseBody:
+    listed = draw(st.lists(files, min_size=1, max_size=3, unique_by=lambda file: file.name))
+    return ReleaseBody(
+        draw(names),
+        draw(digests),
+        draw(texts),
+        draw(texts),
+        tuple(sorted(listed, key=lambda file: file.name)),
+        tuple(sorted(draw(st.sets(names, max_size=2)))),
+        draw(st.just("") | names),
+        draw(digests),
+    )
+
+
+upstream_bodies = st.builds(
+    UpstreamBody,
+    name=names,
+    protocol=st.just("pypi"),
+    upload_url=names.map(lambda host: f"https://{host}/legacy/"),
+    index_url=names.map(lambda host: f"http://{host}/simple/"),
+    username=st.just("") | texts,
+    mode=st.just("custody"),
+    credential=digests,
+)
+set_freezes = st.builds(
+    FreezeBody, st.just("set"), st.just("") | texts, st.just(()), st.just("") | texts
+)
+clearings = st.builds(
+    FreezeBody,
+    st.just("clear"),
+    st.just(""),
+    st.sets(names, min_size=1, max_size=3).map(lambda ids: tuple(sorted(ids))),
+    st.just("") | texts,
+)
+genesis_bodies = st.builds(
+    GenesisBody, st.just("https://gate.example"), st.just("gate.example"), rosters(), policies, digests, digests
+)
+bodies: dict[Kind, st.SearchStrategy[Any]] = {
+    Kind.GENESIS: genesis_bodies,
+    Kind.RELEASE: release_bodies(),
+    Kind.ROSTER: st.builds(RosterBody, rosters(), st.booleans()),
+    Kind.POLICY: st.builds(PolicyBody, policies),
+    Kind.UPSTREAM: upstream_bodies,
+    Kind.FREEZE: set_freezes | clearings,
+}
+heads = st.builds(Heads, digests, digests, digests)
+
+
+@st.composite
+def statements(draw: st.DrawFn, kind: Kind | None = None) -> Statement:
+    """A right statement of `kind`, or of any."""
+    kind = kind or draw(st.sampled_from(Kind))
+    body: Body = draw(bodies[kind])
+    issued = draw(seconds)
+    return Statement(
+        genesis=HEAD_AT_GENESIS if kind is Kind.GENESIS else draw(digests),
+        space=draw(names),
+        intent=draw(st.sampled_from(Intent)),
+        body=body,
+        heads=draw(heads),
+        previous=draw(digests) if kind in Statement.CHAINED else None,
+        nonce=draw(nonces),
+        issued_at=issued,
+        expires_at=issued + draw(st.integers(1, 2**30)),
+    )
+
+
+def signed_by(key: Key) -> Signed:
+    """A verified signature of this key, as only `verify` makes them."""
+    return Signed("0" * 64, key.id, True, 0)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)

@@ -1,0 +1,257 @@
+"""Approving at a terminal: the gate is believed in nothing, and what is signed is what was looked at."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import packages
+from cli_gate import RELEASE_ID, StandInGate, as_json, make_release
+from presspass.cli import exits
+from presspass.cli.main import run
+from presspass.core.digests import sha256_hex
+from presspass.core.roster import Key
+from presspass.core.statement import Intent, Statement
+from presspass.drill.world.keys import SoftwarePasskey
+from presspass.drill.world.loopback import Response
+from presspass.formats import sshsig
+from presspass.verify.approvals import verify_approval
+
+BASE = f"/api/v1/releases/{RELEASE_ID}"
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[StandInGate]:
+    files = [
+        packages.make_wheel(tmp_path, "greet", "1.0"),
+        packages.make_sdist(tmp_path, "greet", "1.0"),
+    ]
+    with StandInGate(make_release(files, "greet", "1.0")) as server:
+        yield server
+
+
+@pytest.fixture
+def ssh_key(tmp_path: Path, ssh_keygen: Path) -> Path:
+    path = tmp_path / "id"
+    subprocess.run([ssh_keygen, "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return path
+
+
+def enrolled(path: Path) -> Key:
+    return Key("ssh", sshsig.parse_public_key_line(path.with_suffix(".pub").read_text()))
+
+
+def test_an_ssh_signature_made_here_verifies_over_the_statement_itself(
+    gate: StandInGate, ssh_key: Path
+) -> None:
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.DONE
+    [approval] = gate.received
+    statement = gate.release.statement.to_bytes()
+    signed = verify_approval(
+        statement, approval, enrolled(ssh_key), origin="https://g.example", rp_id="g.example"
+    )
+    assert signed.statement == sha256_hex(statement)
+    assert not signed.user_verified
+
+
+def test_a_veto_signs_the_other_intent(gate: StandInGate, ssh_key: Path) -> None:
+    assert run(["veto", gate.page, "--key", str(ssh_key), "--yes"]) == exits.DONE
+    [approval] = gate.received
+    against = gate.release.statement.with_intent(Intent.VETO).to_bytes()
+    assert approval.statement == sha256_hex(against) != gate.release.statement.digest
+    verify_approval(
+        against, approval, enrolled(ssh_key), origin="https://g.example", rp_id="g.example"
+    )
+
+
+def test_a_software_passkey_signs_for_the_gate_it_was_asked_by(
+    gate: StandInGate, tmp_path: Path
+) -> None:
+    passkey = SoftwarePasskey.generate()
+    passkey.save(tmp_path / "passkey.json")
+    page = gate.page.replace("127.0.0.1", "localhost")
+    assert (
+        run(["approve", page, "--software-passkey", str(tmp_path / "passkey.json"), "--yes"])
+        == exits.DONE
+    )
+    [approval] = gate.received
+    origin = gate.url.replace("127.0.0.1", "localhost")
+    verify_approval(
+        gate.release.statement.to_bytes(), approval, passkey.key, origin=origin, rp_id="localhost"
+    )
+
+
+def test_nothing_is_signed_without_a_yes(
+    gate: StandInGate,
+    ssh_key: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert run(["approve", gate.page, "--key", str(ssh_key)]) == exits.INTERRUPTED
+    assert gate.received == []
+    shown = capsys.readouterr().out
+    assert "publish greet 1.0" in shown
+    assert "greet-1.0-py3-none-any.whl" in shown
+
+
+LIES = {
+    "other bytes": (
+        f"{BASE}/files/greet-1.0.tar.gz",
+        lambda g: Response(200, b"x" * len(g.release.files["greet-1.0.tar.gz"])),
+    ),
+    "more bytes": (
+        f"{BASE}/files/greet-1.0.tar.gz",
+        lambda g: Response(200, g.release.files["greet-1.0.tar.gz"] + b"x"),
+    ),
+    "fewer bytes": (
+        f"{BASE}/files/greet-1.0.tar.gz",
+        lambda g: Response(200, g.release.files["greet-1.0.tar.gz"][:-1]),
+    ),
+    "another report": (
+        f"{BASE}/review",
+        lambda g: Response(200, g.release.review.replace(b'"1.0"', b'"1.1"', 1)),
+    ),
+    "another statement": (
+        BASE,
+        lambda g: as_json({**g.release_json(), "statement": _other(g).to_bytes().decode()}),
+    ),
+    "another release's statement": (
+        BASE,
+        lambda g: as_json(
+            {
+                **g.release_json(),
+                "statement": _moved(g).to_bytes().decode(),
+                "request": _moved(g).digest,
+            }
+        ),
+    ),
+    "a veto to sign": (
+        BASE,
+        lambda g: as_json(
+            {
+                **g.release_json(),
+                "statement": _veto(g).to_bytes().decode(),
+                "request": _veto(g).digest,
+            }
+        ),
+    ),
+}
+
+
+def _other(gate: StandInGate) -> Statement:
+    from dataclasses import replace
+
+    return replace(gate.release.statement, nonce="1" * 32)
+
+
+def _moved(gate: StandInGate) -> Statement:
+    from dataclasses import replace
+
+    return replace(
+        gate.release.statement, body=replace(gate.release.statement.body, release="another")
+    )
+
+
+def _veto(gate: StandInGate) -> Statement:
+    return gate.release.statement.with_intent(Intent.VETO)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lying_gate_gets_no_signature(gate: StandInGate, ssh_key: Path, lie: str) -> None:
+    path, answer = LIES[lie]
+    gate.lies[path] = answer(gate)
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.REFUSED
+    assert gate.received == []
+
+
+def test_a_report_that_the_inspection_here_does_not_come_to_is_not_signed(
+    gate: StandInGate, ssh_key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The statement and the shown report agree, and hide a finding: only our own inspection can tell."""
+    from dataclasses import replace
+
+    from presspass.core.findings import parse_report, report_digest
+
+    report = parse_report(gate.release.review)
+    hiding = replace(report, artifacts=report.artifacts[:1]).to_bytes()
+    body = replace(gate.release.statement.body, review=report_digest(hiding))
+    gate.release.review = hiding
+    gate.release.statement = replace(gate.release.statement, body=body)
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.REFUSED
+    assert "inspection.disagrees" in capsys.readouterr().err
+    assert gate.received == []
+
+
+def test_an_expired_request_is_not_signed(tmp_path: Path, ssh_key: Path) -> None:
+    release = make_release(
+        [packages.make_wheel(tmp_path, "greet", "1.0")], "greet", "1.0", life_s=5
+    )
+    with StandInGate(release) as server:
+        assert run(["approve", server.page, "--key", str(ssh_key), "--yes"]) == exits.REFUSED
+        assert server.received == []
+
+
+def test_hostile_names_in_a_release_cannot_act_on_the_terminal(
+    tmp_path: Path, ssh_key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = {
+        "greet/__init__.py": b"",
+        "greet/a\x1b]0;owned\x07\u202e.py": b"print('\x1b[2J\x9b')\n# \xe2\x80\xae\n",
+    }
+    wheel = packages.make_wheel(tmp_path, "greet", "1.0", files=hostile)
+    old = (
+        packages.make_wheel(tmp_path / "old", "greet", "0.9")
+        if (tmp_path / "old").mkdir() is None
+        else None
+    )
+    assert old is not None
+    with StandInGate(make_release([wheel], "greet", "1.0", baseline=[old])) as server:
+        run(["approve", server.page, "--key", str(ssh_key), "--yes"])
+    shown = capsys.readouterr()
+    for text in (shown.out, shown.err):
+        assert not set(text) & (set(map(chr, range(32))) - {"\n"}), repr(text)
+        assert "\x9b" not in text
+        assert "\u202e" not in text
+    assert r"\x1b]0;owned\x07\u202e" in shown.out
+
+
+def test_the_difference_to_the_release_before_is_shown(
+    tmp_path: Path, ssh_key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old").mkdir()
+    old = packages.make_wheel(
+        tmp_path / "old", "greet", "0.9", files={"greet/__init__.py": "a = 1\n"}
+    )
+    new = packages.make_wheel(
+        tmp_path,
+        "greet",
+        "1.0",
+        files={"greet/__init__.py": "a = 2\n", "evil.pth": packages.INERT_PTH},
+    )
+    with StandInGate(make_release([new], "greet", "1.0", baseline=[old])) as server:
+        assert run(["approve", server.page, "--key", str(ssh_key), "--yes"]) == exits.DONE
+    shown = capsys.readouterr().out
+    assert "against 0.9" in shown
+    assert "added    evil.pth" in shown
+    assert "-a = 1" in shown
+    assert "+a = 2" in shown
+
+
+def test_a_gate_that_refuses_a_signature_is_quoted(
+    gate: StandInGate, ssh_key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cli_gate import problem
+
+    path = f"/api/v1/requests/{gate.release.statement.digest}/approvals"
+    gate.lies[path] = problem(
+        403, "approval.key-removed", "This key was removed.", "Enrol another."
+    )
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.REFUSED
+    assert capsys.readouterr().err.endswith(
+        "error: This key was removed. [approval.key-removed]\n  Enrol another.\n"
+    )

@@ -1,0 +1,392 @@
+"""A home: made once, checked by `doctor`, copied by `backup`, and frozen when it comes back from one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from presspass.cli import exits
+from presspass.cli.main import run
+from presspass.core.errors import Refusal
+from presspass.services.config import (
+    Config,
+    Listen,
+    Mail,
+    PressSettings,
+    Zones,
+    check_origin,
+    parse_config,
+    read_config,
+)
+from presspass.services.layout import FOLDERS
+
+
+def init(home: Path, *more: str) -> int:
+    people = ["--person", "Ada:mailto:ada@team.example", "--person", "Grace"]
+    return run(["init", "--url", "http://localhost:8460", *people, "--home", str(home), *more])
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("template") / "home"
+    assert init(home, "--software-keys") == exits.DONE
+    return home
+
+
+@pytest.fixture
+def home(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "home"))
+
+
+def doctor(home: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[dict[str, str]]]:
+    capsys.readouterr()
+    code = run(["doctor", "--home", str(home), "--format", "json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+# init
+
+
+def test_a_new_home_is_closed_to_others_and_its_parts_are_there(home: Path) -> None:
+    for name in ("", *FOLDERS):
+        assert stat.S_IMODE((home / name).stat().st_mode) == 0o700, name
+    for key in (home / "press" / "keys").iterdir():
+        assert key.is_dir() or stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+def test_a_home_is_never_made_twice(home: Path) -> None:
+    before = (home / "press" / "keys" / "log.key").read_bytes()
+    assert init(home) == exits.REFUSED
+    assert (home / "press" / "keys" / "log.key").read_bytes() == before
+
+
+def test_each_person_gets_one_link_and_the_recovery_key_is_shown_once_and_stored_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init(tmp_path / "home", "--format", "json") == exits.DONE
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert [link["name"] for link in told["links"]] == ["Ada", "Grace"]
+    secrets = [
+        told["recovery_key"].removeprefix("presspass-recovery-"),
+        *(x["url"].split("#")[1] for x in told["links"]),
+    ]
+    stored = b"".join(
+        path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file()
+    )
+    for secret in secrets:
+        assert len(secret) >= 43
+        assert secret.encode() not in stored
+
+
+def test_solo_is_one_person_with_two_links(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["init", "--url", "http://localhost:8460", "--profile", "solo", "--person", "Ada"]
+    assert run([*arguments, "--home", str(tmp_path / "home"), "--format", "json"]) == exits.DONE
+    assert [link["name"] for link in json.loads(capsys.readouterr().out)["links"]] == ["Ada", "Ada"]
+    rows = sqlite3.connect(tmp_path / "home" / "gateway" / "gateway.db").execute(
+        "SELECT person FROM enrolment_link"
+    )
+    assert len({person for (person,) in rows}) == 1
+
+
+@pytest.mark.parametrize(
+    "people",
+    [["Ada"], ["Ada", "Ada"], ["Ada", "Grace", "--profile", "solo"]],
+    ids=["alone", "same name", "two in solo"],
+)
+def test_too_few_or_unclear_people_make_no_home(tmp_path: Path, people: list[str]) -> None:
+    named = [
+        part
+        for person in people
+        for part in ([person] if person in ("--profile", "solo") else ["--person", person])
+    ]
+    assert run(
+        ["init", "--url", "http://localhost:8460", *named, "--home", str(tmp_path / "home")]
+    ) in (
+        exits.REFUSED,
+        exits.CANNOT_SAY,
+    )
+    assert not (tmp_path / "home").exists()
+
+
+def test_nothing_is_sealed_while_keys_are_missing(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        run(["init", "--seal", "--home", str(home), "--yes-all-fingerprints-compared"])
+        == exits.REFUSED
+    )
+    assert "genesis.incomplete" in capsys.readouterr().err
+
+
+# configuration
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config("https://gate.example"),
+        Config(
+            "https://gate.example:8443",
+            "other",
+            Listen("::1", 0),
+            press=PressSettings(lease_ms=200),
+            mail=Mail("mail.example", 587, 'Gate "x" \\ <gate@example>', True, "gate"),
+            zones=Zones(separate=True),
+        ),
+    ],
+)
+def test_what_is_written_is_read_back_as_the_same(config: Config) -> None:
+    assert parse_config(config.to_toml()) == config
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("port = 8460", "port = 70000"),
+        ("port = 8460", 'port = "8460"'),
+        ("port = 8460", "port = 8460\nprot = 1"),
+        ("[listen]", "[listne]"),
+        ("separate = false", "separate = 0"),
+        ("lease_ms = 30000", "lease_ms = 199"),
+        ("format = 1", "format = 2"),
+        ("approvals = 1", "approvals = 0"),
+        ('origin = "', 'origin = "ftp'),
+    ],
+)
+def test_a_setting_that_is_not_understood_is_refused_and_named(old: str, new: str) -> None:
+    text = Config("https://gate.example").to_toml()
+    assert old in text
+    with pytest.raises(Refusal) as caught:
+        parse_config(text.replace(old, new))
+    assert caught.value.code.value == "config.invalid"
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://gate.example", "https://gate.example:8443", "http://localhost:1"]
+)
+def test_origins_that_passkeys_can_be_bound_to(origin: str) -> None:
+    assert check_origin(origin) == origin
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://gate.example", "https://10.0.0.1", "https://[::1]", "https://gate.example/", "https://gate.example:443",
+        "https://Gate.example", "https://a@gate.example", "gate.example", "https://", "https://g:x", "https://g:99999",
+        "http://127.0.0.1:8460",
+    ],
+)  # fmt: skip
+def test_origins_that_no_passkey_works_for_are_refused_at_the_start(origin: str) -> None:
+    with pytest.raises(Refusal):
+        check_origin(origin)
+
+
+# doctor
+
+
+def test_a_fresh_home_has_warnings_and_nothing_bad(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, lines = doctor(home, capsys)
+    assert code == exits.DONE
+    assert [line for line in lines if line["grade"] == "bad"] == []
+    assert all(line["fix"] for line in lines if line["grade"] == "warn")
+
+
+SPOILED = {
+    "configuration": lambda home: (home / "presspass.toml").write_text("nonsense = ["),
+    "folder press": lambda home: (home / "press").chmod(0o755),
+    "folder gateway/tmp": lambda home: (home / "gateway" / "tmp").rmdir(),
+    "keys": lambda home: (home / "press" / "keys" / "kek").chmod(0o644),
+    "journal database": lambda home: (home / "press" / "journal" / "journal.db").write_bytes(
+        b"not a database at all, sorry" * 99
+    ),
+    "gateway database": lambda home: _set_schema(home / "gateway" / "gateway.db", "9999"),
+    "clock": lambda home: os.utime(home / "press" / "journal" / "journal.db", (4e9, 4e9)),
+}
+
+
+def _set_schema(path: Path, revision: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    connection.close()
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_doctor_finds_what_is_wrong_and_says_how_to_put_it_right(
+    home: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SPOILED[what](home)
+    code, lines = doctor(home, capsys)
+    assert code == exits.REFUSED
+    [bad] = [line for line in lines if line["grade"] == "bad" and line["what"] == what]
+    assert bad["fix"]
+
+
+def test_doctor_changes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def files() -> set[str]:
+        shown = {str(path.relative_to(home)) for path in home.rglob("*")}
+        return {
+            name for name in shown if not name.endswith(("-shm", "-wal"))
+        }  # SQLite's own, made by any reader
+
+    before = files()
+    doctor(home, capsys)
+    assert files() == before
+
+
+# backup and restore
+
+
+def backup(home: Path, target: Path, *more: str) -> int:
+    return run(["backup", "--home", str(home), "--to", str(target), *more])
+
+
+def members(path: Path) -> set[str]:
+    with tarfile.open(path) as archive:
+        return set(archive.getnames())
+
+
+def test_a_backup_holds_no_key_unless_asked_and_nobody_else_can_read_it(
+    home: Path, tmp_path: Path
+) -> None:
+    assert backup(home, tmp_path / "b.tar") == exits.DONE
+    assert members(tmp_path / "b.tar") == {
+        "manifest.json",
+        "presspass.toml",
+        "gateway/gateway.db",
+        "press/journal/journal.db",
+        "press/identity.json",
+    }
+    assert stat.S_IMODE((tmp_path / "b.tar").stat().st_mode) == 0o600
+    assert backup(home, tmp_path / "k.tar", "--with-keys") == exits.DONE
+    assert {"press/keys/kek", "press/keys/log.key"} <= members(tmp_path / "k.tar")
+
+
+def test_a_backup_is_never_overwritten(home: Path, tmp_path: Path) -> None:
+    assert backup(home, tmp_path / "b.tar") == exits.DONE
+    before = (tmp_path / "b.tar").read_bytes()
+    assert backup(home, tmp_path / "b.tar") == exits.REFUSED
+    assert (tmp_path / "b.tar").read_bytes() == before
+
+
+def test_a_backup_taken_while_somebody_writes_is_consistent(home: Path, tmp_path: Path) -> None:
+    journal = home / "press" / "journal" / "journal.db"
+    writer = sqlite3.connect(journal)
+    writer.execute("PRAGMA journal_mode=WAL")
+    with writer:
+        writer.execute("INSERT INTO fact VALUES ('a', '1'), ('b', '1')")
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute(
+        "UPDATE fact SET value = '2' WHERE name = 'a'"
+    )  # half of a change that is not committed
+    assert backup(home, tmp_path / "b.tar") == exits.DONE
+    writer.execute("ROLLBACK")
+    writer.close()
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        archive.extract("press/journal/journal.db", tmp_path / "out", filter="data")
+    copy = sqlite3.connect(tmp_path / "out" / "press" / "journal" / "journal.db")
+    assert copy.execute("SELECT value FROM fact WHERE name IN ('a', 'b')").fetchall() == [
+        ("1",),
+        ("1",),
+    ]
+    copy.close()
+
+
+def test_a_restored_home_is_the_old_one_and_is_marked_to_start_frozen(
+    home: Path, tmp_path: Path
+) -> None:
+    backup(home, tmp_path / "b.tar", "--with-keys")
+    assert run(["restore", str(tmp_path / "b.tar"), "--home", str(tmp_path / "new")]) == exits.DONE
+    new = tmp_path / "new"
+    assert read_config(new) == read_config(home)
+    assert (new / "press" / "keys" / "log.key").read_bytes() == (
+        home / "press" / "keys" / "log.key"
+    ).read_bytes()
+    assert (new / "press" / "restored.json").exists()
+    assert not list(tmp_path.glob(".*restoring*"))
+
+
+def test_narrowings_dropped_at_the_old_home_are_carried_over(home: Path, tmp_path: Path) -> None:
+    backup(home, tmp_path / "b.tar")
+    assert run(["freeze", "--drop", str(home / "drop"), "--yes"]) == exits.DONE
+    new = tmp_path / "new"
+    assert (
+        run(["restore", str(tmp_path / "b.tar"), "--home", str(new), "--old-home", str(home)])
+        == exits.DONE
+    )
+    assert [path.name for path in (new / "drop").iterdir()] == [
+        path.name for path in (home / "drop").iterdir()
+    ]
+    assert (new / "press" / "keys" / "kek").read_bytes() == (
+        home / "press" / "keys" / "kek"
+    ).read_bytes()
+
+
+def test_a_home_is_never_restored_over_another(home: Path, tmp_path: Path) -> None:
+    backup(home, tmp_path / "b.tar")
+    assert run(["restore", str(tmp_path / "b.tar"), "--home", str(home)]) == exits.REFUSED
+
+
+def _rewrite(
+    source: Path, target: Path, change: dict[str, bytes], extra: dict[str, bytes] | None = None
+) -> None:
+    import io
+
+    with tarfile.open(source) as old, tarfile.open(target, "w") as new:
+        for member in old.getmembers():
+            content = old.extractfile(member)
+            assert content is not None
+            data = change.get(member.name, content.read())
+            member.size = len(data)
+            new.addfile(member, io.BytesIO(data))
+        for name, data in (extra or {}).items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            new.addfile(member, io.BytesIO(data))
+
+
+def _manifest_with(path: Path, name: str) -> bytes:
+    with tarfile.open(path) as archive:
+        content = archive.extractfile("manifest.json")
+        assert content is not None
+        value = json.load(content)
+    value["members"].append({"name": name, "sha256": "0" * 64, "size": 0})
+    return json.dumps(value).encode()
+
+
+@pytest.mark.parametrize("damage", ["changed", "extra", "climbs", "foreign", "truncated", "no tar"])
+def test_a_damaged_backup_restores_nothing(
+    home: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good.tar", tmp_path / "bad.tar"
+    backup(home, good)
+    if damage == "changed":
+        _rewrite(
+            good,
+            bad,
+            {"presspass.toml": (home / "presspass.toml").read_bytes().replace(b"main", b"mine")},
+        )
+    elif damage == "extra":
+        _rewrite(good, bad, {}, {"press/keys/kek": b"x"})
+    elif damage in ("climbs", "foreign"):
+        name = "drop/../../evil" if damage == "climbs" else "press/writer.lock"
+        _rewrite(good, bad, {"manifest.json": _manifest_with(good, name)}, {name: b""})
+    elif damage == "truncated":
+        bad.write_bytes(good.read_bytes()[:20_000])
+    else:
+        bad.write_bytes(b"nonsense" * 1000)
+    assert run(["restore", str(bad), "--home", str(tmp_path / "new")]) == exits.REFUSED
+    assert "backup.invalid" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "evil").exists()
