@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import core_values as values
@@ -41,7 +41,7 @@ def owner_now(electorate: Electorate, key: str) -> str:
     return owner.id if owner else ""
 
 
-@law
+@settings(law, max_examples=400)
 @given(ballots())
 def test_two_distinct_identities_stand_behind_every_widening(ballot: tuple[Electorate, list[Signed]]) -> None:
     electorate, signed = ballot

@@ -156,12 +156,12 @@ def _write(target: Path, sources: dict[str, Path]) -> int:
         temporary.unlink(missing_ok=True)
 
 
-def _add(archive: tarfile.TarInfo | tarfile.TarFile, name: str, content: IO[bytes]) -> None:
+def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
     member = tarfile.TarInfo(name)
     content.seek(0, os.SEEK_END)
     member.size, member.mode, member.mtime = content.tell(), 0o600, int(time.time())
     content.seek(0)
-    archive.addfile(member, content)  # type: ignore[union-attr]
+    archive.addfile(member, content)
 
 
 def _manifest(sources: dict[str, Path]) -> bytes:

@@ -172,48 +172,38 @@ def _keys(home: Path, _config: Config) -> Iterator[Line]:
 def _databases(home: Path, _config: Config) -> Iterator[Line]:
     from presspass.store.migrate import NEWEST
 
-    for name, path in (
-        ("gateway", home / "gateway" / "gateway.db"),
-        ("journal", home / "press" / "journal" / "journal.db"),
-    ):
+    places = {
+        "gateway": home / "gateway" / "gateway.db",
+        "journal": home / "press" / "journal" / "journal.db",
+    }
+    for name, newest in NEWEST.items():
+        what = f"{name} database"
         try:
-            with contextlib.closing(
-                sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
-            ) as connection:
-                revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-                sound = connection.execute("PRAGMA quick_check(1)").fetchone()
+            sound, revision = _look_into(places[name])
         except sqlite3.Error as error:
-            yield Line(
-                BAD,
-                f"{name} database",
-                f"cannot be read: {error}",
-                "Restore it from a backup, or run `presspass serve` once.",
-            )
+            fix = "Restore it from a backup, or run `presspass serve` once."
+            yield Line(BAD, what, f"cannot be read: {error}", fix)
             continue
-        newest = NEWEST[name]  # type: ignore[index]  # the two names above are its keys
-        if sound is None or sound[0] != "ok":
-            yield Line(
-                BAD,
-                f"{name} database",
-                f"is damaged: {sound}",
-                "Stop the gate and restore a backup.",
-            )
-        elif revision is None or revision[0] < newest:
-            yield Line(
-                WARN,
-                f"{name} database",
-                f"schema {revision and revision[0]}, newest {newest}",
-                "The next start brings it up to date.",
-            )
-        elif revision[0] > newest:
-            yield Line(
-                BAD,
-                f"{name} database",
-                f"schema {revision[0]} is newer than this program ({newest})",
-                "Install the newer Presspass.",
-            )
+        if sound != "ok":
+            yield Line(BAD, what, f"is damaged: {sound}", "Stop the gate and restore a backup.")
+        elif revision < newest:
+            found = f"schema {revision or 'none'}, newest {newest}"
+            yield Line(WARN, what, found, "The next start brings it up to date.")
+        elif revision > newest:
+            found = f"schema {revision} is newer than this program ({newest})"
+            yield Line(BAD, what, found, "Install the newer Presspass.")
         else:
-            yield Line(OK, f"{name} database", f"sound, schema {newest}")
+            yield Line(OK, what, f"sound, schema {newest}")
+
+
+def _look_into(path: Path) -> tuple[str, str]:
+    """(what SQLite's quick check says, revision of the schema or "")."""
+    with contextlib.closing(
+        sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+    ) as connection:
+        sound = connection.execute("PRAGMA quick_check(1)").fetchone()
+        revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(sound[0]) if sound else "no answer", str(revision[0]) if revision else ""
 
 
 def _clock(home: Path, _config: Config) -> Iterator[Line]:

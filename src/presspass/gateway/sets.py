@@ -137,7 +137,7 @@ def _of_finished(
             _NEW_VERSION + (f" See {page}{gone.id}" if gone else ""),
         )
     if sent and not unfinished:
-        return gone or Elsewhere.PUBLISHED
+        return gone if gone and offer.filename in gone.files else Elsewhere.PUBLISHED
     for one in sets:
         if one.state is State.REJECTED and one.files.get(offer.filename) == offer.sha256:
             raise Refusal(

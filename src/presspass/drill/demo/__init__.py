@@ -53,6 +53,7 @@ def _with_gate(stage: scenes.Stage) -> None:
 
 
 def _keep(gate: Gate, tell: Teller) -> None:
-    view = gate.ask("status", "--home", str(gate.home), "--link")
-    tell.console.print(f"\nThe gate is still running. Console: {view.get('view', gate.origin)}\nCtrl-C ends it.")
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # one that comes before we wait for it must not be lost
+    tell.console.print(f"\nThe gate is still running. Its console: {gate.console_url()}\nCtrl-C ends it.")
+    signal.sigwait(ends)

@@ -212,10 +212,18 @@ class Gate:
             issued_at=now,
             expires_at=now + 3600,
         )
+        return str(self.control("/requests", {"statement": statement.to_bytes().decode()})["url"])
+
+    def console_url(self) -> str:
+        """A link to the console's list, good for looking only."""
+        return str(self.control("/view-tokens", {})["url"])
+
+    def control(self, path: str, value: dict[str, Any]) -> JsonObject:
+        """A POST on the gateway's control socket."""
         transport = httpx2.HTTPTransport(uds=str(self.home / "gateway" / "control.sock"))
         with httpx2.Client(transport=transport, trust_env=False, timeout=20) as client:
-            answer = client.post("http://gateway/requests", json={"statement": statement.to_bytes().decode()})
+            answer = client.post(f"http://gateway{path}", json=value)
         if not answer.is_success:
-            raise DemoFailedError(f"the gateway did not take the request: {answer.text}")
-        value: dict[str, Any] = answer.json()
-        return str(value["url"])
+            raise DemoFailedError(f"the gateway did not take {path}: {answer.text}")
+        found: JsonObject = answer.json()
+        return found
