@@ -7,7 +7,6 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -50,41 +49,41 @@ class LargeWheel:
     _crc: int = field(init=False, default=0)
     _record: str = field(init=False)
     _hashed: hashlib._Hash = field(init=False)
-    _header: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         self._member = f"{escaped(self.project)}/data.bin"
         digest = hashlib.sha256()
-        self._hashed = hashlib.sha256()
-        for piece in self._pieces():  # once for the checksum, which stands before the content
-            self._crc = zlib.crc32(piece, self._crc)
-            digest.update(piece)
-        self._header = _local(self._member, self._crc, self.size)
-        self._hashed.update(self._header)
         with self.path.open("xb") as file:
-            file.write(self._header)
-            for piece in self._pieces():
+            file.write(_local(self._member, 0, self.size))  # its checksum is known only at the end
+            for start in range(0, self.size, _PIECE_BYTES):
+                piece = os.urandom(min(_PIECE_BYTES, self.size - start))
                 file.write(piece)
-                self._hashed.update(piece)
-            file.flush()
-            os.fsync(file.fileno())
+                digest.update(piece)
+                self._crc = zlib.crc32(piece, self._crc)
+            file.seek(0)
+            file.write(_local(self._member, self._crc, self.size))
+        with self.path.open("rb") as file:
+            self._hashed = hashlib.file_digest(file, "sha256")
         encoded = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
         self._record = f"{self._member},sha256={encoded},{self.size}\n"
+
+    @property
+    def _payload_end(self) -> int:
+        return len(_local(self._member, 0, 0)) + self.size
 
     def become(self, version: str) -> Wheel:
         """The wheel of this version; the file on disk is now it, and durable."""
         end = self._end(version)
         digest = self._hashed.copy()
         digest.update(end)
-        payload_end = len(self._header) + self.size
         with self.path.open("r+b") as file:
-            file.truncate(payload_end)
-            file.seek(payload_end)
+            file.truncate(self._payload_end)
+            file.seek(self._payload_end)
             file.write(end)
             file.flush()
             os.fsync(file.fileno())
         name = wheel_filename(self.project, version)
-        size = payload_end + len(end)
+        size = self._payload_end + len(end)
         return Wheel(name, self.project, version, digest.hexdigest(), size, self.path)
 
     def _end(self, version: str) -> bytes:
@@ -96,33 +95,14 @@ class LargeWheel:
         ]
         record = self._record.encode() + record_of(members, f"{info}/RECORD")
         members.append((f"{info}/RECORD", record))
-        position, body = len(self._header) + self.size, b""
-        directory = _central(self._member, self._crc, self.size, 0)
+        directory, body = _central(self._member, self._crc, self.size, 0), b""
         for path, content in members:
             crc = zlib.crc32(content)
-            directory += _central(path, crc, len(content), position + len(body))
+            directory += _central(path, crc, len(content), self._payload_end + len(body))
             body += _local(path, crc, len(content)) + content
         count = len(members) + 1
-        where = position + len(body)
-        return body + directory + struct.pack(
-            "<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(directory), where, 0
-        )
-
-    def _pieces(self) -> Iterator[bytes]:
-        """The payload, the same each time: random bytes drawn once, each piece told apart by its number."""
-        block = bytearray(_block())
-        for start in range(0, self.size, _PIECE_BYTES):
-            block[:8] = start.to_bytes(8, "big")
-            yield bytes(block[: min(_PIECE_BYTES, self.size - start)])
-
-
-_BLOCKS: list[bytes] = []
-
-
-def _block() -> bytes:
-    if not _BLOCKS:
-        _BLOCKS.append(os.urandom(_PIECE_BYTES))
-    return _BLOCKS[0]
+        sizes = (count, count, len(directory), self._payload_end + len(body), 0)
+        return body + directory + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, *sizes)
 
 
 def _local(path: str, crc: int, size: int) -> bytes:
