@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import procfs
 import rawhttp
@@ -28,6 +29,7 @@ SMALL_BYTES: Final = 20_000
 CROWD: Final = 16
 _POLL_S: Final = 0.002
 _RELEASE_S_MAX: Final = 30.0
+Answer: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,9 @@ def small(house: House, sizes: Sizes, samples: Samples) -> None:
             wheels = _small_wheels("bench-small", number, sizes.small_count)
             beside = [floor.once_s() * 1000 for _ in range(sizes.small_count)]
             cpu_before = procfs.cpu_ms(gateway)
-            times = _one_by_one_ms(house, door, wheels)
+            times, answers = _one_by_one_ms(door, wheels)
             cpu = procfs.cpu_ms(gateway) - cpu_before
+            house.withdraw(door, answers)
             if number:
                 samples.add("small-p50", statistics.median(times))
                 samples.add_beside("small-p50", statistics.median(beside))
@@ -184,7 +187,7 @@ def _small_wheels(project: str, number: int, count: int) -> list[Wheel]:
     return [small_wheel(project, f"{number}.{one}", SMALL_BYTES) for one in range(count)]
 
 
-def _one_by_one_ms(house: House, door: Door, wheels: list[Wheel]) -> list[float]:
+def _one_by_one_ms(door: Door, wheels: list[Wheel]) -> tuple[list[float], list[Answer]]:
     requests = [Prepared.upload(door, wheel) for wheel in wheels]
     times, answers = [], []
     with Line(door.port) as line:
@@ -192,8 +195,7 @@ def _one_by_one_ms(house: House, door: Door, wheels: list[Wheel]) -> list[float]
             begin = time.perf_counter()
             answers.append(must(line, request))
             times.append((time.perf_counter() - begin) * 1000)
-    house.withdraw(door, answers)
-    return times
+    return times, answers
 
 
 def crowd(house: House, sizes: Sizes, samples: Samples) -> None:
@@ -211,7 +213,7 @@ def crowd(house: House, sizes: Sizes, samples: Samples) -> None:
             samples.add_beside("small-crowd", beside)
 
 
-def _crowd_rate(door: Door, wheels: list[Wheel]) -> tuple[float, list[dict[str, object]]]:
+def _crowd_rate(door: Door, wheels: list[Wheel]) -> tuple[float, list[Answer]]:
     os.sync()
     begin = time.perf_counter()
     answers, _broken = rawhttp.crowd(door, wheels, CROWD)
@@ -240,3 +242,31 @@ def _release_s(house: House, door: Door, wheel: Wheel) -> float:
     while json.loads(rawhttp.ask(door.port, "GET", page)[1])["state"] != "verified":
         _wait(deadline, "the press to have read the file back")
     return seconds
+
+
+@contextlib.contextmanager
+def _poll(port: int, path: str) -> Iterator[Callable[[], bool]]:
+    """Asks again and again over one connection, which is open before the clock runs."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+
+    def served() -> bool:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status == 200
+
+    with contextlib.closing(connection):
+        if served():
+            raise RuntimeError(f"{path} is served before it was approved")
+        yield served
+
+
+def _expect(status: int, body: bytes) -> None:
+    if status not in (200, 202):
+        raise RuntimeError(f"the gate answered {status}: {body[:300]!r}")
+
+
+def _wait(deadline: float, what: str) -> None:
+    if time.monotonic() > deadline:
+        raise RuntimeError(f"waited {_RELEASE_S_MAX:g} s for {what}")
+    time.sleep(_POLL_S)

@@ -136,7 +136,7 @@ def _releases(world: w.World, folder: Path) -> dict[str, str]:
     note = "Nobody knows what the .pth file is for."
     vetoed = w.signed_by(made("vetoed", odd, old), "bob", Intent.VETO, note)
     went = w.signed_by(made("verified", calm, old), "carol")
-    proofs = tuple(f"{file.name}.presspass" for file in went.files)
+    proofs = tuple(f"{file.name}.presspass.json" for file in went.files)
     facts = [
         made("odd", odd, old),
         made("calm", calm, old),

@@ -1,7 +1,7 @@
 """The examples of docs/reference/statement.md: statements made by the code itself, and parts of a real proof.
 
-The proof lies in docs/reference/example, with its file and trust root, as a gate has written it. It must verify for ever.
-`python tests/docs_examples.py` writes all examples into the page anew.
+The proof lies in docs/reference/example with its file and trust root, as a gate wrote them (by the walk-through of
+docs/first-gate.md). It must verify for ever. `python tests/docs_examples.py` writes the examples into the page anew.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def passkey(number: int) -> SoftwarePasskey:
 
 
 def person(name: str, *numbers: int) -> Person:
-    details = Details(name, (f"mailto:{name.lower()}@team.example",), (), sha256_hex(name.encode())[:32])
+    details = Details(
+        name, (f"mailto:{name.lower()}@team.example",), (), sha256_hex(name.encode())[:32]
+    )
     keys = sorted((passkey(number).key for number in numbers), key=lambda key: key.id)
     keys = [replace(key, kind="passkey") for key in keys]
     return Person(f"p-{name.lower()}", details.commitment, ("approvers",), tuple(keys))
@@ -61,10 +63,18 @@ ROSTER = Roster((person("Ana", 1), person("Ben", 2)))
 
 def genesis() -> Statement:
     body = GenesisBody(
-        ORIGIN, RP_ID, ROSTER, Policy(), LOG_KEY.public_key().public_bytes_raw().hex(), sha256_hex(b"recovery")
+        ORIGIN,
+        RP_ID,
+        ROSTER,
+        Policy(),
+        LOG_KEY.public_key().public_bytes_raw().hex(),
+        sha256_hex(b"recovery"),
     )
     heads = Heads(HEAD_AT_GENESIS, HEAD_AT_GENESIS, HEAD_AT_GENESIS)
-    return Statement(HEAD_AT_GENESIS, "main", Intent.APPROVE, body, heads, None, "0" * 32, ISSUED_AT, ISSUED_AT + LIFE_S)
+    expires_at = ISSUED_AT + LIFE_S
+    return Statement(
+        HEAD_AT_GENESIS, "main", Intent.APPROVE, body, heads, None, "0" * 32, ISSUED_AT, expires_at
+    )
 
 
 def after_genesis(number: int, body: Body, *, chained: bool = False) -> Statement:
@@ -102,7 +112,9 @@ def statements() -> dict[str, Statement]:
         "genesis": genesis(),
         "upstream": added,
         "release": after_genesis(2, release),
-        "roster": after_genesis(3, RosterBody(Roster((person("Ana", 1), person("Ben", 2, 3)))), chained=True),
+        "roster": after_genesis(
+            3, RosterBody(Roster((person("Ana", 1), person("Ben", 2, 3)))), chained=True
+        ),
         "policy": after_genesis(4, PolicyBody(replace(Policy(), approvals=2)), chained=True),
         "freeze": after_genesis(5, FreezeBody("set", "demo", (), "token leaked")),
     }
@@ -113,7 +125,7 @@ def examples() -> dict[str, Any]:
     found: dict[str, Any] = {name: json.loads(one.to_bytes()) for name, one in statements().items()}
     for name in ("roster", "policy", "freeze"):
         found[f"{name}.body"] = found.pop(name)["body"]
-    proof = json.loads((EXAMPLE / f"{FILE.name}.presspass").read_bytes())
+    proof = json.loads((EXAMPLE / f"{FILE.name}.presspass.json").read_bytes())
     found["approval"] = proof["release"]["approvals"][0]
     found["entry"] = json.loads(proof["record"]["entry"])
     found["checkpoint"] = proof["record"]["checkpoint"]
@@ -123,7 +135,9 @@ def examples() -> dict[str, Any]:
 
 
 def rendered(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return (
+        value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    )
 
 
 def written(page: str) -> str:

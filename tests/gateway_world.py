@@ -37,7 +37,7 @@ from presspass.core.statement import (
 )
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.services.config import Config, Listen, write_config
-from presspass.services.layout import make_folders
+from presspass.services.layout import FOLDERS, make_folders
 from presspass.store import journal_tables as j
 from presspass.store import migrate
 from presspass.store.database import open_engine
@@ -53,7 +53,9 @@ class JournalFixture:
 
     path: Path
     policy: Policy = field(
-        default_factory=lambda: Policy(approval_life_s=3600, quiet_period_s=3600, software_keys=True)
+        default_factory=lambda: Policy(
+            approval_life_s=3600, quiet_period_s=3600, software_keys=True
+        )
     )
     people: dict[str, list[Key]] = field(default_factory=dict)
     genesis: str = ""
@@ -81,7 +83,9 @@ class JournalFixture:
         self.genesis = self.roster_head = genesis.digest
         self._admit(genesis, "roster", "policy", "revocation", genesis=True)
         index = "https://index.example"
-        upstream = UpstreamBody(UPSTREAM, "pypi", f"{index}/legacy/", f"{index}/simple/", "", "custody", "3" * 64)
+        upstream = UpstreamBody(
+            UPSTREAM, "pypi", f"{index}/legacy/", f"{index}/simple/", "", "custody", "3" * 64
+        )
         statement = self._statement(upstream, self.genesis, self.heads(), self.genesis)
         self.upstream = statement.digest
         self._admit(statement, f"upstream:{UPSTREAM}")
@@ -89,7 +93,9 @@ class JournalFixture:
     def set_roster(self, people: Mapping[str, Sequence[Key]]) -> None:
         """An admitted roster statement."""
         self.people = {person: list(keys) for person, keys in people.items()}
-        statement = self._statement(RosterBody(self.roster()), self.genesis, self.heads(), self.roster_head)
+        statement = self._statement(
+            RosterBody(self.roster()), self.genesis, self.heads(), self.roster_head
+        )
         self._admit(statement, "roster")
         self.roster_head = statement.digest
 
@@ -97,7 +103,12 @@ class JournalFixture:
         """The people as a roster."""
         return Roster(
             tuple(
-                Person(person, details_of(person).commitment, (), tuple(sorted(keys, key=lambda key: key.id)))
+                Person(
+                    person,
+                    details_of(person).commitment,
+                    (),
+                    tuple(sorted(keys, key=lambda key: key.id)),
+                )
                 for person, keys in sorted(self.people.items())
             )
         )
@@ -105,7 +116,9 @@ class JournalFixture:
     def heads(self) -> Heads:
         return Heads(self.roster_head, self.genesis, self.genesis)
 
-    def decide(self, statement: str, release: str, state: str, code: str = "", message: str = "") -> None:
+    def decide(
+        self, statement: str, release: str, state: str, code: str = "", message: str = ""
+    ) -> None:
         """What the press thinks of a statement."""
         now = now_ms()
         row = {
@@ -145,7 +158,15 @@ class JournalFixture:
     def _statement(self, body: Any, genesis: str, heads: Heads, previous: str | None) -> Statement:
         now = int(time.time())
         return Statement(
-            genesis, "main", Intent.APPROVE, body, heads, previous, os.urandom(16).hex(), now, now + 3600
+            genesis,
+            "main",
+            Intent.APPROVE,
+            body,
+            heads,
+            previous,
+            os.urandom(16).hex(),
+            now,
+            now + 3600,
         )
 
     def _admit(self, statement: Statement, *chains: str, genesis: bool = False) -> None:
@@ -195,12 +216,24 @@ class GatewayProcess:
 
     def start(self) -> Self:
         end_for_child, self._supervised = os.pipe()
-        command = [sys.executable, "-m", "presspass.services.gateway", "--home", str(self.home), "--port", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "presspass.services.gateway",
+            "--home",
+            str(self.home),
+            "--port",
+            "0",
+        ]
         command += ["--fd-supervisor", str(end_for_child), *self._more]
         log = (self.home / "gateway.log").open("ab")
         try:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, pass_fds=(end_for_child,)
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(end_for_child,),
             )
         finally:
             log.close()
@@ -265,8 +298,13 @@ class GatewayProcess:
 class World:
     """A home, its journal, its gateway, two people with software passkeys, and ways to talk to the gateway."""
 
-    def __init__(self, home: Path, *more: str, sealed: bool = True, policy: Policy | None = None) -> None:
-        make_folders(home)
+    def __init__(
+        self, home: Path, *more: str, sealed: bool = True, policy: Policy | None = None
+    ) -> None:
+        with contextlib.suppress(FileExistsError):
+            make_folders(home)
+        for name in FOLDERS:
+            (home / name).mkdir(exist_ok=True)
         write_config(home, Config(ORIGIN, listen=Listen(port=0)))
         self.home = home
         self.journal = JournalFixture(home / "press" / "journal" / "journal.db")
@@ -295,7 +333,9 @@ class World:
         connection = http.client.HTTPConnection("127.0.0.1", self.gateway.port, timeout=WAIT_S)
         return _ask(connection, method, path, data, headers)
 
-    def control(self, method: str, path: str, body: bytes | dict[str, Any] | None = None) -> HttpAnswer:
+    def control(
+        self, method: str, path: str, body: bytes | dict[str, Any] | None = None
+    ) -> HttpAnswer:
         """One request on the control socket."""
         data = json.dumps(body).encode() if isinstance(body, dict) else body
         connection = _UnixConnection(self.home / "gateway" / "control.sock")
@@ -329,7 +369,10 @@ class World:
         upstream = more.pop("upstream", UPSTREAM)
         content_type, body = form(filename, data, **more)
         return self.ask(
-            "POST", f"/pypi/{upstream}/legacy/", body, **{"Content-Type": content_type, "Authorization": basic(token)}
+            "POST",
+            f"/pypi/{upstream}/legacy/",
+            body,
+            **{"Content-Type": content_type, "Authorization": basic(token)},
         )
 
     def release(self, release_id: str) -> dict[str, Any]:
@@ -340,13 +383,17 @@ class World:
 
     def until(self, release_id: str, *states: str) -> dict[str, Any]:
         """The release once it is in one of these states."""
-        return until(lambda: (found := self.release(release_id))["state"] in states and found, str(states))
+        return until(
+            lambda: (found := self.release(release_id))["state"] in states and found, str(states)
+        )
 
     # the database, read-only
 
     def rows(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
         """Rows of gateway.db."""
-        engine = sa.create_engine(f"sqlite:///file:{self.home / 'gateway' / 'gateway.db'}?mode=ro&uri=true")
+        engine = sa.create_engine(
+            f"sqlite:///file:{self.home / 'gateway' / 'gateway.db'}?mode=ro&uri=true"
+        )
         try:
             with engine.connect() as connection:
                 return list(connection.execute(query).all())
@@ -385,14 +432,21 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _ask(
-    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
 ) -> HttpAnswer:
     with contextlib.closing(connection):
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, path, body, dict(headers))
         answer = connection.getresponse()
         return HttpAnswer(
-            answer.status, answer.reason, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            answer.status,
+            answer.reason,
+            {k.lower(): v for k, v in answer.getheaders()},
+            answer.read(),
         )
 
 
@@ -422,7 +476,9 @@ def form(
 
 
 def _field(boundary: str, name: str, value: str) -> bytes:
-    return f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+    return (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+    )
 
 
 def details_of(person: str) -> Details:

@@ -89,14 +89,14 @@ def verify(gate: Rig, url: str, path: Path) -> None:
 
     release = gate.ask("status", url)
     proof = httpx2.get(f"{gate.origin}/api/v1/releases/{release['id']}/proofs/{path.name}").content
-    path.with_name(path.name + ".presspass").write_bytes(proof)
+    path.with_name(path.name + ".presspass.json").write_bytes(proof)
     trust = gate.home / "trust-root.json"
     verdict = gate.ask("verify", path, "--trust", trust)
     assert verdict["valid"] is True
     tampered = path.with_name("t" + path.name)
     tampered.write_bytes(path.read_bytes() + b"x")
     gate.run(
-        "verify", tampered, "--proof", f"{path}.presspass", "--trust", trust, code=exits.REFUSED
+        "verify", tampered, "--proof", f"{path}.presspass.json", "--trust", trust, code=exits.REFUSED
     )
 
 

@@ -1,4 +1,4 @@
-"""Signatures at the gateway: each wrong in exactly one way is refused for that, and what is right is kept as it came."""
+"""Signatures at the gateway: each wrong in one way is refused for that, and what is right is kept as it came."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def stored(world: World, release: dict[str, Any]) -> list[Any]:
     return world.rows(sa.select(g.APPROVAL).where(g.APPROVAL.c.request == release["request"]))
 
 
-def test_a_right_signature_is_kept_as_it_came_and_counted(world: World, release: dict[str, Any]) -> None:
+def test_a_right_signature_is_kept_as_it_came_and_counted(
+    world: World, release: dict[str, Any]
+) -> None:
     approval = signed(world.grace, release["statement"].encode())
     answer = post(world, release, approval)
     assert answer.status == 202
@@ -66,7 +68,9 @@ def test_a_right_signature_is_kept_as_it_came_and_counted(world: World, release:
     assert len(stored(world, release)) == 1
 
 
-def test_the_requesters_own_signature_is_kept_and_does_not_count(world: World, release: dict[str, Any]) -> None:
+def test_the_requesters_own_signature_is_kept_and_does_not_count(
+    world: World, release: dict[str, Any]
+) -> None:
     answer = post(world, release, signed(world.ada, release["statement"].encode()))
     assert answer.status == 202
     assert answer.json["tally"]["counted"] == []
@@ -95,12 +99,16 @@ def another_statement(world: World, statement: bytes) -> Approval:
 
 
 def another_statements_signature(world: World, statement: bytes) -> Approval:
-    return replace(another_statement(world, statement), statement=Statement.from_bytes(statement).digest)
+    return replace(
+        another_statement(world, statement), statement=Statement.from_bytes(statement).digest
+    )
 
 
 def one_bit_flipped(world: World, statement: bytes) -> Approval:
     approval = signed(world.grace, statement)
-    return replace(approval, signature=approval.signature[:-1] + bytes([approval.signature[-1] ^ 1]))
+    return replace(
+        approval, signature=approval.signature[:-1] + bytes([approval.signature[-1] ^ 1])
+    )
 
 
 def somebody_elses_name(world: World, statement: bytes) -> Approval:
@@ -135,14 +143,23 @@ def test_a_signature_wrong_in_one_way_is_refused_for_it(
 
 def test_only_canonical_approvals_are_read(world: World, release: dict[str, Any]) -> None:
     data = signed(world.grace, release["statement"].encode()).to_bytes()
-    for body in (b"", b"{}", data + b" ", data.replace(b'{"', b'{ "', 1), data.replace(b'"form"', b'"from"')):
+    for body in (
+        b"",
+        b"{}",
+        data + b" ",
+        data.replace(b'{"', b'{ "', 1),
+        data.replace(b'"form"', b'"from"'),
+    ):
         assert post(world, release, body).code == "statement.malformed"
     assert stored(world, release) == []
 
 
 def test_an_unknown_request_is_not_found(world: World, release: dict[str, Any]) -> None:
     approval = signed(world.grace, release["statement"].encode())
-    assert world.ask("POST", f"/api/v1/requests/{'0' * 64}/approvals", approval.to_bytes()).status == 404
+    assert (
+        world.ask("POST", f"/api/v1/requests/{'0' * 64}/approvals", approval.to_bytes()).status
+        == 404
+    )
     assert world.ask("GET", f"/api/v1/requests/{'0' * 64}").status == 404
 
 
@@ -162,14 +179,23 @@ def test_a_request_shows_both_statements_whole(world: World, release: dict[str, 
     request = world.ask("GET", f"/api/v1/requests/{release['request']}").json
     statement = Statement.from_bytes(request["statement"].encode())
     assert statement.digest == release["request"]
-    assert Statement.from_bytes(request["veto_statement"].encode()) == statement.with_intent(Intent.VETO)
-    assert (request["kind"], request["state"], request["url"]) == ("release", "awaiting", release["url"])
+    assert Statement.from_bytes(request["veto_statement"].encode()) == statement.with_intent(
+        Intent.VETO
+    )
+    assert (request["kind"], request["state"], request["url"]) == (
+        "release",
+        "awaiting",
+        release["url"],
+    )
 
 
 def test_a_settled_release_takes_no_signature(world: World, release: dict[str, Any]) -> None:
     world.journal.decide(release["request"], release["id"], "rejected", "narrowing.vetoed", "no")
     world.until(release["id"], "rejected")
-    assert post(world, release, signed(world.grace, release["statement"].encode())).code == "release.wrong-state"
+    assert (
+        post(world, release, signed(world.grace, release["statement"].encode())).code
+        == "release.wrong-state"
+    )
 
 
 def test_a_removed_key_is_told_from_an_unknown_one(tmp_path: Path) -> None:
@@ -180,8 +206,12 @@ def test_a_removed_key_is_told_from_an_unknown_one(tmp_path: Path) -> None:
         answer = post(world, release, signed(world.grace, release["statement"].encode()))
         assert (answer.status, answer.code) == (403, "approval.key-removed")
         answer = post(world, release, signed(other, release["statement"].encode()))
-        assert answer.status == 202  # the press counts it or not: it is enrolled now, and was not then
-        assert answer.json["tally"]["excluded"] == [{"key": other.key.id, "code": "approval.key-unknown"}]
+        assert (
+            answer.status == 202
+        )  # the press counts it or not: it is enrolled now, and was not then
+        assert answer.json["tally"]["excluded"] == [
+            {"key": other.key.id, "code": "approval.key-unknown"}
+        ]
 
 
 def test_software_keys_only_narrow_where_the_policy_does_not_count_them(tmp_path: Path) -> None:
@@ -217,15 +247,26 @@ def test_a_statement_made_on_the_host_is_put_before_people(world: World) -> None
     first = world.control("POST", "/requests", statement.to_bytes())
     assert (first.status, first.json["digest"]) == (201, statement.digest)
     assert first.json["url"] == f"{ORIGIN}/q/{statement.digest}"
-    assert world.control("POST", "/requests", {"statement": statement.to_bytes().decode()}).json == first.json
+    assert (
+        world.control("POST", "/requests", {"statement": statement.to_bytes().decode()}).json
+        == first.json
+    )
     request = world.ask("GET", f"/api/v1/requests/{statement.digest}").json
-    assert (request["kind"], request["state"], request["tally"]["needed"]) == ("policy", "awaiting", 2)
+    assert (request["kind"], request["state"], request["tally"]["needed"]) == (
+        "policy",
+        "awaiting",
+        2,
+    )
     answer = post(world, {"request": statement.digest}, signed(world.ada, statement.to_bytes()))
     assert answer.json["tally"]["counted"] == ["ada"]
-    assert statement.digest in [one["digest"] for one in world.control("GET", "/status").json["requests"]]
+    assert statement.digest in [
+        one["digest"] for one in world.control("GET", "/status").json["requests"]
+    ]
 
 
-def test_statements_that_do_not_belong_here_are_not_put_before_people(world: World, release: dict[str, Any]) -> None:
+def test_statements_that_do_not_belong_here_are_not_put_before_people(
+    world: World, release: dict[str, Any]
+) -> None:
     statement = policy_statement(world)
     for wrong, code in (
         (replace(statement, genesis="9" * 64), "statement.foreign-genesis"),
@@ -240,14 +281,18 @@ def test_statements_that_do_not_belong_here_are_not_put_before_people(world: Wor
 
 
 def freeze(world: World, **more: Any) -> Statement:
-    body = FreezeBody(**{"action": "set", "project": PROJECT, "narrowings": (), "reason": "stop", **more})
+    body = FreezeBody(
+        **{"action": "set", "project": PROJECT, "narrowings": (), "reason": "stop", **more}
+    )
     return world.journal.statement(body)
 
 
 def narrow(world: World, statement: Statement, key: SoftwarePasskey, **more: str) -> HttpAnswer:
     approval = signed(key, statement.to_bytes(), **more)
     return world.ask(
-        "POST", "/api/v1/narrowings", {"statement": statement.to_bytes().decode(), "approval": approval.to_json()}
+        "POST",
+        "/api/v1/narrowings",
+        {"statement": statement.to_bytes().decode(), "approval": approval.to_json()},
     )
 
 
@@ -266,8 +311,14 @@ def test_a_freeze_that_nobody_here_signed_is_refused(world: World) -> None:
     before = world.count(g.NARROWING)
     statement = freeze(world)
     assert narrow(world, statement, SoftwarePasskey.generate(98)).code == "approval.key-unknown"
-    assert narrow(world, statement, world.grace, origin="http://localhost:1").code == "approval.wrong-origin"
-    assert narrow(world, replace(statement, genesis="9" * 64), world.grace).code == "statement.foreign-genesis"
+    assert (
+        narrow(world, statement, world.grace, origin="http://localhost:1").code
+        == "approval.wrong-origin"
+    )
+    assert (
+        narrow(world, replace(statement, genesis="9" * 64), world.grace).code
+        == "statement.foreign-genesis"
+    )
     assert narrow(world, policy_statement(world), world.grace).code == "statement.malformed"
     assert world.count(g.NARROWING) == before
 

@@ -34,7 +34,10 @@ def version() -> str:
 @pytest.fixture
 def files(tmp_path: Path, version: str) -> list[Path]:
     """A wheel and an sdist of one version."""
-    return [packages.make_wheel(tmp_path, PROJECT, version), packages.make_sdist(tmp_path, PROJECT, version)]
+    return [
+        packages.make_wheel(tmp_path, PROJECT, version),
+        packages.make_sdist(tmp_path, PROJECT, version),
+    ]
 
 
 Client = Callable[..., peers.Answer]
@@ -47,7 +50,9 @@ def flat(answer: peers.Answer) -> str:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_an_unchanged_client_stages_both_files(world: World, version: str, files: list[Path], client: Client) -> None:
+def test_an_unchanged_client_stages_both_files(
+    world: World, version: str, files: list[Path], client: Client
+) -> None:
     answer = client(world.upload_url, "__token__", world.token(), files)
     assert answer.exit_code == 0, answer.text
     row = world.rows(sa.select(g.RELEASE).where(g.RELEASE.c.version == version))[0]
@@ -66,7 +71,9 @@ def test_twine_shows_where_it_is_staged(world: World, version: str, files: list[
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_token_of_another_project_is_told_in_words(world: World, files: list[Path], client: Client) -> None:
+def test_a_token_of_another_project_is_told_in_words(
+    world: World, files: list[Path], client: Client
+) -> None:
     answer = client(world.upload_url, "__token__", world.token("other"), files)
     assert answer.exit_code != 0
     assert "This upload token is for other, and the file is of greet." in flat(answer)
@@ -79,7 +86,9 @@ def test_other_bytes_are_told_with_the_address_of_the_release(
 ) -> None:
     token = world.token()
     staged = world.upload(token, files[0].name, files[0].read_bytes()).json
-    other = packages.make_wheel(tmp_path / "other", PROJECT, version, {"greet/__init__.py": b"poisoned = True\n"})
+    other = packages.make_wheel(
+        tmp_path / "other", PROJECT, version, {"greet/__init__.py": b"poisoned = True\n"}
+    )
     answer = client(world.upload_url, "__token__", token, [other])
     assert answer.exit_code != 0
     assert "was uploaded before with other bytes" in flat(answer)
@@ -109,9 +118,14 @@ def test_twine_does_not_skip_what_waits_for_approval(world: World, files: list[P
     assert "not an upload token of this gate" in flat(answer)
 
 
-def test_uv_sends_attestations_after_the_file(world: World, version: str, files: list[Path]) -> None:
+def test_uv_sends_attestations_after_the_file(
+    world: World, version: str, files: list[Path]
+) -> None:
     """They are read past: an attestation of the build cannot be passed on by a gate that uploads under its own name."""
-    statement = {"version": 1, "verification_material": {"certificate": "AA==", "transparency_entries": [{}]}}
+    statement = {
+        "version": 1,
+        "verification_material": {"certificate": "AA==", "transparency_entries": [{}]},
+    }
     statement["envelope"] = {"statement": "AA==", "signature": "AA=="}
     path = files[0].with_name(f"{files[0].name}.publish.attestation")
     path.write_text(json.dumps(statement))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import peers
 from gateway_world import World, basic, form, until
 from presspass.core import limits
 
@@ -21,7 +23,9 @@ NAME = "greet-1.0-py3-none-any.whl"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(tmp_path_factory.mktemp("hostile") / "home", "--file-bytes-max", str(FILE_MAX)) as world:
+    with World(
+        tmp_path_factory.mktemp("hostile") / "home", "--file-bytes-max", str(FILE_MAX)
+    ) as world:
         yield world
 
 
@@ -47,7 +51,9 @@ def head(token: str, *lines: str, path: str = "/pypi/private/legacy/") -> bytes:
     return ("\r\n".join(found) + "\r\n\r\n").encode()
 
 
-def post(world: World, token: str, body: bytes, content_type: str = "multipart/form-data; boundary=b") -> tuple[int, str]:
+def post(
+    world: World, token: str, body: bytes, content_type: str = "multipart/form-data; boundary=b"
+) -> tuple[int, str]:
     """(status, code) of an upload with this body."""
     request = head(token, f"Content-Type: {content_type}", f"Content-Length: {len(body)}") + body
     return parsed(world.raw(request))
@@ -57,7 +63,11 @@ def parsed(answer: bytes) -> tuple[int, str]:
     """(status, code) of the first answer in these bytes."""
     assert answer.startswith(b"HTTP/1.1 "), answer[:200]
     top, _, body = answer.partition(b"\r\n\r\n")
-    length = next(int(line.split(b":")[1]) for line in top.lower().split(b"\r\n") if line.startswith(b"content-length"))
+    length = next(
+        int(line.split(b":")[1])
+        for line in top.lower().split(b"\r\n")
+        if line.startswith(b"content-length")
+    )
     return int(answer.split()[1]), json.loads(body[:length]).get("code", "")
 
 
@@ -75,7 +85,10 @@ def test_line_feeds_alone_are_not_a_form(world: World, token: str) -> None:
 
 
 def test_a_second_file(world: World, token: str) -> None:
-    assert post(world, token, CONTENT + b"one\r\n" + CONTENT + b"two\r\n--b--\r\n") == (400, "request.malformed")
+    assert post(world, token, CONTENT + b"one\r\n" + CONTENT + b"two\r\n--b--\r\n") == (
+        400,
+        "request.malformed",
+    )
 
 
 def test_no_file_at_all(world: World, token: str) -> None:
@@ -115,23 +128,43 @@ def test_other_actions_are_gone(world: World, token: str, action: str) -> None:
 def test_names_that_no_artifact_has(world: World, token: str, name: str) -> None:
     content_type, body = form(name, b"x")
     status, code = post(world, token, body, content_type)
-    assert (status, code) in {(400, "artifact.bad-filename"), (403, "token.wrong-project"), (400, "request.malformed")}
+    assert (status, code) in {
+        (400, "artifact.bad-filename"),
+        (403, "token.wrong-project"),
+        (400, "request.malformed"),
+    }
 
 
-def test_a_file_over_the_limit_is_refused_though_its_length_is_not_told(world: World, token: str) -> None:
+def test_a_file_over_the_limit_is_refused_though_its_length_is_not_told(
+    world: World, token: str
+) -> None:
     body = CONTENT + bytes(FILE_MAX + 1) + b"\r\n--b--\r\n"
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (body[i : i + MIB] for i in range(0, len(body), MIB)))
-    request = head(token, "Content-Type: multipart/form-data; boundary=b", "Transfer-Encoding: chunked")
+    chunks = b"".join(
+        b"%x\r\n%b\r\n" % (len(piece), piece)
+        for piece in (body[i : i + MIB] for i in range(0, len(body), MIB))
+    )
+    request = head(
+        token, "Content-Type: multipart/form-data; boundary=b", "Transfer-Encoding: chunked"
+    )
     assert parsed(world.raw(request + chunks + b"0\r\n\r\n")) == (413, "request.too-large")
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(world: World, token: str) -> None:
-    request = head(token, "Content-Type: multipart/form-data; boundary=b", f"Content-Length: {10**13}")
+def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(
+    world: World, token: str
+) -> None:
+    request = head(
+        token, "Content-Type: multipart/form-data; boundary=b", f"Content-Length: {10**13}"
+    )
     assert parsed(world.raw(request, half_close=True)) == (413, "request.too-large")
 
 
 def test_a_client_that_expects_to_be_told_first_is_told_no(world: World) -> None:
-    request = head("", "Content-Type: multipart/form-data; boundary=b", "Content-Length: 1000000", "Expect: 100-continue")
+    request = head(
+        "",
+        "Content-Type: multipart/form-data; boundary=b",
+        "Content-Length: 1000000",
+        "Expect: 100-continue",
+    )
     answer = world.raw(request, half_close=True)
     assert parsed(answer) == (401, "token.invalid")
     assert b"100 Continue" not in answer
@@ -147,7 +180,9 @@ def test_a_refused_client_that_goes_on_sending_still_gets_its_answer(world: Worl
 @pytest.mark.parametrize("kept", [10, 200, 5000])
 def test_a_truncated_upload_leaves_nothing(world: World, token: str, kept: int) -> None:
     content_type, body = form(NAME, bytes(3 * MIB))
-    request = head(token, f"Content-Type: {content_type}", f"Content-Length: {len(body)}") + body[:-kept]
+    request = (
+        head(token, f"Content-Type: {content_type}", f"Content-Length: {len(body)}") + body[:-kept]
+    )
     assert world.raw(request, half_close=True) == b""
 
 
@@ -161,13 +196,18 @@ def test_twenty_megabytes_of_header(world: World, token: str) -> None:
 
 
 def test_many_headers(world: World, token: str) -> None:
-    lines = [f"X-Header-{number}: {'x' * 80}" for number in range(limits.REQUEST_HEADER_BYTES_MAX // 80)]
+    lines = [
+        f"X-Header-{number}: {'x' * 80}" for number in range(limits.REQUEST_HEADER_BYTES_MAX // 80)
+    ]
     assert parsed(world.raw(head(token, *lines))) == (431, "request.too-large")
 
 
 def test_a_long_address(world: World, token: str) -> None:
     path = "/pypi/" + "x" * limits.REQUEST_HEADER_BYTES_MAX
-    assert parsed(world.raw(head(token, "Content-Length: 0", path=path))) == (431, "request.too-large")
+    assert parsed(world.raw(head(token, "Content-Length: 0", path=path))) == (
+        431,
+        "request.too-large",
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,8 +230,12 @@ def test_a_json_body_over_the_limit(world: World) -> None:
     assert parsed(world.raw(request)) == (413, "request.too-large")
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"statement": 1, "approval": 2}'])
-@pytest.mark.parametrize("path", ["/api/v1/narrowings", "/api/v1/enrolments", "/api/v1/enrolments/begin"])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"statement": 1, "approval": 2}']
+)
+@pytest.mark.parametrize(
+    "path", ["/api/v1/narrowings", "/api/v1/enrolments", "/api/v1/enrolments/begin"]
+)
 def test_json_that_is_none(world: World, path: str, body: bytes) -> None:
     answer = world.ask("POST", path, body)
     assert answer.status == 400, answer.body
@@ -199,7 +243,12 @@ def test_json_that_is_none(world: World, path: str, body: bytes) -> None:
 
 
 def test_an_address_out_of_every_form_is_not_found(world: World) -> None:
-    for path in ("/api/v1/releases/../../etc", "/api/v1/releases/" + "%00" * 10, "/pypi//legacy/", "/pypi/a/b/legacy/"):
+    for path in (
+        "/api/v1/releases/../../etc",
+        "/api/v1/releases/" + "%00" * 10,
+        "/pypi//legacy/",
+        "/pypi/a/b/legacy/",
+    ):
         assert world.ask("GET", path).status == 404
 
 
@@ -223,7 +272,9 @@ def test_memory_stays_flat_for_a_large_upload(tmp_path: Path) -> None:
         secret, process = world.token(), world.gateway.pid
         world.upload(secret, "greet-0.1-py3-none-any.whl", b"warm")
         before = _peak_kib(process)
-        content_type, body = form(NAME, os.urandom(size // 8) * 8, fields=[(":action", "file_upload")])
+        content_type, body = form(
+            NAME, os.urandom(size // 8) * 8, fields=[(":action", "file_upload")]
+        )
         request = head(secret, f"Content-Type: {content_type}", f"Content-Length: {len(body)}")
         assert parsed(world.raw(request + body))[0] == 202
         assert _peak_kib(process) - before <= 16 * 1024
@@ -232,7 +283,9 @@ def test_memory_stays_flat_for_a_large_upload(tmp_path: Path) -> None:
 def test_a_client_that_stops_in_the_middle_does_not_hold_up_a_drain(tmp_path: Path) -> None:
     with World(tmp_path / "home") as world:
         content_type, body = form(NAME, bytes(3 * MIB))
-        request = head(world.token(), f"Content-Type: {content_type}", f"Content-Length: {len(body)}")
+        request = head(
+            world.token(), f"Content-Type: {content_type}", f"Content-Length: {len(body)}"
+        )
         with socket.create_connection(("127.0.0.1", world.gateway.port)) as client:
             client.sendall(request + body[: 2 * MIB])
             until(lambda: world.leftovers(), "the upload to have begun")
@@ -241,6 +294,36 @@ def test_a_client_that_stops_in_the_middle_does_not_hold_up_a_drain(tmp_path: Pa
             assert world.gateway.stop() == 0
             assert time.monotonic() - began < limits.GATEWAY_DRAIN_S_MAX
             assert world.leftovers() == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder `home` whose part `gateway` is a disk of 24 MiB."""
+    if os.geteuid() != 0:
+        peers.missing("only root can mount a small disk")
+    folder = tmp_path / "home" / "gateway"
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        peers.missing("this machine does not let us mount a small disk")
+    try:
+        yield tmp_path / "home"
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_a_refusal_that_changes_nothing_and_passes(small_disk: Path) -> None:
+    with World(small_disk) as world:
+        secret = world.token()
+        first = world.upload(secret, NAME, b"before")
+        answer = world.upload(secret, "greet-2.0-py3-none-any.whl", os.urandom(30 * MIB))
+        assert (answer.status, answer.code) == (413, "storage.full")
+        assert answer.headers["retry-after"] == "300"
+        assert world.leftovers() == []
+        assert (
+            world.upload(secret, NAME, b"before").headers["location"] == first.headers["location"]
+        )
+        assert world.upload(secret, "greet-2.0-py3-none-any.whl", b"after").status == 202
 
 
 def _peak_kib(process: int) -> int:

@@ -43,12 +43,19 @@ def send(world: World, token: str, *paths: Path) -> str:
 
 
 def close(world: World, token: str, release: str) -> None:
-    answer = world.ask("POST", f"/api/v1/releases/{release}/close", b"", Authorization=f"Bearer {token}")
+    answer = world.ask(
+        "POST", f"/api/v1/releases/{release}/close", b"", Authorization=f"Bearer {token}"
+    )
     assert answer.status == 200, answer.body
 
 
-def test_a_closed_set_becomes_a_request_for_exactly_these_files(world: World, version: str, tmp_path: Path) -> None:
-    paths = [packages.make_wheel(tmp_path, PROJECT, version), packages.make_sdist(tmp_path, PROJECT, version)]
+def test_a_closed_set_becomes_a_request_for_exactly_these_files(
+    world: World, version: str, tmp_path: Path
+) -> None:
+    paths = [
+        packages.make_wheel(tmp_path, PROJECT, version),
+        packages.make_sdist(tmp_path, PROJECT, version),
+    ]
     release = world.until(send(world, world.token(), *paths), "awaiting")
     statement = Statement.from_bytes(release["statement"].encode())
     body = statement.body_as(ReleaseBody)
@@ -56,14 +63,27 @@ def test_a_closed_set_becomes_a_request_for_exactly_these_files(world: World, ve
     assert {file.name: file.sha256 for file in body.files} == {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths
     }
-    assert (body.project, body.version, body.requester, body.release) == (PROJECT, version, "ada", release["id"])
+    assert (body.project, body.version, body.requester, body.release) == (
+        PROJECT,
+        version,
+        "ada",
+        release["id"],
+    )
     assert body.upstream == world.journal.upstream
     assert statement.heads == world.journal.heads()
     assert statement.expires_at - statement.issued_at == 3600
     report = world.ask("GET", f"/api/v1/releases/{release['id']}/review")
     assert hashlib.sha256(report.body).hexdigest() == body.review == release["review"]
-    assert {file.name for file in parse_report(report.body).candidate} == {path.name for path in paths}
-    assert release["tally"] == {"needed": 1, "counted": [], "missing": 1, "frozen": False, "excluded": []}
+    assert {file.name for file in parse_report(report.body).candidate} == {
+        path.name for path in paths
+    }
+    assert release["tally"] == {
+        "needed": 1,
+        "counted": [],
+        "missing": 1,
+        "frozen": False,
+        "excluded": [],
+    }
     assert release["url"] == f"{ORIGIN}/r/{release['id']}"
 
 
@@ -88,10 +108,14 @@ def test_a_file_that_is_not_what_its_name_says_is_rejected(
     assert (again.status, again.code) == (403, "release.rejected")
     assert release["url"] in again.reason
     right = packages.make_wheel(tmp_path / "right", PROJECT, version)
-    assert world.upload(token, right.name, right.read_bytes()).status == 202  # the version never went out
+    assert (
+        world.upload(token, right.name, right.read_bytes()).status == 202
+    )  # the version never went out
 
 
-def test_a_review_compares_with_the_last_published_release(world: World, version: str, tmp_path: Path) -> None:
+def test_a_review_compares_with_the_last_published_release(
+    world: World, version: str, tmp_path: Path
+) -> None:
     token = world.token()
     old = packages.make_wheel(tmp_path, PROJECT, version)
     world.until(send(world, token, old), "awaiting")
@@ -125,7 +149,9 @@ def asked(world: World, version: str, tmp_path: Path) -> dict[str, Any]:
         ("failed", "failed", False),
     ],
 )
-def test_the_press_has_the_word(world: World, asked: dict[str, Any], said: str, state: str, live: bool) -> None:
+def test_the_press_has_the_word(
+    world: World, asked: dict[str, Any], said: str, state: str, live: bool
+) -> None:
     """Also when the gateway missed the states in between."""
     world.journal.decide(asked["request"], asked["id"], said, "narrowing.vetoed", "because")
     release = world.until(asked["id"], state)
@@ -135,16 +161,24 @@ def test_the_press_has_the_word(world: World, asked: dict[str, Any], said: str, 
 
 
 def test_what_the_press_has_only_seen_changes_nothing(world: World, asked: dict[str, Any]) -> None:
-    world.journal.decide(asked["request"], asked["id"], "seen", "quorum.missing", "1 more must sign")
+    world.journal.decide(
+        asked["request"], asked["id"], "seen", "quorum.missing", "1 more must sign"
+    )
     press = until(lambda: world.release(asked["id"])["press"], "the press's word")
     assert press == {"state": "seen", "code": "quorum.missing", "message": "1 more must sign"}
     assert world.release(asked["id"])["state"] == "awaiting"
 
 
 def test_a_stale_release_is_inspected_and_asked_again(world: World, asked: dict[str, Any]) -> None:
-    world.journal.decide(asked["request"], asked["id"], "stale", "release.stale", "another release came first")
+    world.journal.decide(
+        asked["request"], asked["id"], "stale", "release.stale", "another release came first"
+    )
     release = until(
-        lambda: (found := world.release(asked["id"]))["request"] not in (None, asked["request"]) and found, "a new request"
+        lambda: (
+            (found := world.release(asked["id"]))["request"] not in (None, asked["request"])
+            and found
+        ),
+        "a new request",
     )
     assert release["state"] == "awaiting"
     approval = world.grace.approve(asked["statement"].encode(), origin=ORIGIN, rp_id="localhost")
@@ -152,7 +186,9 @@ def test_a_stale_release_is_inspected_and_asked_again(world: World, asked: dict[
     assert late.code == "release.stale"
 
 
-def test_a_settled_release_ignores_what_the_press_says_of_an_older_request(world: World, asked: dict[str, Any]) -> None:
+def test_a_settled_release_ignores_what_the_press_says_of_an_older_request(
+    world: World, asked: dict[str, Any]
+) -> None:
     world.journal.decide(asked["request"], asked["id"], "rejected", "narrowing.vetoed", "no")
     world.until(asked["id"], "rejected")
     world.journal.decide(asked["request"], asked["id"], "verified")
@@ -181,7 +217,11 @@ def test_kill_9_in_the_middle_of_an_upload_loses_nothing(tmp_path: Path) -> None
     with world:
         token, data = world.token(), bytes(6 << 20)
         content_type, body = form("greet-1.0-py3-none-any.whl", data)
-        lines = [f"POST /pypi/{UPSTREAM}/legacy/ HTTP/1.1", "Host: x", f"Authorization: {basic(token)}"]
+        lines = [
+            f"POST /pypi/{UPSTREAM}/legacy/ HTTP/1.1",
+            "Host: x",
+            f"Authorization: {basic(token)}",
+        ]
         lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}", "", ""]
         with socket.create_connection(("127.0.0.1", world.gateway.port)) as client:
             client.sendall("\r\n".join(lines).encode() + body[: 4 << 20])
@@ -196,11 +236,16 @@ def test_kill_9_in_the_middle_of_an_upload_loses_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.15, 0.3])
-def test_kill_9_at_any_point_of_a_review_resumes_at_the_next_start(tmp_path: Path, delay_s: float) -> None:
+def test_kill_9_at_any_point_of_a_review_resumes_at_the_next_start(
+    tmp_path: Path, delay_s: float
+) -> None:
     world = World(tmp_path / "home")
     with world:
         token = world.token()
-        paths = [packages.make_wheel(tmp_path, PROJECT, "1.0"), packages.make_sdist(tmp_path, PROJECT, "1.0")]
+        paths = [
+            packages.make_wheel(tmp_path, PROJECT, "1.0"),
+            packages.make_sdist(tmp_path, PROJECT, "1.0"),
+        ]
         release = send(world, token, *paths)
         time.sleep(delay_s)
         world.gateway.kill()
@@ -229,7 +274,15 @@ def test_an_acknowledged_upload_survives_kill_9(tmp_path: Path) -> None:
 
 
 def test_a_second_gateway_on_the_same_home_refuses_to_start(world: World) -> None:
-    command = [sys.executable, "-m", "presspass.services.gateway", "--home", str(world.home), "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "presspass.services.gateway",
+        "--home",
+        str(world.home),
+        "--port",
+        "0",
+    ]
     done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     assert done.returncode == 4
     assert b"home.in-use" in done.stderr

@@ -40,7 +40,9 @@ def histories(draw: st.DrawFn) -> list[FileSet]:
     ]  # fmt: skip
 
 
-def verdict(sets: list[FileSet], published: dict[str, str], offer: Offer) -> FileSet | Elsewhere | Code:
+def verdict(
+    sets: list[FileSet], published: dict[str, str], offer: Offer
+) -> FileSet | Elsewhere | Code:
     try:
         return decide(sets, published, offer, PAGE)
     except Refusal as refusal:
@@ -57,7 +59,9 @@ def test_only_an_open_set_of_the_same_person_ever_takes_a_new_file(
 
 
 @given(histories(), st.dictionaries(names, digests), offers)
-def test_a_name_never_gets_other_bytes(sets: list[FileSet], published: dict[str, str], offer: Offer) -> None:
+def test_a_name_never_gets_other_bytes(
+    sets: list[FileSet], published: dict[str, str], offer: Offer
+) -> None:
     found = verdict(sets, published, offer)
     if isinstance(found, FileSet):
         assert found.files.get(offer.filename, offer.sha256) == offer.sha256
@@ -67,7 +71,9 @@ def test_a_name_never_gets_other_bytes(sets: list[FileSet], published: dict[str,
 
 
 @given(histories(), offers)
-def test_the_same_file_again_is_the_same_answer_in_every_living_state(sets: list[FileSet], offer: Offer) -> None:
+def test_the_same_file_again_is_the_same_answer_in_every_living_state(
+    sets: list[FileSet], offer: Offer
+) -> None:
     living = next((one for one in sets if one.live), None)
     if living and living.files.get(offer.filename) == offer.sha256:
         assert verdict(sets, {}, offer) is living
@@ -75,23 +81,32 @@ def test_the_same_file_again_is_the_same_answer_in_every_living_state(sets: list
 
 @given(histories(), offers)
 def test_rejected_bytes_stay_rejected(sets: list[FileSet], offer: Offer) -> None:
-    rejected = any(one.state is State.REJECTED and one.files.get(offer.filename) == offer.sha256 for one in sets)
+    rejected = any(
+        one.state is State.REJECTED and one.files.get(offer.filename) == offer.sha256
+        for one in sets
+    )
     found = verdict(sets, {}, offer)
     if rejected and not any(one.live or one.state in WENT_OUT for one in sets):
         assert found is Code.RELEASE_REJECTED
 
 
 @given(histories(), st.dictionaries(names, digests, min_size=1), offers)
-def test_nothing_is_added_to_what_went_out(sets: list[FileSet], published: dict[str, str], offer: Offer) -> None:
+def test_nothing_is_added_to_what_went_out(
+    sets: list[FileSet], published: dict[str, str], offer: Offer
+) -> None:
     if any(one.live for one in sets) or (sets and sets[0].state is State.FAILED):
         return
     found = verdict(sets, published, offer)
     assert found is not Elsewhere.NEW
-    assert found in (Elsewhere.PUBLISHED, Code.RELEASE_ALREADY_PUBLISHED) or isinstance(found, FileSet)
+    assert found in (Elsewhere.PUBLISHED, Code.RELEASE_ALREADY_PUBLISHED) or isinstance(
+        found, FileSet
+    )
 
 
 @given(histories(), offers)
-def test_a_version_of_which_nothing_is_left_may_begin_anew(sets: list[FileSet], offer: Offer) -> None:
+def test_a_version_of_which_nothing_is_left_may_begin_anew(
+    sets: list[FileSet], offer: Offer
+) -> None:
     over = (State.EXPIRED, State.WITHDRAWN, State.FAILED)
     if all(one.state in over for one in sets):
         assert verdict(sets, {}, offer) is Elsewhere.NEW
@@ -123,7 +138,9 @@ def test_the_way_between_two_states_follows_the_table(old: State, new: State) ->
 
 
 @given(st.text(max_size=2000), st.text(max_size=500))
-def test_any_refusal_has_a_reason_phrase_that_is_one_line_of_latin_1(message: str, hint: str) -> None:
+def test_any_refusal_has_a_reason_phrase_that_is_one_line_of_latin_1(
+    message: str, hint: str
+) -> None:
     answer = problems.refusal_answer(Refusal(Code.RELEASE_REJECTED, message, hint), one_text=True)
     encoded = answer.reason.encode("latin-1")
     assert len(encoded) <= 400
@@ -136,9 +153,15 @@ def test_no_refusal_has_a_status_that_makes_clients_skip_wait_or_send_again(code
 
 
 def test_no_sentence_of_the_gateway_has_words_that_clients_take_for_already_there() -> None:
-    words = re.compile(r"already exist|overwrite artifact|updating asset|already been taken", re.IGNORECASE)
+    words = re.compile(
+        r"already exist|overwrite artifact|updating asset|already been taken", re.IGNORECASE
+    )
     folder = Path(problems.__file__).parent
-    sources = [*folder.rglob("*.py"), folder.parent / "store" / "blobs.py", folder.parent / "formats" / "upload_form.py"]
+    sources = [
+        *folder.rglob("*.py"),
+        folder.parent / "store" / "blobs.py",
+        folder.parent / "formats" / "upload_form.py",
+    ]
     assert [path.name for path in sources if words.search(path.read_text())] == []
 
 
@@ -163,7 +186,9 @@ def test_tokens_differ() -> None:
     assert len({tokens.new_upload_token() for _ in range(100)}) == 100
 
 
-@pytest.mark.parametrize("value", ["Basic", "Basic !!!", "Basic " + "YQ==", "Digest a:b", "Basic YTpi extra"])
+@pytest.mark.parametrize(
+    "value", ["Basic", "Basic !!!", "Basic " + "YQ==", "Digest a:b", "Basic YTpi extra"]
+)
 def test_an_authorization_header_of_another_form_is_refused(value: str) -> None:
     with pytest.raises(Refusal) as caught:
         tokens.from_authorization(value)

@@ -1,4 +1,4 @@
-"""Uploads at the gateway's door, against a real gateway process: who may, what is checked, and what sending again does."""
+"""Uploads at the gateway's door, a real gateway process: who may, what is checked, what sending again does."""
 
 from __future__ import annotations
 
@@ -58,8 +58,13 @@ def test_a_file_is_staged_and_the_answer_says_where(world: World, version: str) 
     assert answer.reason == f"Staged, awaiting approval: {url}"
     release = world.release(answer.json["id"])
     assert (release["state"], release["requester"], release["project"]) == ("open", "ada", PROJECT)
-    assert release["files"] == [{"name": wheel(version), "sha256": hashlib.sha256(data).hexdigest(), "size": 3000}]
-    assert world.ask("GET", f"/api/v1/releases/{answer.json['id']}/files/{wheel(version)}").body == data
+    assert release["files"] == [
+        {"name": wheel(version), "sha256": hashlib.sha256(data).hexdigest(), "size": 3000}
+    ]
+    assert (
+        world.ask("GET", f"/api/v1/releases/{answer.json['id']}/files/{wheel(version)}").body
+        == data
+    )
     assert world.leftovers() == []
 
 
@@ -67,7 +72,9 @@ def test_a_release_id_cannot_be_guessed(world: World, version: str) -> None:
     token = world.token()
     ids = {world.upload(token, wheel(f"{version}.{n}"), b"x").json["id"] for n in range(5)}
     assert len(ids) == 5
-    assert all(len(one) == 32 and one.isalnum() and one.islower() for one in ids)  # 160 bits in base32
+    assert all(
+        len(one) == 32 and one.isalnum() and one.islower() for one in ids
+    )  # 160 bits in base32
     assert world.ask("GET", "/api/v1/releases/" + "a" * 32).status == 404
 
 
@@ -76,19 +83,29 @@ def test_both_files_of_a_version_come_into_one_set(world: World, version: str) -
     first = world.upload(token, wheel(version), b"wheel")
     second = world.upload(token, sdist(version), b"sdist")
     assert first.json["id"] == second.json["id"]
-    assert [file["name"] for file in world.release(first.json["id"])["files"]] == [wheel(version), sdist(version)]
+    assert [file["name"] for file in world.release(first.json["id"])["files"]] == [
+        wheel(version),
+        sdist(version),
+    ]
 
 
 def test_names_and_versions_compare_in_their_normal_form(world: World, version: str) -> None:
     token = world.token("Greet")
     first = world.upload(token, wheel(version, "Greet"), b"wheel")
     assert world.release(first.json["id"])["project"] == "greet"
-    assert world.upload(token, sdist(f"{version}.0".removesuffix(".0")), b"sdist").json["id"] == first.json["id"]
+    assert (
+        world.upload(token, sdist(f"{version}.0".removesuffix(".0")), b"sdist").json["id"]
+        == first.json["id"]
+    )
 
 
 def test_the_form_cannot_say_which_project_it_is(world: World, version: str) -> None:
     fields = [(":action", "file_upload"), ("name", PROJECT), ("version", version)]
-    refused(world.upload(world.token(), "other-1.0-py3-none-any.whl", b"x", fields=fields), 403, "token.wrong-project")
+    refused(
+        world.upload(world.token(), "other-1.0-py3-none-any.whl", b"x", fields=fields),
+        403,
+        "token.wrong-project",
+    )
 
 
 # --- who may ------------------------------------------------------------------------------------------------------
@@ -105,10 +122,14 @@ def test_nobody_in_particular_is_asked_for_credentials(world: World, version: st
 def test_any_user_name_goes_with_a_token(world: World, version: str, user: str) -> None:
     content_type, body = form(wheel(version), b"x")
     headers = {"Content-Type": content_type, "Authorization": basic(world.token(), user)}
-    assert world.ask("POST", "/pypi/private/legacy", body, **headers).status == 202  # the slash may be missing
+    assert (
+        world.ask("POST", "/pypi/private/legacy", body, **headers).status == 202
+    )  # the slash may be missing
 
 
-def test_a_mistyped_token_is_refused_before_anything_is_looked_up(world: World, version: str) -> None:
+def test_a_mistyped_token_is_refused_before_anything_is_looked_up(
+    world: World, version: str
+) -> None:
     token = world.token()
     wrong = token[:-1] + ("a" if token[-1] != "a" else "b")
     refused(world.upload(wrong, wheel(version), b"x"), 403, "token.invalid")
@@ -117,7 +138,11 @@ def test_a_mistyped_token_is_refused_before_anything_is_looked_up(world: World, 
 
 def test_a_token_of_another_project_or_upstream_is_refused(world: World, version: str) -> None:
     refused(world.upload(world.token("other"), wheel(version), b"x"), 403, "token.wrong-project")
-    refused(world.upload(world.token(), wheel(version), b"x", upstream="elsewhere"), 403, "token.wrong-project")
+    refused(
+        world.upload(world.token(), wheel(version), b"x", upstream="elsewhere"),
+        403,
+        "token.wrong-project",
+    )
 
 
 def test_an_expired_token_is_refused_with_403(world: World, version: str) -> None:
@@ -151,7 +176,9 @@ def test_tokens_are_only_made_on_the_control_socket(world: World) -> None:
     assert (world.home / "gateway" / "control.sock").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_refusal_of_a_known_token_is_an_event_and_a_stranger_is_only_a_line(world: World, version: str) -> None:
+def test_a_refusal_of_a_known_token_is_an_event_and_a_stranger_is_only_a_line(
+    world: World, version: str
+) -> None:
     before = world.count(g.EVENT)
     content_type, body = form(wheel(version), b"x")
     for _ in range(3):
@@ -181,10 +208,16 @@ def digests(data: bytes) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 @pytest.mark.parametrize("place", ["before", "after"])
-def test_right_digests_are_accepted_wherever_they_stand(world: World, version: str, size: int, place: str) -> None:
+def test_right_digests_are_accepted_wherever_they_stand(
+    world: World, version: str, size: int, place: str
+) -> None:
     data = os.urandom(size)
     fields = [(":action", "file_upload")]
-    more = {"fields": fields + digests(data)} if place == "before" else {"fields": fields, "after": digests(data)}
+    more = (
+        {"fields": fields + digests(data)}
+        if place == "before"
+        else {"fields": fields, "after": digests(data)}
+    )
     assert world.upload(world.token(), wheel(version), data, **more).status == 202
 
 
@@ -201,7 +234,9 @@ def test_each_digest_is_checked_wherever_it_stands(
     fields = [(":action", "file_upload")]
     more = {"fields": fields + wrong} if place == "before" else {"fields": fields, "after": wrong}
     before = len(world.blobs())
-    refused(world.upload(world.token(), wheel(version), data, **more), 400, "artifact.digest-mismatch")
+    refused(
+        world.upload(world.token(), wheel(version), data, **more), 400, "artifact.digest-mismatch"
+    )
     assert len(world.blobs()) == before
     assert world.leftovers() == []
     assert not world.rows(sa.select(g.RELEASE).where(g.RELEASE.c.version == version))
@@ -235,17 +270,24 @@ def test_many_at_once_make_one_set_and_one_file(world: World, version: str) -> N
     assert len(world.rows(sa.select(g.RELEASE).where(g.RELEASE.c.version == version))) == 1
 
 
-def test_the_same_name_with_other_bytes_is_refused_and_changes_nothing(world: World, version: str) -> None:
+def test_the_same_name_with_other_bytes_is_refused_and_changes_nothing(
+    world: World, version: str
+) -> None:
     token = world.token()
     first = world.upload(token, wheel(version), b"these bytes")
     answer = world.upload(token, wheel(version), b"other bytes")
     refused(answer, 400, "release.other-bytes")
     assert first.headers["location"] in answer.reason
-    assert world.release(first.json["id"])["files"][0]["sha256"] == hashlib.sha256(b"these bytes").hexdigest()
+    assert (
+        world.release(first.json["id"])["files"][0]["sha256"]
+        == hashlib.sha256(b"these bytes").hexdigest()
+    )
 
 
 def close(world: World, release: str, token: str) -> HttpAnswer:
-    return world.ask("POST", f"/api/v1/releases/{release}/close", b"", Authorization=f"Bearer {token}")
+    return world.ask(
+        "POST", f"/api/v1/releases/{release}/close", b"", Authorization=f"Bearer {token}"
+    )
 
 
 def test_a_closed_set_never_reopens(world: World, version: str, tmp_path: Path) -> None:
@@ -276,14 +318,18 @@ def test_closing_again_changes_nothing_and_a_stranger_cannot(world: World, versi
 def test_only_the_person_who_opened_a_set_adds_to_it(world: World, version: str) -> None:
     """Otherwise whoever adds a poisoned file to a colleague's set could approve it."""
     first = world.upload(world.token(person="ada"), wheel(version), b"x")
-    refused(world.upload(world.token(person="grace"), sdist(version), b"y"), 403, "release.set-closed")
+    refused(
+        world.upload(world.token(person="grace"), sdist(version), b"y"), 403, "release.set-closed"
+    )
     assert len(world.release(first.json["id"])["files"]) == 1
 
 
 def test_a_withdrawn_set_is_settled_and_a_new_one_may_open(world: World, version: str) -> None:
     token = world.token()
     first = world.upload(token, wheel(version), b"x").json["id"]
-    answer = world.ask("POST", f"/api/v1/releases/{first}/withdraw", b"", Authorization=f"Bearer {token}")
+    answer = world.ask(
+        "POST", f"/api/v1/releases/{first}/withdraw", b"", Authorization=f"Bearer {token}"
+    )
     assert (answer.status, answer.json["state"]) == (200, "withdrawn")
     second = world.upload(token, wheel(version), b"y").json["id"]
     assert second != first

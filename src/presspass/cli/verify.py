@@ -18,15 +18,15 @@ from presspass.core.limits import PROOF_BYTES_MAX, READ_CHUNK_BYTES, STATEMENT_B
 if TYPE_CHECKING:
     from presspass.verify.proof import Valid
 
-PROOF_SUFFIX = ".presspass"
-TRUST_NAME = "presspass-trust.json"
+PROOF_SUFFIX = ".presspass.json"
+TRUST_NAME = "trust-root.json"
 
 
 @click.command(
     "verify",
     short_help="Check a file against its proof, offline.",
     epilog=example(
-        "presspass verify greet-1.0.tar.gz --proof greet-1.0.tar.gz.presspass --trust trust-root.json"
+        "presspass verify greet-1.0.tar.gz --proof greet-1.0.tar.gz.presspass.json --trust trust-root.json"
     ),
 )
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))

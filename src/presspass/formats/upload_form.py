@@ -190,4 +190,6 @@ def _malformed(why: str) -> Refusal:
 
 
 def _too_large(why: str) -> Refusal:
-    return Refusal(Code.REQUEST_TOO_LARGE, f"{why}.", "Ask the operator of the gate if it must be larger.")
+    return Refusal(
+        Code.REQUEST_TOO_LARGE, f"{why}.", "Ask the operator of the gate if it must be larger."
+    )

@@ -72,7 +72,11 @@ def parse_client_data(data: bytes) -> ClientData:
         raise _invalid("client data lacks type, challenge or origin")
     if not isinstance(cross, bool):
         raise _invalid("client data has a crossOrigin that is neither true nor false")
-    return ClientData(kind, unb64u(challenge, "challenge"), origin, cross or "topOrigin" in value)
+    try:
+        challenge_bytes = unb64u(challenge, "challenge")
+    except Refusal as refusal:
+        raise _invalid(refusal.message) from None
+    return ClientData(kind, challenge_bytes, origin, cross or "topOrigin" in value)
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

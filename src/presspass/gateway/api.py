@@ -152,7 +152,9 @@ class Api:
     def trust(self, _request: HttpRequest, _body: bytes) -> Answer:
         """GET /api/v1/trust: genesis and the heads, for those who make a statement elsewhere (a freeze)."""
         chain = self._gate.journal.now().trust()
-        return json_answer({"genesis": chain.genesis.to_bytes().decode(), "heads": chain.heads.to_json()})
+        return json_answer(
+            {"genesis": chain.genesis.to_bytes().decode(), "heads": chain.heads.to_json()}
+        )
 
     def request(self, request: HttpRequest, _body: bytes) -> Answer:
         """GET /api/v1/requests/<digest>"""
@@ -169,7 +171,9 @@ class Api:
         value = read_json(body)
         text, approval = value.get("statement"), value.get("approval")
         if not isinstance(text, str) or not isinstance(approval, dict):
-            raise Refusal(Code.REQUEST_MALFORMED, "A narrowing has a 'statement' (text) and an 'approval'.")
+            raise Refusal(
+                Code.REQUEST_MALFORMED, "A narrowing has a 'statement' (text) and an 'approval'."
+            )
         return json_answer({"statement": approvals.narrow(self._gate, text, approval)}, 202)
 
     def begin_enrolment(self, _request: HttpRequest, body: bytes) -> Answer:
@@ -186,7 +190,9 @@ class Api:
         """One release as the API shows it."""
         facts = self._facts.release(release_id)
         if facts is None:
-            raise Refusal(Code.REQUEST_NOT_FOUND, _NO_RELEASE, "Check that the address was copied whole.")
+            raise Refusal(
+                Code.REQUEST_NOT_FOUND, _NO_RELEASE, "Check that the address was copied whole."
+            )
         ballot = facts.ballot
         statement = Statement.from_bytes(ballot.statement) if ballot else None
         with self._gate.writer.read() as connection:
@@ -225,7 +231,9 @@ class Api:
                 raise Refusal(Code.REQUEST_NOT_FOUND, "There is no request with this digest.")
             received = received_for(connection, request)
             opened = self._opened(connection, request.statement)
-        count = tally(self._gate.journal.now(), request.statement, [one.approval for one in received])
+        count = tally(
+            self._gate.journal.now(), request.statement, [one.approval for one in received]
+        )
         decision = self._facts.decision(digest)
         code, message = (decision.code, decision.message) if decision else ("", "")
         if _vetoed(request, received) and not code:

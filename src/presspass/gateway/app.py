@@ -13,13 +13,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Router
 
-from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.errors import Code, Refusal
 from presspass.gateway import console, events
 from presspass.gateway.api import Api
 from presspass.gateway.facts import Facts
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import AsgiApp, ClientGoneError, Message, Receive, Scope, Send, reply
-from presspass.gateway.problems import Answer, plain_problem, refusal_answer, standard_phrase
+from presspass.gateway.problems import (
+    Answer,
+    as_refusal,
+    plain_problem,
+    refusal_answer,
+    standard_phrase,
+)
 from presspass.gateway.pypi.legacy import PATH, LegacyUpload
 
 
@@ -49,7 +55,9 @@ class Routed:
             started = True
             await send(message)
 
-        scope["app"] = self  # with it, Starlette raises for a wrong path or method instead of answering itself
+        scope["app"] = (
+            self  # with it, Starlette raises for a wrong path or method instead of answering itself
+        )
         try:
             await self._router(scope, receive, noting)
         except ClientGoneError:
@@ -61,18 +69,24 @@ class Routed:
             await self._say(answer, error, scope, receive, send)
 
     def _answer(self, error: Exception, scope: Scope) -> Answer:
-        if isinstance(error, Refusal):
-            self._gate.events.refused(error, "api", "")
-            return refusal_answer(error, close=error.code is Code.REQUEST_TOO_LARGE)
+        refusal = as_refusal(error)
+        if refusal is not None:
+            self._gate.events.refused(refusal, "api", "")
+            return refusal_answer(refusal, close=refusal.code is Code.REQUEST_TOO_LARGE)
         if isinstance(error, HTTPException):
             code = Code.REQUEST_NOT_FOUND if error.status_code == 404 else Code.REQUEST_UNSUPPORTED
-            message = "There is nothing at this address." if error.status_code == 404 else "This cannot be asked here."
+            message = (
+                "There is nothing at this address."
+                if error.status_code == 404
+                else "This cannot be asked here."
+            )
             return plain_problem(error.status_code, code.value, message)
         number = events.internal(error, str(scope.get("path", ""))[:100])
-        hint = "Try again." if isinstance(error, Fault) and error.retryable else ""
-        return plain_problem(500, "internal", f"internal error {number}", hint, close=True)
+        return plain_problem(500, "internal", f"internal error {number}", close=True)
 
-    async def _say(self, answer: Answer, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _say(
+        self, answer: Answer, error: Exception, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         request = Request(scope)
         if not console.wants_page(request):
             await reply(send, answer)

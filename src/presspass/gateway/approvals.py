@@ -42,7 +42,11 @@ def accept(gate: Gate, digest: str, body: bytes, note: str = "") -> Request:
     signed = _signed_statement(request, approval)
     request.statement.check_alive(gate.clock() // 1000)
     _check(rules, signed, approval, narrowing=signed.intent is Intent.VETO)
-    gate.writer.run(lambda connection: _store(connection, request, approval, note[:VETO_NOTE_CHARS_MAX], gate.clock()))
+    gate.writer.run(
+        lambda connection: _store(
+            connection, request, approval, note[:VETO_NOTE_CHARS_MAX], gate.clock()
+        )
+    )
     return request
 
 
@@ -121,13 +125,18 @@ def _key(rules: Rules, approval: Approval) -> Key:
 def _store(
     connection: Connection, request: Request, approval: Approval, note: str, now_ms: int
 ) -> None:
-    query = sa.select(APPROVAL.c.statement, APPROVAL.c.key).where(APPROVAL.c.request == request.digest)
+    query = sa.select(APPROVAL.c.statement, APPROVAL.c.key).where(
+        APPROVAL.c.request == request.digest
+    )
     stored = [(row.statement, row.key) for row in connection.execute(query)]
     if (approval.statement, approval.key) in stored:
         return
     _check_signable(connection, request)
     # Counted for each intent by itself: a veto is never crowded out by approvals.
-    if sum(statement == approval.statement for statement, _ in stored) >= APPROVALS_PER_STATEMENT_MAX:
+    if (
+        sum(statement == approval.statement for statement, _ in stored)
+        >= APPROVALS_PER_STATEMENT_MAX
+    ):
         raise Refusal(Code.REQUEST_TOO_LARGE, "The request has as many signatures as it may have.")
     row = {
         "request": request.digest,

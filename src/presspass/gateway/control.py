@@ -56,7 +56,11 @@ class Control:
         life_s = members.integer("life_s", low=1, high=UPLOAD_TOKEN_S_MAX)
         members.done()
         if upstream not in self._gate.journal.now().upstreams:
-            raise Refusal(Code.UPSTREAM_MISSING, f"There is no upstream {upstream!r} at this gate.", "Add it first.")
+            raise Refusal(
+                Code.UPSTREAM_MISSING,
+                f"There is no upstream {upstream!r} at this gate.",
+                "Add it first.",
+            )
         token, now = tokens.new_upload_token(), self._gate.clock()
 
         def work(connection: Connection) -> None:
@@ -149,7 +153,11 @@ class Control:
         ]
 
     def _requests(self, connection: Connection) -> list[JsonObject]:
-        query = sa.select(REQUEST).where(REQUEST.c.release.is_(None)).order_by(REQUEST.c.created_ms.desc())
+        query = (
+            sa.select(REQUEST)
+            .where(REQUEST.c.release.is_(None))
+            .order_by(REQUEST.c.created_ms.desc())
+        )
         found = []
         for request in map(requests.read, connection.execute(query.limit(_ROWS_MAX)).all()):
             decision = self._facts.decision(request.digest)
@@ -168,7 +176,9 @@ class Control:
     def _enrolments(self, connection: Connection) -> list[JsonObject]:
         """Keys that are not in the roster: before genesis all of them, afterwards those that wait for approval."""
         roster, found = self._gate.journal.rules.roster, []
-        for row in connection.execute(sa.select(ENROLMENT).order_by(ENROLMENT.c.enrolled_ms).limit(_ROWS_MAX)):
+        for row in connection.execute(
+            sa.select(ENROLMENT).order_by(ENROLMENT.c.enrolled_ms).limit(_ROWS_MAX)
+        ):
             if roster.key(row.key) is None:
                 details = people.open_details(self._gate, connection, row.details)
                 name = details.name if details else ""

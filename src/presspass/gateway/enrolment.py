@@ -94,7 +94,11 @@ def begin(gate: Gate, value: JsonObject) -> JsonObject:
         who = people.invitee(connection, secret, gate.clock())
         _set_challenge(connection, who.link_hash, challenge, gate.clock() + ENROLMENT_LINK_S * 1000)
         details = people.open_details(gate, connection, who.details)
-        return who, details.name if details else who.person, _credentials(gate, connection, who.person)
+        return (
+            who,
+            details.name if details else who.person,
+            _credentials(gate, connection, who.person),
+        )
 
     who, name, credentials = gate.writer.run(work)
     return {
@@ -130,7 +134,9 @@ def with_key(roster: Roster, who: Invitee, key: Key, replaced: Iterable[str]) ->
     keys[key.id] = key
     if len(keys) > KEYS_PER_PERSON_MAX:
         raise Refusal(
-            Code.ENROLMENT_INVALID, f"A person has at most {KEYS_PER_PERSON_MAX} keys.", "Replace one."
+            Code.ENROLMENT_INVALID,
+            f"A person has at most {KEYS_PER_PERSON_MAX} keys.",
+            "Replace one.",
         )
     ordered = tuple(sorted(keys.values(), key=lambda one: one.id))
     changed = Person(who.person, who.details, who.groups, ordered)
@@ -177,7 +183,9 @@ def _credentials(gate: Gate, connection: Connection, person: str) -> list[bytes]
     return sorted({key.credential_id for key in keys if key.credential_id})
 
 
-def _set_challenge(connection: Connection, link_hash: str, challenge: bytes, expires_ms: int) -> None:
+def _set_challenge(
+    connection: Connection, link_hash: str, challenge: bytes, expires_ms: int
+) -> None:
     connection.execute(sa.delete(CEREMONY).where(CEREMONY.c.link == link_hash))
     row = {"link": link_hash, "challenge": challenge, "expires_ms": expires_ms}
     connection.execute(sa.insert(CEREMONY), row)
@@ -213,7 +221,9 @@ def _read_offer(gate: Gate, value: JsonObject) -> _Offered:
 
 def _fingerprint(item: object) -> str:
     if not is_sha256(item):
-        raise Refusal(Code.ENROLMENT_INVALID, "A key to replace is named by its fingerprint, 64 hex digits.")
+        raise Refusal(
+            Code.ENROLMENT_INVALID, "A key to replace is named by its fingerprint, 64 hex digits."
+        )
     return str(item)
 
 
@@ -222,7 +232,9 @@ def _asked(gate: Gate, secret: str) -> bytes:
         now = gate.clock()
         found = _challenge(connection, people.invitee(connection, secret, now).link_hash, now)
     if found is None:
-        raise Refusal(Code.ENROLMENT_INVALID, "No passkey was asked for by this link.", "Open the link again.")
+        raise Refusal(
+            Code.ENROLMENT_INVALID, "No passkey was asked for by this link.", "Open the link again."
+        )
     return found
 
 
@@ -230,8 +242,15 @@ def _enrol(gate: Gate, connection: Connection, offered: _Offered) -> Enrolled:
     """One transaction: the link is spent, its challenge taken back, the key stored, the request made."""
     now, key = gate.clock(), offered.key
     who = people.invitee(connection, offered.secret, now)
-    if offered.challenge is not None and _challenge(connection, who.link_hash, now) != offered.challenge:
-        raise Refusal(Code.ENROLMENT_INVALID, "The passkey answered an older question.", "Open the link again.")
+    if (
+        offered.challenge is not None
+        and _challenge(connection, who.link_hash, now) != offered.challenge
+    ):
+        raise Refusal(
+            Code.ENROLMENT_INVALID,
+            "The passkey answered an older question.",
+            "Open the link again.",
+        )
     connection.execute(sa.delete(CEREMONY).where(CEREMONY.c.link == who.link_hash))
     spend = sa.update(ENROLMENT_LINK).where(ENROLMENT_LINK.c.hash == who.link_hash)
     connection.execute(spend.values(used_ms=now))
@@ -264,7 +283,9 @@ def _ask_for(
 
 
 def _refuse_known(gate: Gate, connection: Connection, key: Key) -> None:
-    waiting = connection.execute(sa.select(ENROLMENT.c.key).where(ENROLMENT.c.key == key.id)).first()
+    waiting = connection.execute(
+        sa.select(ENROLMENT.c.key).where(ENROLMENT.c.key == key.id)
+    ).first()
     if waiting is not None or gate.journal.rules.roster.key(key.id) is not None:
         raise Refusal(Code.ENROLMENT_INVALID, "This key was enrolled before.", "Enrol another key.")
 
@@ -294,7 +315,11 @@ def _passkey(gate: Gate, credential: Any, challenge: bytes, *, software: bool) -
             "Use a passkey that verifies you by PIN or biometric, on the page of the link.",
         ) from None
     if client.cross_origin:
-        raise Refusal(Code.ENROLMENT_INVALID, "The passkey was made inside another page.", "Open the link itself.")
+        raise Refusal(
+            Code.ENROLMENT_INVALID,
+            "The passkey was made inside another page.",
+            "Open the link itself.",
+        )
     der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     kind = "software-passkey" if software else "passkey"
     return Key(kind, der, verified.credential_id, verified.credential_backed_up)

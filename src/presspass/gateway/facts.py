@@ -166,7 +166,9 @@ class Facts:
         """What the press thinks of a statement."""
         if not self._gate.journal.rules.sealed:
             return None
-        return self._gate.journal.read(lambda c: journal_view.decisions(c, [statement])).get(statement)
+        return self._gate.journal.read(lambda c: journal_view.decisions(c, [statement])).get(
+            statement
+        )
 
     # parts
 
@@ -218,10 +220,16 @@ def tally(rules: Rules, statement: Statement, approvals: Sequence[Approval]) -> 
     Where two policies apply (the statement's and the present one) it is the stricter count.
     """
     chain = rules.chain
-    if chain is None or statement.heads.roster not in chain.rosters or statement.heads.policy not in chain.policies:
+    if (
+        chain is None
+        or statement.heads.roster not in chain.rosters
+        or statement.heads.policy not in chain.policies
+    ):
         return None
     approving = [one for one in approvals if one.statement == statement.digest]
-    signed = [one for one in (_verified(chain, statement, approval) for approval in approving) if one]
+    signed = [
+        one for one in (_verified(chain, statement, approval) for approval in approving) if one
+    ]
     policies = (chain.policies[statement.heads.policy], chain.policy)
     counts = [quorum.count(chain.electorate(statement, policy), signed) for policy in policies]
     return max(counts, key=lambda one: (not one.reached, one.missing, one.needed))
@@ -242,14 +250,18 @@ def _verified(chain: Chain, statement: Statement, approval: Approval) -> Signed 
 def received_for(connection: Connection, request: Request) -> list[Received]:
     """Every stored signature under a request, oldest first."""
     query = sa.select(APPROVAL.c.approval, APPROVAL.c.received_ms, APPROVAL.c.note)
-    rows = connection.execute(query.where(APPROVAL.c.request == request.digest).order_by(APPROVAL.c.id))
+    rows = connection.execute(
+        query.where(APPROVAL.c.request == request.digest).order_by(APPROVAL.c.id)
+    )
     return [Received(Approval.from_bytes(row.approval), row.received_ms, row.note) for row in rows]
 
 
 def files_of(connection: Connection, release: str) -> tuple[ReleaseFile, ...]:
     """The files of a set, by name."""
     query = sa.select(RELEASE_FILE.c.filename, RELEASE_FILE.c.sha256, RELEASE_FILE.c.size)
-    rows = connection.execute(query.where(RELEASE_FILE.c.release == release).order_by(RELEASE_FILE.c.filename))
+    rows = connection.execute(
+        query.where(RELEASE_FILE.c.release == release).order_by(RELEASE_FILE.c.filename)
+    )
     return tuple(ReleaseFile(*row) for row in rows)
 
 

@@ -255,7 +255,8 @@ class Connection(HttpToolsProtocol):
             self._raw.close()
 
     def _look_idle(self) -> None:
-        waiting = self._in_request and not self.flow.read_paused
+        # `cycle` is None before the first request; between two, uvicorn's keep-alive timer is at work.
+        waiting = (self._in_request or self.cycle is None) and not self.flow.read_paused
         if waiting and self.loop.time() - self._heard_at > CLIENT_IDLE_S_MAX:
             self._end()
         else:

@@ -115,7 +115,9 @@ class Journal:
             return {}
         versions, key = self._versions, (upstream, project)
         if key not in versions:
-            versions[key] = self.read(lambda c: journal_view.published_versions(c, upstream, project))
+            versions[key] = self.read(
+                lambda c: journal_view.published_versions(c, upstream, project)
+            )
         if version not in versions[key]:
             return {}
         return self.read(lambda c: journal_view.published_files(c, upstream, project, version))
@@ -140,7 +142,11 @@ def _read_rules(connection: Connection) -> Rules:
 def _chained(connection: Connection) -> list[Statement]:
     """Every admitted statement that moved a head."""
     kinds = [kind.value for kind in Statement.CHAINED]
-    query = sa.select(STATEMENT.c.statement).where(STATEMENT.c.kind.in_(kinds)).order_by(STATEMENT.c.admitted_ms)
+    query = (
+        sa.select(STATEMENT.c.statement)
+        .where(STATEMENT.c.kind.in_(kinds))
+        .order_by(STATEMENT.c.admitted_ms)
+    )
     return [Statement.from_bytes(data) for (data,) in connection.execute(query)]
 
 

@@ -61,7 +61,9 @@ def invite(gate: Gate, value: JsonObject) -> tuple[str, int]:
 
     def work(connection: Connection) -> None:
         known = known_people(gate, connection)
-        person = wanted.person or _id_by_name(known, wanted.details.name) or f"p-{secrets.token_hex(6)}"
+        person = (
+            wanted.person or _id_by_name(known, wanted.details.name) or f"p-{secrets.token_hex(6)}"
+        )
         details = _merged(known.get(person), wanted.details)
         _keep_details(connection, details)
         groups = wanted.groups or _groups_of(gate, connection, person)
@@ -82,11 +84,15 @@ def invite(gate: Gate, value: JsonObject) -> tuple[str, int]:
 def invitee(connection: Connection, secret: str, now_ms: int) -> Invitee:
     """Whom this link is for; refuses with `enrolment.invalid`, `.used` or `.expired`."""
     link_hash = tokens.secret_hash(secret)
-    row = connection.execute(sa.select(ENROLMENT_LINK).where(ENROLMENT_LINK.c.hash == link_hash)).first()
+    row = connection.execute(
+        sa.select(ENROLMENT_LINK).where(ENROLMENT_LINK.c.hash == link_hash)
+    ).first()
     if row is None:
         raise Refusal(Code.ENROLMENT_INVALID, "This enrolment link is not known here.", _ASK_AGAIN)
     if row.used_ms is not None:
-        raise Refusal(Code.ENROLMENT_USED, "This enrolment link was used; it is good for one key.", _ASK_AGAIN)
+        raise Refusal(
+            Code.ENROLMENT_USED, "This enrolment link was used; it is good for one key.", _ASK_AGAIN
+        )
     if now_ms >= row.expires_ms:
         raise Refusal(Code.ENROLMENT_EXPIRED, "This enrolment link has expired.", _ASK_AGAIN)
     return Invitee(link_hash, row.person, row.details, tuple(json.loads(row.groups)))
@@ -96,7 +102,10 @@ def known_people(gate: Gate, connection: Connection) -> dict[str, Details]:
     """Everybody this gate has heard of, by id, with the newest details that can be opened."""
     pairs = [(person.id, person.details) for person in gate.journal.rules.roster.people]
     links = sa.select(ENROLMENT_LINK.c.person, ENROLMENT_LINK.c.details)
-    pairs += [(row.person, row.details) for row in connection.execute(links.order_by(ENROLMENT_LINK.c.created_ms))]
+    pairs += [
+        (row.person, row.details)
+        for row in connection.execute(links.order_by(ENROLMENT_LINK.c.created_ms))
+    ]
     found = {}
     for person, commitment in pairs:
         details = open_details(gate, connection, commitment)
@@ -124,7 +133,9 @@ def person_id(gate: Gate, connection: Connection, text: str) -> str:
     by_id = text in known or gate.journal.rules.roster.person(text) is not None
     found = text if by_id or not text else _id_by_name(known, text)
     if text and not found:
-        raise Refusal(Code.REQUEST_NOT_FOUND, f"Nobody here is called {text!r}.", "Invite the person first.")
+        raise Refusal(
+            Code.REQUEST_NOT_FOUND, f"Nobody here is called {text!r}.", "Invite the person first."
+        )
     return found
 
 
@@ -153,7 +164,9 @@ def _id_by_name(known: dict[str, Details], name: str) -> str:
     found = [person for person, details in known.items() if details.name == name]
     if len(found) > 1:
         raise Refusal(
-            Code.REQUEST_MALFORMED, f"Several people are called {name!r}.", "Name the person by the id."
+            Code.REQUEST_MALFORMED,
+            f"Several people are called {name!r}.",
+            "Name the person by the id.",
         )
     return found[0] if found else ""
 
@@ -178,7 +191,9 @@ def _groups_of(gate: Gate, connection: Connection, person: str) -> tuple[str, ..
 
 
 def _keep_details(connection: Connection, details: Details) -> None:
-    known = sa.select(PERSON_DETAILS.c.commitment).where(PERSON_DETAILS.c.commitment == details.commitment)
+    known = sa.select(PERSON_DETAILS.c.commitment).where(
+        PERSON_DETAILS.c.commitment == details.commitment
+    )
     if connection.execute(known).first() is None:
         row = {"commitment": details.commitment, "details": canonical(details.to_json())}
         connection.execute(sa.insert(PERSON_DETAILS), row)

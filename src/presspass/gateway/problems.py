@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from presspass.core.digests import JsonObject
-from presspass.core.errors import Code, Refusal
+from presspass.core.errors import Code, Fault, Refusal
 
 PROBLEM_TYPE: Final = "application/problem+json"
 _REASON_CHARS_MAX = 400
@@ -59,7 +59,7 @@ _PHRASES: Final = {
 }
 
 
-class MissingToken(Refusal):  # noqa: N818 - it is a refusal and named like one
+class MissingToken(Refusal):
     """Nobody said who asks. The one refusal that is 401: it asks for credentials (RFC 9110 section 15.5.2)."""
 
 
@@ -73,6 +73,17 @@ class Answer:
     reason: str = ""
     headers: tuple[tuple[str, str], ...] = field(default=())
     close: bool = False
+
+
+def as_refusal(error: Exception) -> Refusal | None:
+    """The refusal that `error` is, or that it comes to for a client; None for what only the operator can understand."""
+    if isinstance(error, Fault) and error.code == "store.full":
+        return Refusal(
+            Code.STORAGE_FULL,
+            "The disk of the gate is full; nothing was changed.",
+            "Tell its operator.",
+        )
+    return error if isinstance(error, Refusal) else None
 
 
 def status_of(refusal: Refusal) -> int:
@@ -98,7 +109,9 @@ def refusal_answer(refusal: Refusal, *, close: bool = False, one_text: bool = Fa
     return Answer(status, body, PROBLEM_TYPE, reason, headers, close)
 
 
-def plain_problem(status: int, code: str, message: str, hint: str = "", *, close: bool = False) -> Answer:
+def plain_problem(
+    status: int, code: str, message: str, hint: str = "", *, close: bool = False
+) -> Answer:
     """An answer for what has no refusal: no such page, wrong method, our own failure."""
     body = problem(status, code, message, hint)
     return Answer(status, body, PROBLEM_TYPE, reason_phrase(message), close=close)
@@ -127,4 +140,3 @@ def reason_phrase(text: str) -> str:
 def standard_phrase(status: int) -> str:
     """The phrase of the HTTP standard."""
     return _PHRASES.get(status, "")
-

@@ -93,7 +93,8 @@ def submit(gate: Gate, text: str) -> str:
     statement = Statement.from_bytes(text.encode("utf-8"))
     if statement.kind in _MADE_ELSEWHERE or statement.intent is not Intent.APPROVE:
         raise Refusal(
-            Code.REQUEST_UNSUPPORTED, f"A {statement.kind.value} statement is not asked for in this way."
+            Code.REQUEST_UNSUPPORTED,
+            f"A {statement.kind.value} statement is not asked for in this way.",
         )
     gate.journal.now().trust().check_belongs(statement)
     now_ms = gate.clock()

@@ -73,7 +73,9 @@ class Reviews:
         if self._gate.journal.rules.sealed:
             wanted.append(State.REVIEWED.value)
         with self._gate.writer.read() as connection:
-            query = sa.select(RELEASE).where(RELEASE.c.state.in_(wanted)).order_by(RELEASE.c.touched_ms)
+            query = (
+                sa.select(RELEASE).where(RELEASE.c.state.in_(wanted)).order_by(RELEASE.c.touched_ms)
+            )
             rows = connection.execute(query).all()
             return [_read(connection, row) for row in rows if self._is_due(row.id)]
 
@@ -104,7 +106,12 @@ class Reviews:
 
         def work(connection: Connection) -> None:
             now = gate.clock()
-            if connection.execute(sa.select(REVIEW.c.digest).where(REVIEW.c.digest == digest)).first() is None:
+            if (
+                connection.execute(
+                    sa.select(REVIEW.c.digest).where(REVIEW.c.digest == digest)
+                ).first()
+                is None
+            ):
                 row = {"digest": digest, "report": data, "made_ms": now}
                 connection.execute(sa.insert(REVIEW), row)
             if blocker is None:
@@ -121,7 +128,9 @@ class Reviews:
     def _baseline(self, one: _Set) -> PublishedRelease | None:
         if not self._gate.journal.rules.sealed:
             return None
-        return self._gate.journal.read(lambda c: journal_view.last_release(c, one.upstream, one.project))
+        return self._gate.journal.read(
+            lambda c: journal_view.last_release(c, one.upstream, one.project)
+        )
 
     def _inspect(self, one: _Set, baseline: PublishedRelease | None) -> Report:
         files = one.files + (baseline.files if baseline else ())
@@ -131,7 +140,10 @@ class Reviews:
         # The inspector read hostile bytes: it may say anything, but not about another set than it was given.
         about = tuple(ReleaseFile(file.name, file.sha256, file.size) for file in report.candidate)
         if (report.project, report.version, about) != (one.project, one.version, one.files):
-            raise Refusal(Code.INSPECTION_CRASHED, "The inspector answered about other files than it was given.")
+            raise Refusal(
+                Code.INSPECTION_CRASHED,
+                "The inspector answered about other files than it was given.",
+            )
         return report
 
     @contextlib.contextmanager
@@ -169,7 +181,9 @@ class Reviews:
                 statement=digest, code="", reason="",
             )  # fmt: skip
             if not moved:  # withdrawn meanwhile: nobody is asked
-                raise Refusal(Code.RELEASE_WRONG_STATE, "The set was settled while its request was made.")
+                raise Refusal(
+                    Code.RELEASE_WRONG_STATE, "The set was settled while its request was made."
+                )
 
         with contextlib.suppress(Refusal):
             gate.writer.run(work)
@@ -187,7 +201,9 @@ class Reviews:
         now = self._gate.clock()
         delay = min(_RETRY_MAX_MS, 2 * self._later.get(one.id, (0, _RETRY_FIRST_MS // 2))[1])
         self._later[one.id] = (now + delay, delay)
-        events.log("review put off", release=one.id[:8], code=fault.code, error=fault.message, for_ms=delay)
+        events.log(
+            "review put off", release=one.id[:8], code=fault.code, error=fault.message, for_ms=delay
+        )
 
 
 def _read(connection: Connection, row: sa.Row[tuple[object, ...]]) -> _Set:

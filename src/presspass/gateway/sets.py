@@ -86,7 +86,11 @@ def decide(
     address of release pages, "…/r/".
     """
     living = next((one for one in sets if one.live), None)
-    return _of_finished(sets, published, offer, page) if living is None else _of_living(living, offer, page)
+    return (
+        _of_finished(sets, published, offer, page)
+        if living is None
+        else _of_living(living, offer, page)
+    )
 
 
 def _of_living(living: FileSet, offer: Offer, page: str) -> FileSet:
@@ -137,7 +141,8 @@ def _of_finished(
             _NEW_VERSION + (f" See {page}{gone.id}" if gone else ""),
         )
     if sent and not unfinished:
-        return gone if gone and offer.filename in gone.files else Elsewhere.PUBLISHED
+        known_here = gone is not None and gone.files.get(offer.filename) == offer.sha256
+        return gone if gone and known_here else Elsewhere.PUBLISHED
     for one in sets:
         if one.state is State.REJECTED and one.files.get(offer.filename) == offer.sha256:
             raise Refusal(
@@ -253,18 +258,24 @@ def new_release_id() -> str:
     return base64.b32encode(secrets.token_bytes(20)).decode("ascii").lower()
 
 
-def advance(connection: Connection, release: str, old: State, new: State, now_ms: int, **more: object) -> bool:
+def advance(
+    connection: Connection, release: str, old: State, new: State, now_ms: int, **more: object
+) -> bool:
     """Moves a release from `old` to `new` if it still is `old`; says whether it did. `more`: further columns.
 
     This is the only place that changes a state; a settled set stops being the living one of its version.
     """
     if not may_move(old, new):
-        raise Refusal(Code.RELEASE_WRONG_STATE, f"A release that is {old.value} cannot become {new.value}.")
+        raise Refusal(
+            Code.RELEASE_WRONG_STATE, f"A release that is {old.value} cannot become {new.value}."
+        )
     values = {"state": new.value, "updated_ms": now_ms, **more}
     if new in SETTLED:
         values["live"] = None
     done = connection.execute(
-        sa.update(RELEASE).where(RELEASE.c.id == release, RELEASE.c.state == old.value).values(**values)
+        sa.update(RELEASE)
+        .where(RELEASE.c.id == release, RELEASE.c.state == old.value)
+        .values(**values)
     )
     return done.rowcount == 1
 
@@ -276,7 +287,11 @@ def close_quiet(connection: Connection, quiet_s: int, now_ms: int) -> list[str]:
             RELEASE.c.state == State.OPEN.value, RELEASE.c.touched_ms <= now_ms - quiet_s * 1000
         )
     ).scalars()
-    return [one for one in due.all() if advance(connection, one, State.OPEN, State.STAGED, now_ms, closed_ms=now_ms)]
+    return [
+        one
+        for one in due.all()
+        if advance(connection, one, State.OPEN, State.STAGED, now_ms, closed_ms=now_ms)
+    ]
 
 
 def quiet_is_due(connection: Connection, quiet_s: int, now_ms: int) -> bool:
@@ -300,15 +315,22 @@ def withdraw(connection: Connection, release: str, right: Right, now_ms: int) ->
     """`POST …/withdraw`: the requester takes the set back, unless it has begun to go out."""
     state = _owned(connection, release, right)
     if state is not State.WITHDRAWN:
-        advance(connection, release, state, State.WITHDRAWN, now_ms, reason="Withdrawn by the requester.")
+        advance(
+            connection,
+            release,
+            state,
+            State.WITHDRAWN,
+            now_ms,
+            reason="Withdrawn by the requester.",
+        )
     return State.WITHDRAWN
 
 
 def _owned(connection: Connection, release: str, right: Right) -> State:
     row = connection.execute(
-        sa.select(RELEASE.c.upstream, RELEASE.c.project, RELEASE.c.state, RELEASE.c.requester).where(
-            RELEASE.c.id == release
-        )
+        sa.select(
+            RELEASE.c.upstream, RELEASE.c.project, RELEASE.c.state, RELEASE.c.requester
+        ).where(RELEASE.c.id == release)
     ).first()
     if row is None:
         raise Refusal(Code.REQUEST_NOT_FOUND, "There is no release with this id.")

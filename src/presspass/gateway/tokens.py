@@ -27,7 +27,7 @@ PREFIX: Final = "ppu_"
 _SHAPE = re.compile(r"ppu_[A-Za-z0-9_-]{43}[0-9a-z]{6}")
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _CHECK_CHARS = 6
-_NEW_TOKEN = "Ask the operator of the gate for a new one."  # noqa: S105 - a sentence, not a secret
+_NEW_TOKEN = "Ask the operator of the gate for a new one."
 _TOKEN = sa.select(
     UPLOAD_TOKEN.c.hash,
     UPLOAD_TOKEN.c.upstream,
@@ -69,7 +69,9 @@ def from_authorization(value: str) -> str:
     scheme, _, rest = value.partition(" ")
     if not value:
         raise MissingToken(
-            Code.TOKEN_INVALID, "An upload needs an upload token.", "Use it as the password, user name __token__."
+            Code.TOKEN_INVALID,
+            "An upload needs an upload token.",
+            "Use it as the password, user name __token__.",
         )
     if scheme.lower() == "bearer":
         return rest.strip()
@@ -78,14 +80,23 @@ def from_authorization(value: str) -> str:
     except (binascii.Error, ValueError):
         decoded = ""
     if scheme.lower() != "basic" or ":" not in decoded:
-        raise Refusal(Code.TOKEN_INVALID, "The Authorization header is neither Basic nor Bearer.", _NEW_TOKEN)
+        raise Refusal(
+            Code.TOKEN_INVALID, "The Authorization header is neither Basic nor Bearer.", _NEW_TOKEN
+        )
     return decoded.partition(":")[2]
 
 
 def check_right(connection: Connection, token: str, now_ms: int) -> Right:
     """The right that comes with `token`. Refuses with `token.invalid` or `token.expired`."""
-    if not _SHAPE.fullmatch(token) or _check(token[len(PREFIX) : -_CHECK_CHARS]) != token[-_CHECK_CHARS:]:
-        raise Refusal(Code.TOKEN_INVALID, "This is not an upload token of this gate, or it is mistyped.", _NEW_TOKEN)
+    if (
+        not _SHAPE.fullmatch(token)
+        or _check(token[len(PREFIX) : -_CHECK_CHARS]) != token[-_CHECK_CHARS:]
+    ):
+        raise Refusal(
+            Code.TOKEN_INVALID,
+            "This is not an upload token of this gate, or it is mistyped.",
+            _NEW_TOKEN,
+        )
     return right_by_hash(connection, secret_hash(token), now_ms)
 
 

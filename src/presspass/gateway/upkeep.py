@@ -45,7 +45,9 @@ class Upkeep:
 
     def __init__(self, gate: Gate, journal_path: Path) -> None:
         self._gate = gate
-        self._signal = ChangeSignal(journal_path)  # its own: another reader must not take the change away from it
+        self._signal = ChangeSignal(
+            journal_path
+        )  # its own: another reader must not take the change away from it
         self._journal_path = journal_path
         self._expires: dict[str, int] = {}
         self._expiry_look_ms = 0

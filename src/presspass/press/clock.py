@@ -41,8 +41,7 @@ class Clock:
         wall, monotonic = self.wall(), self.monotonic()
         drift_s = wall - monotonic - self._offset
         if abs(drift_s) > CLOCK_DRIFT_S_MAX:
-            if drift_s > 0:
-                self.jumps = (*self.jumps, (int(wall * 1000), int(drift_s * 1000)))[-_JUMPS_MAX:]
+            self._note_jump(int(wall * 1000), int(drift_s * 1000))
             self._offset = wall - monotonic
             self._agreed_since = monotonic
         if self._agreed_since is not None:
@@ -62,6 +61,17 @@ class Clock:
     def raw_ms(self) -> int:
         """Wall time for narrowing, which never waits for a clock."""
         return max(int(self.wall() * 1000), self.floor_ms)
+
+    def _note_jump(self, at_ms: int, by_ms: int) -> None:
+        """A jump back takes away from the jumps forward before it: a clock that is put right has skipped nothing."""
+        jumps = list(self.jumps)
+        while by_ms < 0 and jumps:
+            earlier_ms, skipped_ms = jumps.pop()
+            by_ms += skipped_ms
+            at_ms = earlier_ms
+        if by_ms > 0:
+            jumps.append((at_ms, by_ms))
+        self.jumps = tuple(jumps[-_JUMPS_MAX:])
 
     @staticmethod
     def _untrusted(why: str) -> Refusal:

@@ -83,7 +83,9 @@ def writer_lock(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Refusal(Code.HOME_IN_USE, f"Another gateway is running on {home}.", "Stop it first.") from None
+            raise Refusal(
+                Code.HOME_IN_USE, f"Another gateway is running on {home}.", "Stop it first."
+            ) from None
         yield
 
 
@@ -124,7 +126,9 @@ class _Housekeeping:
         self._upkeep = Upkeep(gate, home / "press" / "journal" / "journal.db")
         reviews = Reviews(gate, self._inspector)
         self._threads = [
-            threading.Thread(target=self._repeat, args=(self._upkeep.look, "upkeep"), name="upkeep"),
+            threading.Thread(
+                target=self._repeat, args=(self._upkeep.look, "upkeep"), name="upkeep"
+            ),
             threading.Thread(target=self._repeat, args=(reviews.step, "review"), name="review"),
         ]
 
@@ -154,7 +158,9 @@ class _Housekeeping:
 def run(options: Options) -> int:
     """Serves until it is told to end. Returns the exit code."""
     config = read_config(options.home)
-    public = _listen(config.listen.host, config.listen.port if options.port is None else options.port)
+    public = _listen(
+        config.listen.host, config.listen.port if options.port is None else options.port
+    )
     for line in confine_gateway(options.home):
         print(f"gateway: not confined: {line}", file=sys.stderr)
     with writer_lock(options.home), composed(options, config) as gate:
@@ -170,7 +176,9 @@ def run(options: Options) -> int:
     return 0
 
 
-async def _serve(gate: Gate, options: Options, public: socket.socket, control: socket.socket) -> None:
+async def _serve(
+    gate: Gate, options: Options, public: socket.socket, control: socket.socket
+) -> None:
     facts, upload = Facts(gate), LegacyUpload(gate)
     servers: list[_Server] = []
 
@@ -184,14 +192,18 @@ async def _serve(gate: Gate, options: Options, public: socket.socket, control: s
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, drain)
     if options.supervisor is not None:
-        loop.add_reader(options.supervisor, drain)  # readable only at its end: the supervisor writes nothing
+        loop.add_reader(
+            options.supervisor, drain
+        )  # readable only at its end: the supervisor writes nothing
     port = public.getsockname()[1]
     serving = [
         loop.create_task(server.serve(sockets=[listener]))
         for server, listener in zip(servers, (public, control), strict=True)
     ]
     try:
-        while not all(server.started for server in servers) and not any(task.done() for task in serving):
+        while not all(server.started for server in servers) and not any(
+            task.done() for task in serving
+        ):
             await asyncio.sleep(0.005)
         print(json.dumps({"ready": True, "port": port}), flush=True)
         await asyncio.gather(*serving)
@@ -252,11 +264,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="presspass gateway")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--fd-supervisor", type=int)
-    parser.add_argument("--port", type=int, help="instead of the configured one; 0 lets the system choose")
+    parser.add_argument(
+        "--port", type=int, help="instead of the configured one; 0 lets the system choose"
+    )
     parser.add_argument("--file-bytes-max", type=int, default=FILE_BYTES_MAX)
     parser.add_argument("--zones", default="not separated", choices=("separated", "not separated"))
     given = parser.parse_args()
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what clients do wrong is answered, not logged
+    logging.getLogger("uvicorn.error").setLevel(
+        logging.CRITICAL
+    )  # what clients do wrong is answered, not logged
     try:
         return run(
             Options(given.home, given.fd_supervisor, given.port, given.file_bytes_max, given.zones)

@@ -59,14 +59,18 @@ class Blobs:
         try:
             return os.open(self._path(sha256), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise Refusal(Code.ARTIFACT_MISSING, f"There is no file with SHA-256 {sha256} here.") from None
+            raise Refusal(
+                Code.ARTIFACT_MISSING, f"There is no file with SHA-256 {sha256} here."
+            ) from None
 
     def size(self, sha256: str) -> int:
         """In bytes; refuses with `artifact.missing`."""
         try:
             return self._path(sha256).stat().st_size
         except FileNotFoundError:
-            raise Refusal(Code.ARTIFACT_MISSING, f"There is no file with SHA-256 {sha256} here.") from None
+            raise Refusal(
+                Code.ARTIFACT_MISSING, f"There is no file with SHA-256 {sha256} here."
+            ) from None
 
     def exists(self, sha256: str) -> bool:
         """Whether the blob is here."""
@@ -77,7 +81,9 @@ class Blobs:
 
     def _make_shelves(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        missing = [name for number in range(256) if not (self._folder / (name := f"{number:02x}")).exists()]
+        missing = [
+            name for number in range(256) if not (self._folder / (name := f"{number:02x}")).exists()
+        ]
         for name in missing:
             (self._folder / name).mkdir(exist_ok=True)
         if missing:
@@ -170,4 +176,6 @@ def _as_refusal() -> Iterator[None]:
                 "The disk of the gate is full; nothing of this file was kept.",
                 "Tell the operator of the gate, then upload again.",
             ) from None
-        raise Fault("store.blob-failed", f"A file could not be written: {error}", retryable=False) from error
+        raise Fault(
+            "store.blob-failed", f"A file could not be written: {error}", retryable=False
+        ) from error

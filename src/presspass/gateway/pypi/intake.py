@@ -62,11 +62,15 @@ class Intake:
         Refuses with `artifact.digest-mismatch` or `storage.full`.
         """
         if self._spool is None:
-            return await self._loop.run_in_executor(self._pool, _keep_small, self._blobs, self._pieces, claimed)
+            return await self._loop.run_in_executor(
+                self._pool, _keep_small, self._blobs, self._pieces, claimed
+            )
         if self._pieces:
             await self.flush()
         await self._settle()
-        return await self._loop.run_in_executor(self._pool, _keep, self._spool, self._hashes, claimed)
+        return await self._loop.run_in_executor(
+            self._pool, _keep, self._spool, self._hashes, claimed
+        )
 
     async def close(self) -> None:
         """Forgets what was not kept. The threads end first (one block at most): they use the file's descriptor."""

@@ -12,7 +12,7 @@ import re
 
 from sqlalchemy.engine import Connection
 
-from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.errors import Code, Refusal
 from presspass.core.lifecycle import State
 from presspass.core.limits import FORM_TEXT_BYTES_MAX
 from presspass.formats.filenames import ArtifactName, parse_filename
@@ -20,7 +20,13 @@ from presspass.formats.upload_form import FileStart, FormReader, UploadForm
 from presspass.gateway import events, sets, tokens
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import ClientGoneError, Receive, Scope, Send, header, json_answer, reply
-from presspass.gateway.problems import Answer, plain_problem, reason_phrase, refusal_answer
+from presspass.gateway.problems import (
+    Answer,
+    as_refusal,
+    plain_problem,
+    reason_phrase,
+    refusal_answer,
+)
 from presspass.gateway.pypi.intake import Intake
 from presspass.gateway.tokens import Right
 
@@ -32,7 +38,9 @@ class LegacyUpload:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._reads: Connection = gate.writer.engine.connect()  # used on the event loop's thread only
+        self._reads: Connection = (
+            gate.writer.engine.connect()
+        )  # used on the event loop's thread only
 
     def close(self) -> None:
         """Gives the reading connection back."""
@@ -44,14 +52,19 @@ class LegacyUpload:
             answer = await upload.run()
         except ClientGoneError:
             return
-        except Refusal as refusal:
-            self._gate.events.refused(refusal, "upload", upload.who)
-            answer = refusal_answer(refusal, close=not upload.read_whole, one_text=True)
-        except Exception as error:  # the door answers, whatever broke behind it; what broke is in the log
-            number = events.internal(error, "upload")
-            retry = "Send it again." if isinstance(error, Fault) and error.retryable else ""
-            answer = plain_problem(500, "internal", f"internal error {number}", retry, close=True)
+        except (
+            Exception
+        ) as error:  # the door answers, whatever broke behind it; what broke is in the log
+            answer = self._no(error, upload)
         await reply(send, answer)
+
+    def _no(self, error: Exception, upload: _Upload) -> Answer:
+        refusal = as_refusal(error)
+        if refusal is None:
+            number = events.internal(error, "upload")
+            return plain_problem(500, "internal", f"internal error {number}", close=True)
+        self._gate.events.refused(refusal, "upload", upload.who)
+        return refusal_answer(refusal, close=not upload.read_whole, one_text=True)
 
 
 class _Upload:
@@ -69,7 +82,9 @@ class _Upload:
 
     async def run(self) -> Answer:
         if self._scope["method"] != "POST":
-            return plain_problem(405, Code.REQUEST_UNSUPPORTED.value, "Files come here by POST.", close=True)
+            return plain_problem(
+                405, Code.REQUEST_UNSUPPORTED.value, "Files come here by POST.", close=True
+            )
         right = self._check_right()
         form = FormReader(header(self._scope, b"content-type"), self._gate.file_bytes_max)
         self._check_length()
@@ -87,7 +102,10 @@ class _Upload:
         right = tokens.check_right(self._reads, token, self._gate.clock())
         self.who = right.hash
         tokens.require_upstream(right, upstream)
-        if upstream not in self._gate.journal.rules.upstreams and upstream not in self._gate.journal.now().upstreams:
+        if (
+            upstream not in self._gate.journal.rules.upstreams
+            and upstream not in self._gate.journal.now().upstreams
+        ):
             raise Refusal(
                 Code.UPSTREAM_MISSING,
                 f"There is no upstream {upstream!r} at this gate, or its statement is not approved yet.",
@@ -127,14 +145,18 @@ class _Upload:
     async def _store(self, form: UploadForm, right: Right) -> Answer:
         name, intake, gate = self._name, self._intake, self._gate
         if name is None or intake is None or form.size == 0:
-            raise Refusal(Code.REQUEST_MALFORMED, "The file is empty.", "Build it again, then upload it.")
+            raise Refusal(
+                Code.REQUEST_MALFORMED, "The file is empty.", "Build it again, then upload it."
+            )
         sha256 = await intake.finish(form.digests)
         offer = sets.Offer(right, name.version, form.filename, sha256, form.size)
         page = gate.release_url("")
 
         def work(connection: Connection) -> sets.Placed:
             now = gate.clock()
-            tokens.right_by_hash(connection, right.hash, now)  # it may have ended while the file was on its way
+            tokens.right_by_hash(
+                connection, right.hash, now
+            )  # it may have ended while the file was on its way
             gate.journal.refresh()
             published = gate.journal.published(right.upstream, right.project, offer.version)
             return sets.place(connection, offer, published, page, now)

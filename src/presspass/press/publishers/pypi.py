@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ from presspass.press.publishers import Outgoing, Served
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 _CHUNK_BYTES = 1 << 18
 _MESSAGE_CHARS = 300
+
+# The client logs each status line as it came; a registry that repeats the credential in it would put it into our log.
+for _name in ("httpx2", "httpcore2"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 @dataclass(slots=True)
