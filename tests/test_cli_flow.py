@@ -266,7 +266,36 @@ def test_the_recovery_key_asks_for_another_roster_and_no_other_key_can(
         recover = ("recover", "--drop-key", lost, "--yes", "--recovery-key", "-")
         wrong = "presspass-recovery-" + "A" * 43
         gate.run(*recover, given=wrong, code=exits.REFUSED)
-        assert gate.ask(*recover, given=gate.recovery_key)["statement"]
+        asked = gate.ask(*recover, given=gate.recovery_key)
+        page = asked["url"]
+        assert page.endswith(f"/q/{asked['statement']}")
+        assert gate.ask("status", page)["state"] == "seen"
+        gate.run("veto", page, *gate.key("grace"), "--yes")
+        gate.run("wait", page, "--timeout", "30s", code=exits.REFUSED)
+
+
+def test_a_key_is_replaced_and_a_person_taken_out_only_with_the_approval_of_others(
+    tmp_path: Path, ssh_keygen: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    with running(tmp_path / "own") as gate:
+        gate.seal()
+        before = {row["kind"]: row for row in gate.ask("roster", "show")["people"]}
+        old = before["software-passkey"]
+        link = gate.ask("invite", old["name"])["links"][0]["url"]
+        replacing = ("enrol", link, "--software-passkey", gate.folder / "new.json", "--replace", old["key"])
+        request = f"{gate.origin}/q/{gate.ask(*replacing)['request']}"
+        gate.approve(request, "grace")
+        gate.run("wait", request, "--timeout", "1s", code=exits.TIMED_OUT)
+        gate.approve(request, "ada")
+        gate.run("wait", request, "--timeout", "30s")
+        keys = {row["key"] for row in gate.ask("roster", "show")["people"]}
+        assert old["key"] not in keys
+        assert len(keys) == 2
+        gate.run("roster", "remove", "nobody", code=exits.REFUSED)
+        asked = gate.ask("roster", "remove", before["ssh"]["person"])
+        gate.run("approve", asked["url"], *gate.key("grace"), "--yes")
+        gate.run("wait", asked["url"], "--timeout", "1s", code=exits.TIMED_OUT)
 
 
 def sha256_of_public_key(path: Path) -> str:

@@ -111,7 +111,7 @@ def veto_command(
 
     With --drop the veto does not pass the gateway: the press reads the drop box itself. There a veto of a request
     (/q/DIGEST) needs neither the gate nor a key: whoever may write to the drop box may stop things.
-    A veto is final; the same files can be submitted again as a new release.
+    A veto is final: the very same files are not taken again for this version; fixed ones are.
 
     Exit codes: 0 handed in; 1 refused; 4 the gate cannot be reached (then use --drop).
     """

@@ -54,13 +54,20 @@ class Line:
     is_flag=True,
     help="Also ask each upstream's index whether it answers (goes over the network).",
 )
+@click.option(
+    "--webhook-secret",
+    is_flag=True,
+    help="Print the secret that webhook receivers check signatures with, and nothing else.",
+)
 @format_option
-def doctor_command(home: Path, upstreams: bool, as_json: bool) -> int:
+def doctor_command(home: Path, upstreams: bool, webhook_secret: bool, as_json: bool) -> int:
     """Check a home and this machine: configuration, folders and their modes, databases, locks, clock, disk space, the
     drop box, whether gateway and press answer, and what isolation can be had. Each finding comes with its fix.
 
     Exit codes: 0 nothing is bad (there may be warnings); 1 something is bad.
     """
+    if webhook_secret:
+        return _show_webhook_secret(home)
     lines = list(examine(home, upstreams))
     if as_json:
         emit_json(
@@ -78,6 +85,13 @@ def doctor_command(home: Path, upstreams: bool, as_json: bool) -> int:
             if one.fix:
                 say(f"      fix: {safe(one.fix)}")
     return REFUSED if any(one.grade == BAD for one in lines) else 0
+
+
+def _show_webhook_secret(home: Path) -> int:
+    from presspass.services import press
+
+    say(press.webhook_secret(home))
+    return 0
 
 
 def examine(home: Path, upstreams: bool) -> Iterator[Line]:

@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "token": ("tokens", "Upload tokens."),
     "invite": ("people", "Make an enrolment link for a person."),
     "enrol": ("people", "Enrol a key of yours by a link."),
+    "roster": ("roster", "Who may sign; take a person or key out."),
     "submit": ("submit", "Upload files and close the set."),
     "status": ("status", "Show where a release stands, or all of them."),
     "wait": ("status", "Wait until a release is published or ended."),

@@ -92,9 +92,15 @@ def show_links(links: list[dict[str, Any]], as_json: bool) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Enrol a software passkey kept in this file, made if it is missing. For trials and tests only.",
 )
+@click.option(
+    "--replace",
+    "replaced",
+    multiple=True,
+    help="Ask for this key of yours (fingerprint) to be taken out in the same change (repeatable).",
+)
 @format_option
 def enrol_command(
-    link: str, ssh_key: Path | None, software_passkey: Path | None, as_json: bool
+    link: str, ssh_key: Path | None, software_passkey: Path | None, replaced: tuple[str, ...], as_json: bool
 ) -> None:
     """Enrol one key by LINK, at a terminal. In a browser, open the link instead: that is where real passkeys are.
 
@@ -105,11 +111,12 @@ def enrol_command(
     if (ssh_key is None) == (software_passkey is None):
         raise click.UsageError("Give one of --ssh-key or --software-passkey.")
     base, secret = parse_link(link)
+    more: JsonObject = {"replace": list(replaced)} if replaced else {}
     with Gate(base) as gate:
         if ssh_key is not None:
-            answer = _enrol_ssh(gate, secret, ssh_key)
+            answer = _enrol_ssh(gate, secret, ssh_key, more)
         else:
-            answer = _enrol_software(gate, secret, Path(str(software_passkey)))
+            answer = _enrol_software(gate, secret, Path(str(software_passkey)), more)
     if as_json:
         emit_json(answer)
         return
@@ -136,7 +143,7 @@ def parse_link(link: str) -> tuple[str, str]:
     return f"{parts.scheme}://{parts.netloc}{base_path}", secret
 
 
-def _enrol_ssh(gate: Gate, secret: str, path: Path) -> JsonObject:
+def _enrol_ssh(gate: Gate, secret: str, path: Path, more: JsonObject) -> JsonObject:
     line = path.read_text(encoding="utf-8", errors="replace").strip()
     if "PRIVATE KEY" in line:
         raise Refusal(
@@ -145,10 +152,10 @@ def _enrol_ssh(gate: Gate, secret: str, path: Path) -> JsonObject:
             "Give the public key, the .pub file.",
         )
     sshsig.parse_public_key_line(line)
-    return gate.post_json("/api/v1/enrolments", {"link": secret, "ssh_public_key": line})
+    return gate.post_json("/api/v1/enrolments", {"link": secret, "ssh_public_key": line, **more})
 
 
-def _enrol_software(gate: Gate, secret: str, path: Path) -> JsonObject:
+def _enrol_software(gate: Gate, secret: str, path: Path, more: JsonObject) -> JsonObject:
     from presspass.drill.world.keys import SoftwarePasskey
 
     passkey = SoftwarePasskey.load(path) if path.exists() else SoftwarePasskey.generate()
@@ -160,7 +167,7 @@ def _enrol_software(gate: Gate, secret: str, path: Path) -> JsonObject:
         f"{path} is a software passkey: whoever has the file can sign. It never counts as user-verified."
     )
     return gate.post_json(
-        "/api/v1/enrolments", {"link": secret, "credential": credential, "software": True}
+        "/api/v1/enrolments", {"link": secret, "credential": credential, "software": True, **more}
     )
 
 

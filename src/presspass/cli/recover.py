@@ -9,15 +9,16 @@ from pathlib import Path
 import click
 
 from presspass.cli import press_room
-from presspass.cli.asking import standing_of_home
+from presspass.cli.asking import put_before_approvers, standing_of_home
 from presspass.cli.exits import CannotSayError
 from presspass.cli.options import example, format_option, home_option, yes_option
 from presspass.cli.show import emit_json, grouped, note, safe, say
 from presspass.core.approval import Approval
 from presspass.core.digests import sha256_hex
+from presspass.core.errors import Fault, Refusal
 from presspass.core.limits import RECOVERY_WAIT_S
 from presspass.core.roster import Person, Roster
-from presspass.core.statement import RosterBody, signed_message
+from presspass.core.statement import RosterBody, Statement, signed_message
 
 _LIFE_S = RECOVERY_WAIT_S + 4 * 86_400  # the wait, and time to act on it
 
@@ -74,13 +75,24 @@ def recover_command(
             "approval": approval.to_json(),
         },
     )
+    page = _show_at_the_gate(home, statement)
     if as_json:
-        emit_json(answer)
+        emit_json({**answer, "url": page})
         return
     say(f"asked for: {statement.digest}")
+    say(f"veto it at: {safe(page)}" if page else f"veto it with: presspass veto /q/{statement.digest} --drop DIR")
     note(
         "It comes into force after 72 hours unless somebody vetoes it. Everybody is being told now."
     )
+
+
+def _show_at_the_gate(home: Path, statement: Statement) -> str:
+    """Its page, where people can see and veto it; "" where the gateway is not running (the press tells people anyway)."""
+    try:
+        return str(put_before_approvers(home, statement)["url"])
+    except (Fault, Refusal) as error:
+        note(f"The gate does not show it: {error.message}")
+        return ""
 
 
 def _roster_after(home: Path, dropped: frozenset[str]) -> Roster:

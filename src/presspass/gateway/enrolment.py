@@ -228,9 +228,13 @@ def _fingerprint(item: object) -> str:
 
 
 def _asked(gate: Gate, secret: str) -> bytes:
-    with gate.writer.read() as connection:
+    """The challenge given out for this link. In the writer's turn: link and challenge are spent together."""
+
+    def work(connection: Connection) -> bytes | None:
         now = gate.clock()
-        found = _challenge(connection, people.invitee(connection, secret, now).link_hash, now)
+        return _challenge(connection, people.invitee(connection, secret, now).link_hash, now)
+
+    found = gate.writer.run(work)
     if found is None:
         raise Refusal(
             Code.ENROLMENT_INVALID, "No passkey was asked for by this link.", "Open the link again."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+import ssl
 from dataclasses import dataclass
 from email.message import EmailMessage
 
@@ -31,7 +32,7 @@ class Mail:
         mail = self._mail(message)
         with smtplib.SMTP(self.host, self.port, timeout=_TIMEOUT_S) as server:
             if self.starttls:
-                server.starttls()
+                server.starttls(context=ssl.create_default_context())
             if self.username:
                 server.login(self.username, self.password)
             server.send_message(mail)

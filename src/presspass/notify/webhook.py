@@ -23,7 +23,7 @@ def signature(secret: bytes, id: str, timestamp_s: int, body: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """`secret`: 32 bytes shared with the receivers (shown as `whsec_…` by `presspass doctor`'s host only)."""
+    """`secret`: 32 bytes shared with the receivers (`presspass doctor --webhook-secret` spells it as `whsec_…`)."""
 
     secret: bytes
 

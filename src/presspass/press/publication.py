@@ -61,7 +61,8 @@ def publish(tools: Tools, lease: Lease, statement: Statement, upstream: Upstream
     try:
         for file in body.files:
             _renew(tools, lease, lambda c: gatekeeper.check_not_narrowed(c, statement))
-            _publish_file(tools, publisher, upstream, body, file, metadata(file.name))
+            outgoing = Outgoing(file, tools.spool.path(file.sha256), body.project, body.version, metadata(file.name))
+            _publish_file(tools, publisher, upstream, outgoing, upstream_digest=body.upstream, again=lease.fence > 1)
         _renew(tools, lease, lambda c: journal.decide(c, statement.digest, "published", tools.now_ms()))
         for file in body.files:
             _check_served(publisher, body.project, file)
@@ -74,24 +75,26 @@ def _publish_file(
     tools: Tools,
     publisher: Publisher,
     upstream: UpstreamBody,
-    body: ReleaseBody,
-    file: ReleaseFile,
-    metadata: Mapping[str, Sequence[str]],
+    outgoing: Outgoing,
+    *,
+    upstream_digest: str,
+    again: bool,
 ) -> None:
-    if _serves(publisher, body.project, file):
+    """Sends the file unless it is there. `again`: an earlier attempt may have stored it, whatever we heard of it."""
+    project, file = outgoing.project, outgoing.file
+    if _is_there(publisher, project, file):
         return
-    path = tools.spool.take(file)
-    outgoing = Outgoing(file, path, body.project, body.version, metadata)
-    secret = tools.vault.use(body.upstream).decode()
+    tools.spool.take(file)
+    secret = tools.vault.use(upstream_digest).decode()
     try:
         publisher.send(outgoing, upstream.username, secret)
     except Refusal:
-        # A registry that lists late refuses what it has stored already, on an attempt whose answer was lost.
-        if not _serves(publisher, body.project, file):
+        # A registry that lists late takes no name twice: it refuses what it stored on an attempt whose answer was lost.
+        if not (again and _appears(publisher, project, file)):
             raise
 
 
-def _serves(publisher: Publisher, project: str, file: ReleaseFile) -> bool:
+def _is_there(publisher: Publisher, project: str, file: ReleaseFile) -> bool:
     """Whether the registry has this very file; refuses with `upstream.conflict` when it has another of that name."""
     served = publisher.served(project, file.name, file.size)
     if served is not None and served.sha256 != file.sha256:
@@ -103,19 +106,28 @@ def _serves(publisher: Publisher, project: str, file: ReleaseFile) -> bool:
     return served is not None
 
 
-def _check_served(publisher: Publisher, project: str, file: ReleaseFile) -> None:
+def _appears(publisher: Publisher, project: str, file: ReleaseFile) -> bool:
+    """`_is_there`, asked again and again for as long as a registry may take to list what it has."""
     deadline, step = time.monotonic() + _APPEAR_S_MAX, _APPEAR_STEP_S
-    while (served := publisher.served(project, file.name, file.size)) is None:
-        if time.monotonic() > deadline:
-            raise Fault("upstream.not-listed", f"The upstream took {file.name} but does not list it yet.", retryable=True)
+    while not (there := _is_there(publisher, project, file)) and time.monotonic() < deadline:
         time.sleep(step)
         step = min(step * 2, 1.0)
-    if (served.sha256, served.size) != (file.sha256, file.size):
+    return there
+
+
+def _check_served(publisher: Publisher, project: str, file: ReleaseFile) -> None:
+    try:
+        there = _appears(publisher, project, file)
+    except Refusal as refusal:
+        if refusal.code is not Code.UPSTREAM_CONFLICT:
+            raise
         raise Refusal(
             Code.UPSTREAM_MISMATCH,
-            f"The upstream serves other bytes as {file.name} than were approved ({served.sha256[:16]}…).",
+            f"The upstream serves other bytes as {file.name} than were approved.",
             "Treat it as an incident: pull the version, then look at the registry.",
-        )
+        ) from None
+    if not there:
+        raise Fault("upstream.not-listed", f"The upstream took {file.name} but does not list it yet.", retryable=True)
 
 
 def _renew(tools: Tools, lease: Lease, work: Callable[[Connection], object]) -> None:

@@ -94,7 +94,7 @@ def recovery_signer(text: str) -> Ed25519PrivateKey:
 
 
 def webhook_secret(home: Path) -> str:
-    """The shared secret of webhook receivers, in Standard Webhooks' spelling; for the operator on the press's host."""
+    """The shared secret of webhook receivers, in Standard Webhooks' spelling: `presspass doctor --webhook-secret`."""
     return "whsec_" + base64.b64encode(read_private(home / "press" / "keys" / "webhook.key", _SECRET_BYTES)).decode()
 
 
