@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -149,13 +149,21 @@ class _Gateway:
 
 
 @contextlib.contextmanager
-def composed(home: Path, zones: str = "not separated", clock: Clock | None = None) -> Iterator[Press]:
-    """A press put together for `home`, closed at the end. The caller holds `writer_lock`, or is the only one there is."""
+def composed(
+    home: Path,
+    zones: str = "not separated",
+    clock: Clock | None = None,
+    commit: Callable[[Connection], None] | None = None,
+) -> Iterator[Press]:
+    """A press put together for `home`, closed at the end. The caller holds `writer_lock`, or is the only one there is.
+
+    `commit` stands in for the journal's own, where a test makes one fail (see `Writer`).
+    """
     config = read_config(home)
     folder = home / "press"
     engine = open_engine(folder / "journal" / "journal.db")
     migrate.upgrade(engine, "journal")
-    writer = Writer(engine)
+    writer = Writer(engine, commit)
     key = PressKey.load(folder / "keys" / "log.key")
     vault = Vault(folder / "keys" / "credentials", KeyEncryptionKey.load(folder / "keys" / "kek"))
     inspector = Worker([sys.executable, "-m", "presspass.services.inspector"])
