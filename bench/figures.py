@@ -18,6 +18,7 @@ from rich.text import Text
 
 FULL_MB: Final = 500
 _DIGITS: Final = 4
+_NUMERIC: Final = frozenset({"value", "its value", "ratio"})
 _GOAL: Final = re.compile(r"(value|ratio) (<=|>=) (?:(peer_value) \+ )?([0-9.]+)")
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {"<=": operator.le, ">=": operator.ge}
 
@@ -75,7 +76,7 @@ def figures(large_mb: int = FULL_MB) -> dict[str, Figure]:
     """Every figure by the key under which it is measured, in the order of the table."""
     large = f"upload of a {large_mb} MB wheel"
     small = "upload of a 20 kB wheel, durable and authenticated"
-    listed = {
+    return {
         "large-peer": Figure(f"{large}, against pypiserver", "MB/s", "ratio >= 1.5", "pypiserver"),
         "large-floor": Figure(
             f"{large}, against a plain copy",
@@ -106,7 +107,6 @@ def figures(large_mb: int = FULL_MB) -> dict[str, Figure]:
             "all processes together, PSS after one release", "MB", "value <= 400"
         ),
     }
-    return listed
 
 
 def to_json(rows: Iterable[Row]) -> str:
@@ -117,17 +117,8 @@ def to_json(rows: Iterable[Row]) -> str:
 def table(rows: Iterable[Row], spread: Mapping[str, tuple[float, float]]) -> Table:
     """The rows for people. `spread`: lowest and highest round of a figure, by its name."""
     shown = Table(title="Presspass, measured (median over rounds, lowest to highest)")
-    for heading, justify in (
-        ("figure", "left"),
-        ("value", "right"),
-        ("unit", "left"),
-        ("beside", "left"),
-        ("value", "right"),
-        ("ratio", "right"),
-        ("goal", "left"),
-        ("met", "left"),
-    ):
-        shown.add_column(heading, justify="right" if justify == "right" else "left")
+    for heading in ("figure", "value", "unit", "beside", "its value", "ratio", "goal", "met"):
+        shown.add_column(heading, justify="right" if heading in _NUMERIC else "left")
     for row in rows:
         low, high = spread.get(row.name, (row.value, row.value))
         value = _shown(row.value)

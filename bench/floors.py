@@ -14,7 +14,7 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 def copy_s(source: Path, folder: Path) -> float:
-    """Seconds to read `source`, hash it with SHA-256, write a copy into `folder` and fsync that. The copy is removed."""
+    """Seconds to read `source`, hash it with SHA-256, write a copy into `folder` and fsync that. Removes the copy."""
     target = folder / "copy"
     begin = time.perf_counter()
     digest = hashlib.sha256()

@@ -27,7 +27,9 @@ from presspass.drill.demo.tell import Teller
 from presspass.drill.peers import PypiServer
 
 REQUESTER, APPROVER = "Ana", "Ben"
-UPSTREAM_SECRET: Final = "the-credential-of-the-bench"  # of a registry that lives as long as the run
+UPSTREAM_SECRET: Final = (
+    "the-credential-of-the-bench"  # of a registry that lives as long as the run
+)
 _STEADY_S: Final = 0.3
 _STEADY_BYTES: Final = 256 * 1024
 _SETTLE_S_MAX: Final = 20.0

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Final
 
 _TICK_MS: Final = 1000 / os.sysconf("SC_CLK_TCK")
-_RESET_PEAK: Final = "5"  # proc(5), clear_refs: sets the peak of resident memory to its present size
-_UTIME, _STIME = 11, 12  # proc(5), stat: fields 14 and 15, counted behind the name, which may hold spaces
+_RESET_PEAK: Final = (
+    "5"  # proc(5), clear_refs: sets the peak of resident memory to its present size
+)
+_UTIME, _STIME = (
+    11,
+    12,
+)  # proc(5), stat: fields 14 and 15, counted behind the name, which may hold spaces
 _KB: Final = 1024
 MB: Final = 1_000_000
 

@@ -1,4 +1,4 @@
-"""What is done to measure each figure. Each function yields samples, one a round, under the keys of `figures.figures`."""
+"""What is done to measure each figure: each function adds one sample a round, under the keys of `figures.figures`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sizes:
     large_rounds: int = 3
     small_count: int = 200
     small_rounds: int = 3
-    crowd_count: int = 320
+    crowd_count: int = 200
     crowd_rounds: int = 3
     release_rounds: int = 7
     start_rounds: int = 3

@@ -175,6 +175,7 @@ class JournalFixture:
                 digest=statement.digest,
                 kind=statement.kind.value,
                 statement=statement.to_bytes(),
+                height=sa.select(sa.func.count()).select_from(j.STATEMENT).scalar_subquery(),
                 admitted_ms=now_ms(),
             )
         ]

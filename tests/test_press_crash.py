@@ -34,7 +34,7 @@ from presspass.verify.proof import Proof, check_proof
 from press_rig import TOKEN, Rig
 
 POLICY = Policy(veto_window_s=0, software_keys=True)
-LEASE_MS = 100
+LEASE_MS = 200
 COMMITS_MAX = 40
 
 

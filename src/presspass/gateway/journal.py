@@ -7,21 +7,19 @@ believes nothing of it and checks everything again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from presspass.core.errors import Code, Fault, Refusal, broken
+from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.policy import Policy
 from presspass.core.roster import Roster
-from presspass.core.statement import Statement, UpstreamBody
+from presspass.core.statement import UpstreamBody
 from presspass.store import journal_view
 from presspass.store.database import ChangeSignal, Reader
-from presspass.store.journal_tables import STATEMENT
 from presspass.store.journal_view import Narrowing
 from presspass.verify.chain import Chain
 
@@ -129,33 +127,7 @@ class Journal:
 
 
 def _read_rules(connection: Connection) -> Rules:
-    genesis = journal_view.genesis(connection)
-    if genesis is None:
+    chain = Chain.of(journal_view.chained(connection))
+    if chain is None:
         return Rules()
-    chain = Chain.begin(genesis)
-    for statement in _in_order(chain, _chained(connection)):
-        chain.move_head(statement)
-    chain.heads = journal_view.heads(connection)
-    return Rules(chain, genesis.digest, tuple(journal_view.narrowings(connection)))
-
-
-def _chained(connection: Connection) -> list[Statement]:
-    """Every admitted statement that moved a head."""
-    kinds = [kind.value for kind in Statement.CHAINED]
-    query = (
-        sa.select(STATEMENT.c.statement)
-        .where(STATEMENT.c.kind.in_(kinds))
-        .order_by(STATEMENT.c.admitted_ms)
-    )
-    return [Statement.from_bytes(data) for (data,) in connection.execute(query)]
-
-
-def _in_order(chain: Chain, statements: list[Statement]) -> Iterator[Statement]:
-    """Each statement after its predecessor: two that were admitted in one millisecond tell their order only so."""
-    waiting = statements
-    while waiting:
-        ready = next((one for one in waiting if one.previous == chain.head_of(one)), None)
-        if ready is None:
-            broken("the journal holds no statement whose predecessor it does not hold")
-        waiting.remove(ready)
-        yield ready
+    return Rules(chain, chain.genesis.digest, tuple(journal_view.narrowings(connection)))

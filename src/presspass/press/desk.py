@@ -68,6 +68,8 @@ class Desk:
         except Refusal as refusal:
             return {"ok": False, "code": refusal.code.value, "message": refusal.message, "hint": refusal.hint}
         except Fault as fault:
+            if fault.code == "store.write-failed":
+                raise  # it may be done or not; the order stays, and a press that starts anew does it if it is not
             return {"ok": False, "fault": fault.code, "message": fault.message}
         except (ValueError, OSError, RecursionError) as error:
             return {"ok": False, "fault": "press.order", "message": f"The order cannot be read: {error}"}

@@ -55,18 +55,7 @@ def raise_clock_floor(connection: Connection, now_ms: int) -> None:
 
 def load_chain(connection: Connection) -> Chain | None:
     """The chains as admitted; None before genesis."""
-    s = t.STATEMENT.c
-    rows = connection.execute(
-        sa.select(s.statement).where(s.kind != Kind.RELEASE.value).order_by(s.height)
-    ).scalars()
-    statements = [Statement.from_bytes(data) for data in rows]
-    if not statements:
-        return None
-    chain = Chain.begin(statements[0])
-    for statement in statements[1:]:
-        if statement.kind is not Kind.FREEZE:
-            chain.move_head(statement)
-    return chain
+    return Chain.of(view.chained(connection))
 
 
 def height(connection: Connection) -> int:

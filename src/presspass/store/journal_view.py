@@ -17,6 +17,7 @@ from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     GenesisBody,
     Heads,
+    Kind,
     PolicyBody,
     ReleaseFile,
     RosterBody,
@@ -81,6 +82,15 @@ def genesis(connection: Connection) -> Statement | None:
     """The genesis statement; None before it is sealed."""
     digest = fact(connection, GENESIS)
     return None if digest is None else statement(connection, digest)
+
+
+def chained(connection: Connection) -> list[Statement]:
+    """Genesis and every admitted statement that moved a head, in the order in which the chains grew; [] before genesis."""
+    kinds = [Kind.GENESIS.value, *(kind.value for kind in Statement.CHAINED)]
+    rows = connection.execute(
+        sa.select(t.STATEMENT.c.statement).where(t.STATEMENT.c.kind.in_(kinds)).order_by(t.STATEMENT.c.height)
+    ).scalars()
+    return [Statement.from_bytes(data) for data in rows]
 
 
 def head(connection: Connection, chain: str) -> str | None:

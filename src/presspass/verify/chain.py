@@ -12,7 +12,7 @@ The press, `presspass verify` and the gateway's page use this same code; only th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature
@@ -98,6 +98,16 @@ class Chain:
         """The chain that holds genesis alone."""
         body, digest = genesis.body_as(GenesisBody), genesis.digest
         return cls(genesis, body, Heads(digest, digest, digest), {digest: body.roster}, {digest: body.policy})
+
+    @classmethod
+    def of(cls, admitted: Sequence[Statement]) -> Chain | None:
+        """The chain after these statements, admitted by whoever hands them in: genesis first; None when there are none."""
+        if not admitted:
+            return None
+        chain = cls.begin(admitted[0])
+        for statement in admitted[1:]:
+            chain.move_head(statement)
+        return chain
 
     @property
     def roster(self) -> Roster:
