@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import procfs
-import rawhttp
-from rawhttp import Door
 from rich.console import Console
 
 import presspass
+import procfs
+import rawhttp
 from presspass.drill.demo.gate import UPSTREAM, Gate
 from presspass.drill.demo.tell import Teller
 from presspass.drill.peers import PypiServer
+from rawhttp import Door
 
 REQUESTER, APPROVER = "Ana", "Ben"
 UPSTREAM_SECRET: Final = (

@@ -18,14 +18,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
+from rich.console import Console
+
 import scenarios
 from figures import Row, figures, table, to_json
 from house import House, house, install
 from machine import describe, file_system
-from rich.console import Console
 from scenarios import FULL, QUICK, Samples, Sizes
 
-_ROOT: Final = Path(__file__).resolve().parent.parent
+ROOT: Final = Path(__file__).resolve().parent.parent
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _BUSY_LOAD: Final = 1.0
 _STEPS: Final[dict[str, Callable[[House, Sizes, Samples], None]]] = {
@@ -83,7 +84,7 @@ def main() -> int:
     names = {key: figure.name for key, figure in figures(sizes.large_mb).items()}
     spread = {names[key]: (min(found), max(found)) for key, found in samples.values.items()}
     Console(width=max(Console().width, 150)).print(table(rows, spread))
-    _write(options.out or _default_out(options.quick), rows, machine, sizes, samples)
+    _write(options.out or default_out(quick=options.quick), rows, machine, sizes, samples)
     return 0
 
 
@@ -91,13 +92,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="50 MB, fewer rounds, about a minute")
     parser.add_argument("--large-mb", type=int, help="size of the large wheel, in MB")
-    parser.add_argument("--folder", type=Path, default=_ROOT / "build" / "bench")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench")
     parser.add_argument("--out", type=Path, help="where the results go")
     return parser.parse_args()
 
 
-def _default_out(quick: bool) -> Path:
-    return _ROOT / ("build/bench/results.json" if quick else "bench/results.json")
+def default_out(*, quick: bool) -> Path:
+    """Where results go: only a full run writes the ones that are committed."""
+    return ROOT / ("build/bench/results.json" if quick else "bench/results.json")
 
 
 def _write(
@@ -118,5 +120,5 @@ def _rounded(numbers: list[float]) -> list[float]:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PRESSPASS_PEERS", str(_ROOT / ".venv-peers"))
+    os.environ.setdefault("PRESSPASS_PEERS", str(ROOT / ".venv-peers"))
     sys.exit(main())

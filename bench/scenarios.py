@@ -19,11 +19,10 @@ import procfs
 import rawhttp
 from floors import DurableWrite, copy_s
 from house import APPROVER, House
-from rawhttp import Door, Line, Prepared, Wheel, must
-from wheels import LargeWheel, small_wheel
-
 from presspass.core.statement import Statement
 from presspass.drill.peers import PypiServer
+from rawhttp import Door, Line, Prepared, Wheel, must
+from wheels import LargeWheel, small_wheel
 
 SMALL_BYTES: Final = 20_000
 CROWD: Final = 16

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from rawhttp import Wheel
-
 from presspass.drill.packages import (
     Member,
     escaped,
@@ -22,6 +20,7 @@ from presspass.drill.packages import (
     wheel_members,
     zip_bytes,
 )
+from rawhttp import Wheel
 
 _PIECE_BYTES: Final = 1 << 20
 _STORED_VERSION, _DATE, _MODE = 20, 0x5021, 0o100644 << 16  # 1 January 2020, as a zip writes it

@@ -285,7 +285,9 @@ def test_a_key_is_replaced_and_a_person_taken_out_only_with_the_approval_of_othe
         link = gate.ask("invite", old["name"])["links"][0]["url"]
         replacing = ("enrol", link, "--software-passkey", gate.folder / "new.json", "--replace", old["key"])
         request = f"{gate.origin}/q/{gate.ask(*replacing)['request']}"
-        gate.approve(request, "grace")
+        shown = gate.run("approve", request, *gate.key("grace"), "--yes")
+        assert f"- software-passkey  {old['key'][:4]}" in shown
+        assert sum(line.strip().startswith(("+ ", "- ")) for line in shown.splitlines()) == 2
         gate.run("wait", request, "--timeout", "1s", code=exits.TIMED_OUT)
         gate.approve(request, "ada")
         gate.run("wait", request, "--timeout", "30s")

@@ -25,7 +25,7 @@ from presspass.cli.show import emit_json, grouped, note, safe, say, size_text, t
 from presspass.cli.sign import Signer, make_signer
 from presspass.core.digests import JsonObject, is_sha256
 from presspass.core.findings import Change, Report, Severity
-from presspass.core.roster import Details
+from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     FreezeBody,
     Intent,
@@ -222,6 +222,7 @@ def _show_upstream(asked: Asked) -> None:
 
 def _show_roster(asked: Asked) -> None:
     body = asked.statement.body_as(RosterBody)
+    _show_roster_changes(asked, body.roster)
     say(
         "  the whole roster after the change"
         + (", asked for with the recovery key:" if body.recovery else ":")
@@ -234,6 +235,24 @@ def _show_roster(asked: Asked) -> None:
         say(f"  {safe(person.id)}  {safe(name)}  {', '.join(map(safe, person.groups))}".rstrip())
         for key in person.keys:
             say(f"    {key.kind:17} {grouped(key.id)}")
+
+
+def _show_roster_changes(asked: Asked, after: Roster) -> None:
+    """Who comes and goes, against the roster that the gate says is in force; the whole roster follows and is what counts."""
+    told = asked.answer.get("roster_now")
+    if not isinstance(told, dict):
+        return
+    before, names = Roster.from_json(told), _names(asked.answer)
+    changes = [("+", after, key) for key in after.keys() if before.key(key.id) is None]
+    changes += [("-", before, key) for key in before.keys() if after.key(key.id) is None]
+    say("  compared with the roster in force, as the gate tells it:")
+    for sign, roster, key in changes:
+        person = roster.owner(key.id)
+        name = names.get(person.details, "") if person else ""
+        colour = "green" if sign == "+" else "red"
+        say(f"    {sign} {key.kind:17} {grouped(key.id)}  {safe(person.id if person else '')} {safe(name)}".rstrip(), fg=colour)
+    if not changes:
+        say("    no key comes or goes")
 
 
 def _names(answer: JsonObject) -> dict[str, str]:

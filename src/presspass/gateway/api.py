@@ -20,7 +20,7 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.findings import InputFile, parse_report
 from presspass.core.lifecycle import SETTLED, State
 from presspass.core.quorum import Tally
-from presspass.core.statement import ReleaseBody, ReleaseFile, RosterBody, Statement
+from presspass.core.statement import Kind, ReleaseBody, ReleaseFile, RosterBody, Statement
 from presspass.gateway import approvals, enrolment, people, requests, sets, tokens
 from presspass.gateway.facts import Facts, Received, received_for, tally
 from presspass.gateway.gate import Gate
@@ -251,6 +251,7 @@ class Api:
             "message": message,
             "url": self._url(request),
             "details": opened,
+            "roster_now": self._gate.journal.rules.roster.to_json() if request.kind == Kind.ROSTER else None,
         }
 
     def _url(self, request: Request) -> str:
@@ -263,7 +264,7 @@ class Api:
         if not isinstance(statement.body, RosterBody):
             return {}
         found = {}
-        for person in statement.body.roster.people:
+        for person in (*statement.body.roster.people, *self._gate.journal.rules.roster.people):
             details = people.open_details(self._gate, connection, person.details)
             if details is not None:
                 found[person.details] = details.to_json()
