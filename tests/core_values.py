@@ -29,7 +29,9 @@ from presspass.core.statement import (
 #: How hard a law is tried. No deadline: what is slow on a busy machine is not wrong.
 law = settings(max_examples=60, deadline=None)
 
-digests = st.binary(min_size=32, max_size=32).map(bytes.hex).filter(lambda text: text != HEAD_AT_GENESIS)
+digests = (
+    st.binary(min_size=32, max_size=32).map(bytes.hex).filter(lambda text: text != HEAD_AT_GENESIS)
+)
 nonces = st.binary(min_size=16, max_size=16).map(bytes.hex)
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,20}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=30)
@@ -37,10 +39,12 @@ seconds = st.integers(0, 2**40)
 
 
 @st.composite
-def keys(draw: st.DrawFn, numbers: st.SearchStrategy[int] = st.integers(0, 2**32)) -> Key:
+def keys(draw: st.DrawFn, number: int) -> Key:
     """A key whose fingerprint follows from a number; nothing in core/ opens it."""
-    blob = b"key %d" % draw(numbers)
-    return Key(draw(st.sampled_from(KEY_KINDS)), blob, draw(st.binary(max_size=4)), draw(st.booleans()))
+    blob = b"key %d" % number
+    return Key(
+        draw(st.sampled_from(KEY_KINDS)), blob, draw(st.binary(max_size=4)), draw(st.booleans())
+    )
 
 
 @st.composite
@@ -49,7 +53,7 @@ def rosters(draw: st.DrawFn, people_max: int = 4, keys_each_max: int = 3) -> Ros
     people = []
     for number in range(draw(st.integers(0, people_max))):
         count = draw(st.integers(0, keys_each_max))
-        found = [draw(keys(st.just(100 * number + index))) for index in range(count)]
+        found = [draw(keys(100 * number + index)) for index in range(count)]
         found.sort(key=lambda key: key.id)
         groups = tuple(sorted(draw(st.sets(names, max_size=2))))
         people.append(Person(f"p{number}", draw(digests), groups, tuple(found)))
@@ -104,7 +108,13 @@ clearings = st.builds(
     st.just("") | texts,
 )
 genesis_bodies = st.builds(
-    GenesisBody, st.just("https://gate.example"), st.just("gate.example"), rosters(), policies, digests, digests
+    GenesisBody,
+    st.just("https://gate.example"),
+    st.just("gate.example"),
+    rosters(),
+    policies,
+    digests,
+    digests,
 )
 bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.GENESIS: genesis_bodies,
@@ -143,6 +153,8 @@ def signed_by(key: Key) -> Signed:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=8,
 )

@@ -146,7 +146,8 @@ class Rig:
             "approval": approval.to_bytes(),
             "received_ms": int(time.time() * 1000),
         }
-        self.rows.run(lambda c: c.execute(g.APPROVAL.insert().values(**row)))
+        with contextlib.suppress(IntegrityError):  # the same key under the same statement: it is there
+            self.rows.run(lambda c: c.execute(g.APPROVAL.insert().values(**row)))
 
     def veto(self, statement: Statement, name: str) -> None:
         self.sign(statement.with_intent(Intent.VETO), name)
@@ -183,9 +184,10 @@ class Rig:
         project: str,
         version: str,
         requester: str = "p-ana",
+        requester_signs: bool = True,
         **changes: Any,
     ) -> Statement:
-        """Puts files and an honest review where a gateway would, and asks for signatures."""
+        """Puts files and an honest review where a gateway would, and asks for signatures; the requester's comes first."""
         listed = []
         for path in sorted(files, key=lambda one: one.name):
             data = path.read_bytes()
@@ -198,6 +200,9 @@ class Rig:
         body = ReleaseBody(release, upstream, project, version, tuple(listed), (), requester, review)
         statement = self.statement(body, **changes)
         self.request(statement, release)
+        name = requester.removeprefix("p-")
+        if requester_signs and name in self.keys:
+            self.sign(statement, name)
         return statement
 
     def review(self, press: Press, files: tuple[ReleaseFile, ...], project: str, version: str) -> str:

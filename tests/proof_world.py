@@ -1,4 +1,6 @@
-"""An installation on paper: genesis, statements, signatures, a log and proofs, made without the press and its database."""
+"""An installation on paper: genesis, statements, signatures, a log and proofs, made without the press and its
+database.
+"""
 
 from __future__ import annotations
 
@@ -60,13 +62,28 @@ class Paper:
     )
 
     def __post_init__(self) -> None:
-        self.keys = {name: SoftwarePasskey.generate(number) for number, name in enumerate(self.names, 1)}
+        self.keys = {
+            name: SoftwarePasskey.generate(number) for number, name in enumerate(self.names, 1)
+        }
         body = GenesisBody(
-            ORIGIN, RP_ID, self.roster(), self.policy, raw_hex(self.log_key), raw_hex(self.recovery_key)
+            ORIGIN,
+            RP_ID,
+            self.roster(),
+            self.policy,
+            raw_hex(self.log_key),
+            raw_hex(self.recovery_key),
         )
         zero = Heads(HEAD_AT_GENESIS, HEAD_AT_GENESIS, HEAD_AT_GENESIS)
         self.genesis = Statement(
-            HEAD_AT_GENESIS, "main", Intent.APPROVE, body, zero, None, secrets.token_hex(16), NOW, NOW + 600
+            HEAD_AT_GENESIS,
+            "main",
+            Intent.APPROVE,
+            body,
+            zero,
+            None,
+            secrets.token_hex(16),
+            NOW,
+            NOW + 600,
         )
         self.chain = Chain.begin(self.genesis)
         self.links: list[SignedStatement] = []
@@ -95,7 +112,8 @@ class Paper:
 
     def approve(self, statement: Statement, *names: str) -> tuple[Approval, ...]:
         return tuple(
-            self.keys[name].approve(statement.to_bytes(), origin=ORIGIN, rp_id=RP_ID) for name in names
+            self.keys[name].approve(statement.to_bytes(), origin=ORIGIN, rp_id=RP_ID)
+            for name in names
         )
 
     def recover(self, statement: Statement) -> Approval:
@@ -115,18 +133,33 @@ class Paper:
 
     def add_upstream(self, name: str = "main") -> Statement:
         url = "https://registry.example"
-        body = UpstreamBody(name, "pypi", f"{url}/legacy/", f"{url}/simple/", "__token__", "custody", "ab" * 32)
+        body = UpstreamBody(
+            name, "pypi", f"{url}/legacy/", f"{url}/simple/", "__token__", "custody", "ab" * 32
+        )
         return self.admit(body, "ana", "ben")
 
-    def release(self, files: Sequence[ReleaseFile] = (FILE,), requester: str = "p-ana", **changes: Any) -> Statement:
+    def release(
+        self, files: Sequence[ReleaseFile] = (FILE,), requester: str = "p-ana", **changes: Any
+    ) -> Statement:
         upstream = self.chain.upstreams["main"][0]
         body = ReleaseBody(
-            secrets.token_hex(8), upstream, "demo", "1.0", tuple(files), (), requester, sha256_hex(b"report")
+            secrets.token_hex(8),
+            upstream,
+            "demo",
+            "1.0",
+            tuple(files),
+            (),
+            requester,
+            sha256_hex(b"report"),
         )
         return self.statement(body, **changes)
 
     def proof(
-        self, statement: Statement, approvals: tuple[Approval, ...], claimed_at: int = NOW + 10, **changes: Any
+        self,
+        statement: Statement,
+        approvals: tuple[Approval, ...],
+        claimed_at: int = NOW + 10,
+        **changes: Any,
     ) -> Proof:
         """What a press would have written, had it published this; nothing is checked here."""
         body = statement.body_as(ReleaseBody)
@@ -156,7 +189,9 @@ class Paper:
         written = [b"other %d" % number for number in range(before)]
         written.append(entry_bytes(entry))
         for size, data in enumerate(written):
-            for level, index, value in merkle.append(size, merkle.leaf_hash(data), lambda lv, ix: nodes[lv, ix]):
+            for level, index, value in merkle.append(
+                size, merkle.leaf_hash(data), lambda lv, ix: nodes[lv, ix]
+            ):
                 nodes[level, index] = value
         total = len(written)
         root = merkle.root(total, lambda lv, ix: nodes[lv, ix])
@@ -173,7 +208,9 @@ class Paper:
         payload = json.dumps(
             {
                 "_type": STATEMENT_TYPE,
-                "subject": [{"name": file.name, "digest": {"sha256": file.sha256}} for file in body.files],
+                "subject": [
+                    {"name": file.name, "digest": {"sha256": file.sha256}} for file in body.files
+                ],
                 "predicateType": VSA_TYPE,
                 "predicate": {
                     "policy": {"digest": {"sha256": statement.heads.policy}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -90,10 +91,24 @@ def test_the_running_process_is_confined_by_the_kernel(processes: dict[str, int]
     assert "Seccomp:\t2" in status
 
 
+@pytest.fixture
+def somebody(tmp_path: Path) -> Iterator[list[str]]:
+    """Paths of two Unix sockets that do not belong to the gate: one for connections, one for datagrams."""
+    paths = [str(tmp_path / "stream"), str(tmp_path / "datagram")]
+    with socket.socket(socket.AF_UNIX) as stream, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
+        stream.bind(paths[0])
+        stream.listen()
+        datagram.bind(paths[1])
+        yield paths
+
+
 _TRY = """
-import json, os, socket, sys
+import fcntl, json, os, socket, sys, termios
 from pathlib import Path
 from presspass.services import isolation
+os.setsid()
+master, terminal = os.openpty()
+fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 home, process, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 if process == "gateway":
     isolation.confine_gateway(home)
@@ -111,6 +126,18 @@ def connect():
     with socket.socket() as s:
         s.settimeout(5)
         s.connect(("127.0.0.1", port))
+def connect_unix():
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(sys.argv[4])
+def send_unix():
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.sendto(b"x", sys.argv[5])
+def send_unix_from_a_pair():
+    with socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0] as s:
+        s.sendmsg([b"x"], [], 0, sys.argv[5])
+def send_udp():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.sendto(b"x", ("127.0.0.1", port))
 def bind():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -129,6 +156,11 @@ acts = {
     "write the configuration": lambda: (home / "presspass.toml").open("r+b").close(),
     "connect somewhere": connect,
     "listen somewhere": bind,
+    "connect to somebody's Unix socket": connect_unix,
+    "send to somebody's Unix socket": send_unix,
+    "send there from a pair": send_unix_from_a_pair,
+    "send a datagram": send_udp,
+    "type into a terminal": lambda: fcntl.ioctl(terminal, termios.TIOCSTI, b"x"),
 }
 print(json.dumps({name: attempt(act) for name, act in acts.items()}))
 """
@@ -137,14 +169,15 @@ _ALLOWED = {
     "press": {
         "read the key-encryption key", "read the log key", "list the credentials", "put an order into the inbox", "read the journal",
         "write the journal", "read the gateway's database", "read the drop box", "connect somewhere",
+        "connect to somebody's Unix socket", "send to somebody's Unix socket", "send there from a pair", "send a datagram",
     },
 }  # fmt: skip
 
 
 @needs_kernel
 @pytest.mark.parametrize("process", ["gateway", "press"])
-def test_what_a_taken_over_process_can_still_open_and_reach(gate: Gate, process: str) -> None:
-    command = [sys.executable, "-c", _TRY, str(gate.home), process, str(gate.port)]
+def test_what_a_taken_over_process_can_still_open_and_reach(gate: Gate, process: str, somebody: list[str]) -> None:
+    command = [sys.executable, "-c", _TRY, str(gate.home), process, str(gate.port), *somebody]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     outcome = json.loads(done.stdout)
     assert {name for name, result in outcome.items() if result == "done"} == _ALLOWED[process], outcome

@@ -72,7 +72,7 @@ def test_two_releases_go_out_each_approved_at_a_terminal_and_each_with_a_proof(
         paths = files(tmp_path / version, "greet", version)
         url = gate.submit(token, *paths)
         wait_for_state(gate, url, "awaiting")
-        gate.approve(url, "grace")
+        gate.approve(url, "ada", "grace")
         gate.run("wait", url, "--timeout", "60s")
         held = published(registry, "greet")
         for path in paths:
@@ -131,7 +131,7 @@ def test_a_freeze_stops_an_approved_release_until_two_people_clear_it(
     gate.run("freeze", "--project", project, *where, "--reason", "look first", "--yes")
     wait_until(lambda: bool(gate.ask("status")["narrowings"]), "the press has latched it", 10.0)
     url = submitted(gate, tmp_path, project)
-    gate.approve(url, "grace")
+    gate.approve(url, "ada", "grace")
     gate.run("wait", url, "--timeout", "1s", code=exits.TIMED_OUT)
     assert published(registry, project) == {}
     [narrowing] = [one for one in gate.ask("status")["narrowings"] if one["what"] == "freeze"]
@@ -223,7 +223,7 @@ def test_a_restored_home_publishes_nothing_that_was_approved_before_not_even_aft
     gate.add_upstream(registry.upload_url, registry.simple_url, str(registry.password))
     url = submitted(gate, tmp_path, "restored")
     gate.run("backup", "--to", tmp_path / "b.tar", "--with-keys", "--with-blobs")
-    gate.approve(url, "grace")
+    gate.approve(url, "ada", "grace")
     gate.run("wait", url, "--timeout", "60s")
     held = published(registry, "restored")
     gate.stop()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import select
 import signal
 import socket
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -22,13 +26,13 @@ from inspector_files import memory_file, wheel
 from inspector_runs import request_for
 from presspass import confine
 from presspass.confine import framing, rlimits, zygote
-from presspass.confine.worker import Worker
+from presspass.confine.worker import FOLDER, Worker, environment, inspector_command
 from presspass.core import limits
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.findings import parse_report
 
 PROBE = [sys.executable, str(Path(__file__).with_name("confine_probe.py"))]
-INSPECTOR = [sys.executable, "-m", "presspass.services.inspector"]
+INSPECTOR = inspector_command()
 
 
 @pytest.fixture
@@ -82,7 +86,7 @@ def test_nothing_outside_the_cell_can_be_reached(probe: Worker) -> None:
     probe.start()
     answer = json.loads(probe.call({"probe": "outside", "parent": probe.pid}, [], 20))
     assert answer == {name: OTHER_ERRORS.get(name, "PermissionError") for name in acts(1)}
-    assert not Path("made-by-probe").exists()
+    assert not Path(FOLDER, "made-by-probe").exists()
 
 
 def test_the_kernel_sees_the_child_as_nobody_with_nothing_open(probe: Worker) -> None:
@@ -335,6 +339,97 @@ def test_the_zygote_sees_nothing_of_our_environment(
     monkeypatch.setenv("PRESSPASS_SECRET", "hunter2")
     pid = _started(probe)
     assert b"hunter2" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+@pytest.mark.parametrize("search_path", ["", ".", "{source}", "{relative}", ":{source}:"])
+def test_nothing_of_the_callers_folder_runs_in_the_inspector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search_path: str
+) -> None:
+    """The folder may be a checkout of the very package that is inspected."""
+    ran = tmp_path / "ran"
+    planted = tmp_path / "checkout"
+    planted.mkdir()
+    source = Path(confine.__file__).parent.parent.parent
+    if search_path != ".":  # who says so oneself gets it
+        (planted / "argparse.py").write_text(f"open({str(ran)!r}, 'w')\nraise SystemExit\n")
+    monkeypatch.chdir(planted)
+    relative = os.path.relpath(source, planted)
+    monkeypatch.setenv("PYTHONPATH", search_path.format(source=source, relative=relative))
+    worker = Worker(inspector_command())
+    try:
+        assert parse_report(_inspected(worker, WHEEL)).findings
+        assert Path(f"/proc/{worker.pid}/cwd").readlink() == Path(FOLDER)
+    finally:
+        worker.close()
+    assert not ran.exists()
+
+
+def test_search_paths_are_handed_on_absolute_and_without_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"src::/usr/x:{os.pathsep}")
+    monkeypatch.setenv("LANG", "a::b")
+    assert environment(["PYTHONPATH", "LANG", "NOT_SET"]) == {
+        "PYTHONPATH": f"{tmp_path}/src:/usr/x",
+        "LANG": "a::b",
+    }
+
+
+def test_the_worker_is_a_session_without_a_terminal(probe: Worker) -> None:
+    pid = _started(probe)
+    assert os.getsid(pid) == os.getpgid(pid) == pid
+    assert _terminal(pid) == 0
+
+
+def _terminal(pid: int) -> int:
+    """tty_nr of proc_pid_stat(5): 0 for none."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4])
+
+
+def test_no_confined_process_may_type_into_a_terminal() -> None:
+    """Refused before the kernel looks at the descriptor: it is not even open."""
+
+    def type_into_it() -> str:
+        with contextlib.suppress(PermissionError):
+            fcntl.ioctl(CLOSED, termios.TIOCSTI, b"x")
+        with contextlib.suppress(PermissionError):
+            fcntl.ioctl(CLOSED, TIOCLINUX, b"\x03")
+        try:
+            fcntl.ioctl(CLOSED, termios.FIONREAD, b"1234")
+        except OSError as error:
+            return str(error.errno)
+        return "allowed"
+
+    def confined() -> list[str]:
+        confine.self_confine(network=True)
+        return [type_into_it()]
+
+    assert _in_child(confined) == [str(errno.EBADF)]
+
+
+CLOSED, TIOCLINUX = 999, 0x541C
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
+def test_without_new_sockets_only_stream_pairs_can_be_made(
+    tmp_path: Path, kind: socket.SocketKind
+) -> None:
+    with socket.socket(socket.AF_UNIX, kind) as server, socket.socket(socket.AF_UNIX, kind) as held:
+        server.bind(str(tmp_path / "s"))
+        if kind != socket.SOCK_DGRAM:
+            server.listen()
+
+        def confined() -> list[str]:
+            confine.self_confine(new_sockets=False)
+            return [
+                attempt(lambda: socket.socket(socket.AF_UNIX, kind)),
+                attempt(lambda: held.connect(str(tmp_path / "s"))),
+                attempt(lambda: socket.socketpair(socket.AF_UNIX, kind)),
+            ]
+
+        last = "allowed" if kind == socket.SOCK_STREAM else "PermissionError"
+        assert _in_child(confined) == ["PermissionError", "PermissionError", last]
 
 
 def _inspected(worker: Worker, files: dict[str, bytes]) -> bytes:

@@ -190,7 +190,7 @@ def test_somebody_else_approves_exactly_these_bytes(
         made = statement_of(world, found)
         with opened(driven) as page:
             page.goto(f"{origin}/r/{found}")
-            expect(page.get_by_text("somebody other than ada")).to_be_visible()
+            expect(page.get_by_text("people other than ada")).to_be_visible()
             expect(page.locator("#statement-approve")).to_have_text(made.to_bytes().decode())
             holding(page, world.grace)
             page.get_by_role("button", name="Approve").click()
@@ -292,6 +292,6 @@ def test_the_list_opens_with_a_view_link_only(driven: Browser, tmp_path: Path, o
             expect(page.get_by_role("heading", name="The list is not public")).to_be_visible()
             page.goto(world.control("POST", "/view-tokens", {}).json["url"])
             expect(page).to_have_url(f"{origin}/c")
-            expect(page.get_by_text("awaiting · 0 of 1")).to_be_visible()
+            expect(page.get_by_text("awaiting · 0 of 2")).to_be_visible()
             page.get_by_role("link", name="greet 1.0").click()
             expect(page.get_by_role("heading", name="greet 1.0")).to_be_visible()

@@ -27,14 +27,18 @@ def naive_root(leaves: list[bytes]) -> bytes:
     split = 1
     while split * 2 < len(leaves):
         split *= 2
-    return hashlib.sha256(b"\x01" + naive_root(leaves[:split]) + naive_root(leaves[split:])).digest()
+    return hashlib.sha256(
+        b"\x01" + naive_root(leaves[:split]) + naive_root(leaves[split:])
+    ).digest()
 
 
 def grown(leaves: list[bytes]) -> merkle.ReadNode:
     """A reader over the nodes that appending one leaf after another makes."""
     nodes: dict[tuple[int, int], bytes] = {}
     for size, leaf in enumerate(leaves):
-        for level, index, value in merkle.append(size, merkle.leaf_hash(leaf), lambda lv, ix: nodes[lv, ix]):
+        for level, index, value in merkle.append(
+            size, merkle.leaf_hash(leaf), lambda lv, ix: nodes[lv, ix]
+        ):
             assert (level, index) not in nodes
             nodes[level, index] = value
     return lambda level, index: nodes[level, index]
@@ -56,7 +60,9 @@ def test_the_root_is_the_one_that_the_definition_gives(leaves: list[bytes]) -> N
 
 @law
 @given(entries, st.data())
-def test_inclusion_holds_for_the_leaf_its_place_and_nothing_else(leaves: list[bytes], data: st.DataObject) -> None:
+def test_inclusion_holds_for_the_leaf_its_place_and_nothing_else(
+    leaves: list[bytes], data: st.DataObject
+) -> None:
     read = grown(leaves)
     size = data.draw(st.integers(1, len(leaves)))
     index = data.draw(st.integers(0, size - 1))
@@ -70,7 +76,9 @@ def test_inclusion_holds_for_the_leaf_its_place_and_nothing_else(leaves: list[by
     for place in range(len(proof)):
         changed = [*proof[:place], flipped(proof[place], bit), *proof[place + 1 :]]
         assert not merkle.verify_inclusion(leaf, index, size, changed, root)
-        assert not merkle.verify_inclusion(leaf, index, size, proof[:place] + proof[place + 1 :], root)
+        assert not merkle.verify_inclusion(
+            leaf, index, size, proof[:place] + proof[place + 1 :], root
+        )
     for other in set(range(-1, size + 2)) - {index}:
         if not 0 <= other < size or leaves[other] != leaves[index]:
             assert not merkle.verify_inclusion(leaf, other, size, proof, root)
@@ -78,7 +86,9 @@ def test_inclusion_holds_for_the_leaf_its_place_and_nothing_else(leaves: list[by
 
 @law
 @given(entries, st.data())
-def test_consistency_holds_between_a_tree_and_its_own_past(leaves: list[bytes], data: st.DataObject) -> None:
+def test_consistency_holds_between_a_tree_and_its_own_past(
+    leaves: list[bytes], data: st.DataObject
+) -> None:
     read = grown(leaves)
     new = data.draw(st.integers(1, len(leaves)))
     old = data.draw(st.integers(1, new))
@@ -102,7 +112,9 @@ def test_a_rewritten_past_is_not_consistent(leaves: list[bytes], data: st.DataOb
     other = [*leaves]
     other[place] += b"!"
     proof = merkle.consistency_proof(old, len(leaves), grown(other))
-    assert not merkle.verify_consistency(old, len(leaves), naive_root(leaves[:old]), naive_root(other), proof)
+    assert not merkle.verify_consistency(
+        old, len(leaves), naive_root(leaves[:old]), naive_root(other), proof
+    )
 
 
 def test_a_tree_is_never_consistent_with_a_larger_one_before_it() -> None:

@@ -1,4 +1,6 @@
-"""A statement has one spelling, one digest and one meaning; whatever is not exactly that is refused, and never crashes."""
+"""A statement has one spelling, one digest and one meaning; whatever is not exactly that is refused, and never
+crashes.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def objects(value: Any) -> Iterator[dict[str, Any]]:
     """Every object, all levels."""
     if isinstance(value, dict):
         yield value
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for inner in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from objects(inner)
 
 
@@ -68,7 +72,9 @@ def test_what_is_written_is_read_back_the_same(statement: Statement) -> None:
 
 
 @law
-@given(st.sampled_from(Kind).flatmap(lambda kind: st.tuples(st.just(kind), values.statements(kind))))
+@given(
+    st.sampled_from(Kind).flatmap(lambda kind: st.tuples(st.just(kind), values.statements(kind)))
+)
 def test_the_kind_follows_from_the_body(kind_and_statement: tuple[Kind, Statement]) -> None:
     kind, statement = kind_and_statement
     assert statement.kind is kind
@@ -77,18 +83,23 @@ def test_the_kind_follows_from_the_body(kind_and_statement: tuple[Kind, Statemen
 
 @law
 @given(values.statements(), st.data())
-def test_any_other_spelling_of_the_same_value_is_refused(statement: Statement, data: st.DataObject) -> None:
+def test_any_other_spelling_of_the_same_value_is_refused(
+    statement: Statement, data: st.DataObject
+) -> None:
     canonical_bytes = statement.to_bytes()
     value = json.loads(canonical_bytes)
     spellings = [
         json.dumps(value).encode(),
-        json.dumps(value, separators=(",", ":"), sort_keys=False, ensure_ascii=True).encode() + b"\n",
+        json.dumps(value, separators=(",", ":"), sort_keys=False, ensure_ascii=True).encode()
+        + b"\n",
         canonical_bytes + b" ",
         b"\xef\xbb\xbf" + canonical_bytes,
         canonical_bytes.replace(b'"intent":', b'"intent":"approve","intent":', 1),
         canonical_bytes.replace(b'"issued_at":', b'"issued_at":0', 1),
         canonical_bytes.replace(b'"kind":', b'"kin\\u0064":', 1),
-        json.dumps(dict(reversed(value.items())), separators=(",", ":"), ensure_ascii=False).encode(),
+        json.dumps(
+            dict(reversed(value.items())), separators=(",", ":"), ensure_ascii=False
+        ).encode(),
     ]
     spelling = data.draw(st.sampled_from(spellings))
     assert refused(Statement.from_bytes, spelling) is Code.STATEMENT_MALFORMED
@@ -96,7 +107,9 @@ def test_any_other_spelling_of_the_same_value_is_refused(statement: Statement, d
 
 @law
 @given(values.statements(), st.data())
-def test_a_changed_member_makes_another_digest_or_no_statement(statement: Statement, data: st.DataObject) -> None:
+def test_a_changed_member_makes_another_digest_or_no_statement(
+    statement: Statement, data: st.DataObject
+) -> None:
     value = json.loads(statement.to_bytes())
     path = data.draw(st.sampled_from(list(places(value))))
     place = holder(value, path)
@@ -104,7 +117,10 @@ def test_a_changed_member_makes_another_digest_or_no_statement(statement: Statem
     place[path[-1]] = new
     try:
         changed = Statement.from_bytes(canonical(value))
-    except (Refusal, ValueError):  # ValueError: the new value has no canonical form at all (NaN, lone surrogate)
+    except (
+        Refusal,
+        ValueError,
+    ):  # ValueError: the new value has no canonical form at all (NaN, lone surrogate)
         return
     assert changed.digest != statement.digest
 
@@ -115,7 +131,9 @@ def same(one: object, other: object) -> bool:
 
 @law
 @given(values.statements(), st.data())
-def test_an_unknown_member_is_refused_at_every_level(statement: Statement, data: st.DataObject) -> None:
+def test_an_unknown_member_is_refused_at_every_level(
+    statement: Statement, data: st.DataObject
+) -> None:
     value = json.loads(statement.to_bytes())
     data.draw(st.sampled_from(list(objects(value))))["zz_new"] = data.draw(values.texts)
     assert refused(Statement.from_bytes, canonical(value)) is Code.STATEMENT_MALFORMED
@@ -123,7 +141,9 @@ def test_an_unknown_member_is_refused_at_every_level(statement: Statement, data:
 
 @law
 @given(values.statements(), st.data())
-def test_a_missing_member_is_refused_at_every_level(statement: Statement, data: st.DataObject) -> None:
+def test_a_missing_member_is_refused_at_every_level(
+    statement: Statement, data: st.DataObject
+) -> None:
     value = json.loads(statement.to_bytes())
     path = data.draw(st.sampled_from([one for one in places(value) if isinstance(one[-1], str)]))
     del holder(value, path)[path[-1]]
@@ -183,7 +203,11 @@ def test_chained_kinds_name_a_predecessor_and_no_others_do(kind: Kind, data: st.
 
 
 @law
-@given(values.statements(), st.sampled_from(["issued_at", "expires_at"]), st.sampled_from([True, 1.5, -1, 2**53]))
+@given(
+    values.statements(),
+    st.sampled_from(["issued_at", "expires_at"]),
+    st.sampled_from([True, 1.5, -1, 2**53]),
+)
 def test_times_are_whole_seconds(statement: Statement, name: str, wrong: object) -> None:
     value = json.loads(statement.to_bytes()) | {name: wrong}
     try:
@@ -194,13 +218,19 @@ def test_times_are_whole_seconds(statement: Statement, name: str, wrong: object)
 
 
 def test_a_statement_over_the_limit_is_refused_by_its_size() -> None:
-    assert refused(Statement.from_bytes, b"{" + b" " * STATEMENT_BYTES_MAX) is Code.STATEMENT_MALFORMED
+    assert (
+        refused(Statement.from_bytes, b"{" + b" " * STATEMENT_BYTES_MAX) is Code.STATEMENT_MALFORMED
+    )
 
 
-@pytest.mark.parametrize("url", ["ftp://host/", "https://user:secret@host/", "http://x@host", "//host/", ""])
+@pytest.mark.parametrize(
+    "url", ["ftp://host/", "https://user:secret@host/", "http://x@host", "//host/", ""]
+)
 @law
 @given(data=st.data())
-def test_an_upstream_address_is_http_without_a_credential_in_it(url: str, data: st.DataObject) -> None:
+def test_an_upstream_address_is_http_without_a_credential_in_it(
+    url: str, data: st.DataObject
+) -> None:
     value = json.loads(data.draw(values.statements(Kind.UPSTREAM)).to_bytes())
     value["body"]["upload_url"] = url
     assert refused(Statement.from_bytes, canonical(value)) is Code.STATEMENT_MALFORMED
@@ -228,7 +258,12 @@ def test_rosters_and_policies_are_read_back_the_same(roster: Roster, policy: Pol
 def test_base64url_has_one_spelling(data: bytes) -> None:
     text = b64u(data)
     assert unb64u(text) == data
-    for other in (text + "=", text + "\n", " " + text, text + "A" * (4 - len(text) % 4) if len(text) % 4 else "!"):
+    for other in (
+        text + "=",
+        text + "\n",
+        " " + text,
+        text + "A" * (4 - len(text) % 4) if len(text) % 4 else "!",
+    ):
         if other != text:
             try:
                 assert unb64u(other) != data
@@ -264,7 +299,10 @@ JSON_READERS: list[Callable[[object], object]] = [
 def test_reading_any_json_ends_in_a_value_or_a_refusal(
     value: object, read: Callable[[bytes], object], read_json: Callable[[object], object]
 ) -> None:
-    for attempt in (lambda: read(json.dumps(value).encode("utf-8", "surrogatepass")), lambda: read_json(value)):
+    for attempt in (
+        lambda: read(json.dumps(value).encode("utf-8", "surrogatepass")),
+        lambda: read_json(value),
+    ):
         with pytest.raises(Refusal):
             attempt()
 
@@ -279,7 +317,14 @@ def test_reading_any_bytes_ends_in_a_refusal(data: bytes, read: Callable[[bytes]
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(
     "data",
-    [b"[" * 100_000, b'{"a":' * 50_000, b'{"a":' + b"9" * 5000 + b"}", b'{"a":NaN}', b'{"a":1e999}', b'{"\\ud800":1}'],
+    [
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b'{"a":' + b"9" * 5000 + b"}",
+        b'{"a":NaN}',
+        b'{"a":1e999}',
+        b'{"\\ud800":1}',
+    ],
     ids=["deep-list", "deep-object", "long-number", "nan", "infinite", "half-character"],
 )
 def test_hostile_json_is_refused(read: Callable[[bytes], object], data: bytes) -> None:
@@ -306,6 +351,16 @@ def test_a_statement_with_any_member_of_another_type_is_refused_or_read(
 
 
 @law
-@given(st.builds(Approval, values.digests, values.digests, st.just("webauthn"), st.binary(), st.binary(), st.binary()))
+@given(
+    st.builds(
+        Approval,
+        values.digests,
+        values.digests,
+        st.just("webauthn"),
+        st.binary(),
+        st.binary(),
+        st.binary(),
+    )
+)
 def test_an_approval_is_read_back_the_same(approval: Approval) -> None:
     assert Approval.from_bytes(approval.to_bytes()) == approval

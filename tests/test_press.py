@@ -75,6 +75,20 @@ def test_the_requester_never_counts(rig: Rig, tmp_path: Path) -> None:
         assert not rig.registry.uploads
 
 
+def test_a_requester_whom_only_the_gateway_names_saves_no_approver(rig: Rig, tmp_path: Path) -> None:
+    with rig.press() as press:
+        rig.upstream(press)
+        files = _files(tmp_path / "d")
+        statement = rig.stage(press, files, "demo", "1.0", requester="p-ana", requester_signs=False)
+        rig.sign(statement, "ben")
+        decision = rig.stays(press, statement.digest, "seen")
+        assert decision.code == "quorum.missing"
+        assert "1 of 2" in decision.message
+        assert not rig.registry.uploads
+        rig.sign(statement, "ana")
+        rig.until(press, statement.digest, "verified")
+
+
 def test_an_unresolved_requester_needs_one_more(rig: Rig, tmp_path: Path) -> None:
     with rig.press() as press:
         rig.upstream(press)

@@ -28,7 +28,9 @@ def trusted_ms(clock: Clock) -> int | None:
 
 
 events = st.lists(
-    st.tuples(st.sampled_from(["advance", "jump"]), st.integers(-5000, 5000)), min_size=1, max_size=12
+    st.tuples(st.sampled_from(["advance", "jump"]), st.integers(-5000, 5000)),
+    min_size=1,
+    max_size=12,
 )
 
 
@@ -45,7 +47,9 @@ def test_no_delay_is_ever_shorter_than_the_time_that_passed(story: list[tuple[st
         now = trusted_ms(clock)
         if now is not None:
             passed_ms = (world.monotonic() - began) * 1000
-            slack_ms = 2100 * sum(one == "jump" for one, _ in story)  # a jump below the limit is not seen as one
+            slack_ms = 2100 * sum(
+                one == "jump" for one, _ in story
+            )  # a jump below the limit is not seen as one
             assert clock.elapsed_ms(since, now) <= passed_ms + slack_ms
 
 

@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from press_rig import TOKEN, Rig
 from presspass.core.errors import Fault
 from presspass.core.policy import Policy
 from presspass.core.roster import Details
@@ -31,7 +32,6 @@ from presspass.services import press as service
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.verify.proof import Proof, check_proof
-from press_rig import TOKEN, Rig
 
 POLICY = Policy(veto_window_s=0, software_keys=True)
 LEASE_MS = 200
@@ -99,7 +99,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
         with rig.press() as press:
             rig.upstream(press)
             statement = rig.stage(press, files, "demo", "1.0")
-            rig.sign(statement, "ben")
+            rig.sign(statement, "ana", "ben")
         rig.rows.close()
         return Prepared(rig, registry.port, statement, files)
 
@@ -138,18 +138,25 @@ def verified(rig: Rig, statement: Statement) -> bool:
 
 def kinds(rig: Rig) -> list[str]:
     query = sa.select(t.LEDGER_ENTRY.c.entry).order_by(t.LEDGER_ENTRY.c.position)
-    return [json.loads(entry)["kind"] for entry in rig.journal(lambda c: list(c.execute(query).scalars()))]
+    return [
+        json.loads(entry)["kind"]
+        for entry in rig.journal(lambda c: list(c.execute(query).scalars()))
+    ]
 
 
 def assert_done_once(rig: Rig, prepared: Prepared) -> None:
-    stored = [upload.filename for upload in rig.registry.uploads if upload.outcome is not Outcome.REFUSED]
+    stored = [
+        upload.filename for upload in rig.registry.uploads if upload.outcome is not Outcome.REFUSED
+    ]
     assert sorted(stored) == sorted(path.name for path in prepared.files)
     assert rig.journal(log.check) == len(kinds(rig))
     assert kinds(rig).count("verified") == 1
     assert kinds(rig).count("intent") == 1
     assert kinds(rig).count("approved") == 1
     for path in prepared.files:
-        proof = rig.journal(lambda c, name=path.name: view.proof(c, prepared.statement.digest, name))
+        proof = rig.journal(
+            lambda c, name=path.name: view.proof(c, prepared.statement.digest, name)
+        )
         check_proof(
             Proof.from_bytes(proof),
             filename=path.name,
@@ -219,7 +226,9 @@ def test_a_crash_around_an_upload_repeats_nothing(
     sent: list[str] = []
     with service.composed(rig.home) as press:
         real = press.tools.publisher
-        press.tools = replace(press.tools, publisher=lambda upstream: Mortal(real(upstream), at, after, sent))
+        press.tools = replace(
+            press.tools, publisher=lambda upstream: Mortal(real(upstream), at, after, sent)
+        )
         with pytest.raises(Died):
             drive(press, lambda: False)
     assert len(sent) == at + after
@@ -299,11 +308,15 @@ def beginning(folder: Path, registry: Registry) -> Beginning:
 
 
 def heads_of(genesis: Statement) -> object:
-    return replace(genesis.heads, roster=genesis.digest, policy=genesis.digest, revocation=genesis.digest)
+    return replace(
+        genesis.heads, roster=genesis.digest, policy=genesis.digest, revocation=genesis.digest
+    )
 
 
 @pytest.mark.parametrize("persisted", [False, True], ids=["commit-lost", "commit-kept"])
-def test_a_crash_at_any_commit_of_the_beginning_repeats_nothing(tmp_path: Path, persisted: bool) -> None:
+def test_a_crash_at_any_commit_of_the_beginning_repeats_nothing(
+    tmp_path: Path, persisted: bool
+) -> None:
     with Registry(seed=7, token=TOKEN) as registry:
         for good in range(COMMITS_MAX):
             start = beginning(tmp_path / f"run{good}", registry)
@@ -318,7 +331,9 @@ def test_a_crash_at_any_commit_of_the_beginning_repeats_nothing(tmp_path: Path, 
                 start.give_orders()
                 drive(press, start.admitted)
             for name in start.orders:
-                assert json.loads((start.rig.home / "press" / "inbox" / f"{name}.done").read_text())["ok"]
+                assert json.loads(
+                    (start.rig.home / "press" / "inbox" / f"{name}.done").read_text()
+                )["ok"]
             assert sorted(kinds(start.rig)) == ["admitted", "admitted", "genesis"]
             assert start.rig.journal(log.check) == 3
             chain = start.rig.journal(journal.load_chain)

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from press_rig import TOKEN, Rig
 from presspass.core.approval import Approval
 from presspass.core.digests import sha256_hex
 from presspass.core.errors import Code, Fault, Refusal
@@ -52,7 +53,6 @@ from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.verify.chain import veto_of
-from press_rig import TOKEN, Rig
 
 POLICY = Policy(veto_window_s=0, software_keys=True)
 HOUR_S = 3600
@@ -156,7 +156,7 @@ def test_a_removed_approvers_signature_under_an_old_roster_does_not_count(
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
         change_roster(rig, press, rig.roster(without=("ben",)), "ana", "cleo")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         decision = rig.stays(press, statement.digest, "seen")
         assert decision.code == "approval.key-removed"
         rig.sign(statement, "cleo")
@@ -171,7 +171,7 @@ def test_an_approver_removed_in_the_veto_window_stops_the_release_until_another_
     with rig.press(clock) as press:
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "approved")
         change_roster(rig, press, rig.roster(without=("ben",)), "ana", "cleo")
         world.advance(61)
@@ -191,13 +191,13 @@ def test_a_replaced_keys_old_signature_does_not_count_and_the_new_key_signs_anew
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
         change_roster(rig, press, rig.roster(ben=new), "ana", "cleo")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.stays(press, statement.digest, "seen")
         rig.keys["ben"] = new
         rig.sign(statement, "ben")  # enrolled now, but not when this was asked for
         rig.stays(press, statement.digest, "seen")
         again = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(again, "ben")
+        rig.sign(again, "ana", "ben")
         rig.until(press, again.digest, "verified")
 
 
@@ -206,7 +206,7 @@ def test_a_policy_made_stricter_after_signing_asks_again(rig: Rig, files: Files)
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
         change_policy(rig, press, replace(POLICY, approvals=2), "ana", "ben")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         assert rig.stays(press, statement.digest, "seen").code == "quorum.missing"
         rig.sign(statement, "cleo")
         rig.until(press, statement.digest, "verified")
@@ -220,7 +220,7 @@ def test_a_policy_made_laxer_after_signing_does_not_lower_what_was_asked(
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
         change_policy(rig, press, POLICY, "ana", "ben")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         assert rig.stays(press, statement.digest, "seen").code == "quorum.missing"
 
 
@@ -232,7 +232,7 @@ def test_software_keys_do_not_count_where_the_policy_does_not_say_so(
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
         change_policy(rig, press, replace(POLICY, software_keys=False), "ana", "ben")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         assert rig.stays(press, statement.digest, "seen").code == "quorum.too-few-people"
 
 
@@ -298,10 +298,10 @@ def test_a_nonce_is_used_once(rig: Rig, files: Files) -> None:
     with rig.press() as press:
         rig.upstream(press)
         first = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(first, "ben")
+        rig.sign(first, "ana", "ben")
         rig.until(press, first.digest, "verified")
         second = rig.stage(press, files("1.1"), "demo", "1.1", nonce=first.nonce)
-        rig.sign(second, "ben")
+        rig.sign(second, "ana", "ben")
         assert rig.until(press, second.digest, "rejected").code == "statement.replayed"
 
 
@@ -309,7 +309,7 @@ def test_a_finished_statement_asked_for_again_does_nothing(rig: Rig, files: File
     with rig.press() as press:
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "verified")
         uploads, size = len(rig.registry.uploads), rig.journal(log.size)
         rig.rows.run(lambda c: c.execute(g.APPROVAL.delete()))
@@ -335,7 +335,7 @@ def test_garbage_among_the_signatures_hides_none_of_the_others(rig: Rig, files: 
         ):
             raw_row(rig, g.APPROVAL, **row, key=f"{number:064x}", approval=garbage)
         rig.stays(press, statement.digest, "seen")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "verified")
 
 
@@ -353,7 +353,7 @@ def test_garbage_among_the_requests_and_narrowings_hides_none_of_the_others(
             raw_row(rig, g.NARROWING, statement=garbage, approval=garbage, received_ms="x")
         press.tick()
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "verified")
         rig.freeze("cleo")
         press.tick()
@@ -380,7 +380,7 @@ def test_many_old_requests_do_not_hide_a_new_one_from_a_press_that_starts(
         rig.upstream(press)
         rig.freeze("cleo", "other")
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "verified")
         assert [one.target for one in rig.journal(view.narrowings)] == ["other"]
 
@@ -393,7 +393,7 @@ def test_more_requests_than_are_read_at_once_are_read_one_after_the_other(
         rig.upstream(press)
         foreign = [rig.stage(press, files(), "demo", "1.0", genesis="ab" * 32) for _ in range(5)]
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "verified")
         for one in foreign:
             rig.until(press, one.digest, "rejected")
@@ -436,7 +436,7 @@ def test_a_report_that_was_not_shown_as_the_press_makes_it_is_refused(
         other = rig.stage(press, files("1.1"), "demo", "1.1").body_as(ReleaseBody).review
         lie = rig.statement(replace(honest.body_as(ReleaseBody), review=other))
         rig.request(lie)
-        rig.sign(lie, "ben")
+        rig.sign(lie, "ana", "ben")
         assert rig.until(press, lie.digest, "rejected").code == "inspection.disagrees"
     assert not rig.registry.uploads
 
@@ -446,12 +446,12 @@ def test_a_release_compared_with_an_older_one_is_reviewed_again(rig: Rig, files:
         rig.upstream(press)
         first = rig.stage(press, files("1.0"), "demo", "1.0")
         second = rig.stage(press, files("1.1"), "demo", "1.1")
-        rig.sign(first, "ben")
+        rig.sign(first, "ana", "ben")
         rig.until(press, first.digest, "verified")
-        rig.sign(second, "ben")
+        rig.sign(second, "ana", "ben")
         assert rig.until(press, second.digest, "stale").code == "release.stale"
         again = rig.stage(press, files("1.1"), "demo", "1.1")
-        rig.sign(again, "ben")
+        rig.sign(again, "ana", "ben")
         rig.until(press, again.digest, "verified")
     assert [upload.version for upload in rig.registry.uploads] == ["1.0", "1.1"]
 
@@ -465,9 +465,9 @@ def test_two_releases_of_a_project_are_not_published_beside_each_other(
         first, second = (
             rig.stage(press, files(version), "demo", version) for version in ("1.0", "1.1")
         )
-        rig.sign(first, "ben")
+        rig.sign(first, "ana", "ben")
         rig.until(press, first.digest, "publishing")
-        rig.sign(second, "ben")
+        rig.sign(second, "ana", "ben")
         rig.until(press, second.digest, "approved")
         rig.until(press, first.digest, "verified")
         rig.until(press, second.digest, "stale")
@@ -523,7 +523,7 @@ def test_nothing_is_published_while_the_clock_cannot_be_trusted(
         statement = rig.stage(press, files(), "demo", "1.0")
         press.tick()
         world.jump_wall(jump_s)
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.stays(press, statement.digest, "seen")
         drop(rig, {"freeze": {"project": "other", "reason": "latched whatever the clock says"}})
         press.tick()
@@ -545,7 +545,7 @@ def test_a_clock_that_is_set_back_over_a_restart_is_noticed(rig: Rig, files: Fil
         press.tick()
     behind = WorldClock(wall_s=time.time() - HOUR_S)
     with rig.press(Clock(behind.wall, behind.monotonic)) as press:
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.stays(press, statement.digest, "seen")
     assert not rig.registry.uploads
 
@@ -558,7 +558,7 @@ def test_the_veto_window_runs_in_full_and_over_a_restart(
     with rig.press(clock) as press:
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         reached = rig.until(press, statement.digest, "approved").reached_ms
         world.advance(100)
         rig.stays(press, statement.digest, "approved")
@@ -579,7 +579,7 @@ def test_a_clock_that_jumps_forward_does_not_shorten_the_veto_window(
     with rig.press(clock) as press:
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "approved")
         world.jump_wall(130)
         press.tick()
@@ -605,7 +605,7 @@ def test_a_forged_terminal_signature_does_not_end_the_veto_window(
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
         rig.put_approval(statement, Approval(statement.digest, forged.id, "sshsig", b"SSHSIG"))
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "approved")
         rig.stays(press, statement.digest, "approved")
     assert not rig.registry.uploads
@@ -633,7 +633,7 @@ def test_a_veto_that_comes_before_its_statement_waits_for_it(rig: Rig, files: Fi
         press.tick()
     with rig.press() as press:
         rig.request(statement)
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "rejected")
 
 
@@ -713,7 +713,7 @@ def test_a_freeze_of_a_project_stops_it_however_its_name_is_spelled(rig: Rig, fi
     with rig.press() as press:
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         assert rig.stays(press, statement.digest, "seen").code == "narrowing.frozen"
 
 
@@ -722,7 +722,7 @@ def test_a_freeze_of_one_project_stops_no_other(rig: Rig, files: Files) -> None:
     with rig.press() as press:
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "verified")
 
 
@@ -815,7 +815,7 @@ def test_a_narrowing_between_two_files_stops_the_second(rig: Rig, files: Files, 
                 latched.set()
 
         sent = watch(press, after=stop)
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         if what == "freeze":
             wait_for(lambda: press.tick() or latched.is_set())
             wait_for(lambda: press.tick() or not press.busy)
@@ -842,7 +842,7 @@ def test_a_veto_after_the_last_file_is_too_late_and_the_truth_is_told(
             wait_for(lambda: bool(rig.journal(view.narrowings)))
 
         watch(press, after=late)
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "verified")
 
 
@@ -1049,10 +1049,10 @@ def test_a_release_for_an_upstream_that_was_replaced_is_asked_for_again(
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
         rig.upstream(press)
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "stale")
         again = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(again, "ben")
+        rig.sign(again, "ana", "ben")
         rig.until(press, again.digest, "verified")
 
 
@@ -1091,7 +1091,7 @@ def test_the_credential_stands_in_no_file_no_log_and_no_proof(
     with rig.press() as press:
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "verified")
     assert list((rig.home / "press" / "keys" / "credentials").iterdir())
     assert_nowhere(rig.home, caplog.text)
@@ -1104,7 +1104,7 @@ def test_a_registry_that_repeats_the_credential_does_not_spread_it(
     with EchoingRegistry() as echo, rig.press() as press:
         rig.upstream(press, upload_url=f"{echo.url}/legacy/", index_url=f"{echo.url}/simple/")
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         decision = rig.until(press, statement.digest, "failed")
         assert decision.code == "upstream.refused"
         assert "[credential]" in decision.message
@@ -1131,7 +1131,7 @@ def test_a_credential_that_is_gone_stops_the_upload_and_nothing_else(
         kept = envelope.read_bytes()
         envelope.unlink()
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         wait_for(lambda: press.tick() or rig.decision(statement.digest).code == "keystore.missing")  # type: ignore[union-attr]  # staged above
         envelope.write_bytes(kept)
         rig.until(press, statement.digest, "verified")
@@ -1156,7 +1156,7 @@ def test_a_restored_press_starts_frozen_and_publishes_nothing_from_before(
     with rig.press() as press:
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "publishing" if claimed else "approved")
         wait_for(lambda: press.tick() or not press.busy)
     backup = tmp_path / "backup"
@@ -1208,7 +1208,7 @@ def test_of_two_presses_on_one_journal_the_one_that_lives_keeps_its_work(
         watch(
             first, before=lambda name: time.sleep(1.0)
         )  # more than three leases; the loop goes on renewing
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(first, statement.digest, "publishing")
         wait_for(lambda: first.tick() or second.tick() or finished(rig, statement))
         assert rig.journal(fence_of(statement)) == 1
@@ -1244,7 +1244,7 @@ def test_a_press_that_lost_its_lease_has_nothing_more_to_say(
         statement = rig.stage(first, files(sdist=True), "demo", "1.0")
         second.tools = replace(second.tools, lease_ms=60_000)
         watch(first, before=hang)
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(first, statement.digest, "publishing")
         lost = first._running[statement.digest].lease
 
@@ -1274,7 +1274,7 @@ def test_every_narrowing_and_decision_stands_in_the_ledger(rig: Rig, files: File
         rig.upstream(press)
         drop(rig, {"freeze": {"project": "other", "reason": ""}})
         statement = rig.stage(press, files(), "demo", "1.0")
-        rig.sign(statement, "ben")
+        rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "verified")
     entries = rig.journal(
         lambda c: [json.loads(e) for e in c.execute(sa.select(t.LEDGER_ENTRY.c.entry)).scalars()]

@@ -1,4 +1,6 @@
-"""The press and the registry: one upload whatever goes wrong, nothing believed that was not read back, no secret astray."""
+"""The press and the registry: one upload whatever goes wrong, nothing believed that was not read back, no secret
+astray.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 import peers
+from press_rig import TOKEN, Rig
 from presspass.core.errors import Fault
 from presspass.core.policy import Policy
 from presspass.core.statement import Statement, UpstreamBody
@@ -30,7 +33,6 @@ from presspass.services import press as service
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.verify.proof import Proof, check_proof
-from press_rig import TOKEN, Rig
 
 POLICY = Policy(veto_window_s=0, software_keys=True)
 
@@ -61,9 +63,11 @@ def wheel(tmp_path: Path) -> Path:
     return make_wheel(tmp_path, "demo", "1.0")
 
 
-def approved(rig: Rig, press: Press, *files: Path, project: str = "demo", **changes: Any) -> Statement:
+def approved(
+    rig: Rig, press: Press, *files: Path, project: str = "demo", **changes: Any
+) -> Statement:
     statement = rig.stage(press, files, project, "1.0", **changes)
-    rig.sign(statement, "ben")
+    rig.sign(statement, "ana", "ben")
     return statement
 
 
@@ -112,7 +116,9 @@ def test_a_fault_that_passes_ends_in_one_upload_and_a_proof(
     assert_published_once(rig, statement, wheel)
 
 
-def test_while_a_registry_fails_the_release_says_so_and_waits(rig: Rig, press: Press, wheel: Path) -> None:
+def test_while_a_registry_fails_the_release_says_so_and_waits(
+    rig: Rig, press: Press, wheel: Path
+) -> None:
     rig.registry.error_before_store(503, times=None)
     statement = approved(rig, press, wheel)
     deadline = time.monotonic() + 10
@@ -124,7 +130,9 @@ def test_while_a_registry_fails_the_release_says_so_and_waits(rig: Rig, press: P
     assert_published_once(rig, statement, wheel)
 
 
-@pytest.mark.parametrize("doors", [(Door.DOWNLOAD,), (Door.INDEX, Door.DOWNLOAD)], ids=["download", "both"])
+@pytest.mark.parametrize(
+    "doors", [(Door.DOWNLOAD,), (Door.INDEX, Door.DOWNLOAD)], ids=["download", "both"]
+)
 def test_a_registry_that_serves_other_bytes_than_were_sent_is_found_out(
     rig: Rig, press: Press, wheel: Path, doors: tuple[Door, ...]
 ) -> None:
@@ -164,7 +172,10 @@ def test_a_redirect_of_a_download_is_refused_too(rig: Rig, press: Press, wheel: 
 def test_the_credential_is_sent_with_the_upload_only(rig: Rig, press: Press, wheel: Path) -> None:
     statement = approved(rig, press, wheel)
     rig.until(press, statement.digest, "verified")
-    assert {(seen.method, seen.with_credential) for seen in rig.registry.requests} == {("POST", True), ("GET", False)}
+    assert {(seen.method, seen.with_credential) for seen in rig.registry.requests} == {
+        ("POST", True),
+        ("GET", False),
+    }
 
 
 def test_a_refused_credential_fails_the_release_in_the_registrys_own_words(
@@ -185,7 +196,9 @@ def test_a_registry_that_says_nothing_is_waited_for_no_longer_than_the_limit(
     rig.registry.stall()
     statement = approved(rig, press, wheel)
     deadline = time.monotonic() + 10
-    while (decision := rig.until(press, statement.digest, "publishing")).code != "upstream.unreachable":
+    while (
+        decision := rig.until(press, statement.digest, "publishing")
+    ).code != "upstream.unreachable":
         assert time.monotonic() < deadline
     assert decision.message
     rig.registry.heal()
@@ -202,7 +215,9 @@ def put(registry: Registry, path: Path, body: bytes) -> None:
         registry._files[path.name] = StoredFile(path.name, "demo", "1.0", body, digest, 0.0)
 
 
-def test_what_the_registry_has_already_is_not_sent_again(rig: Rig, press: Press, wheel: Path) -> None:
+def test_what_the_registry_has_already_is_not_sent_again(
+    rig: Rig, press: Press, wheel: Path
+) -> None:
     put(rig.registry, wheel, wheel.read_bytes())
     statement = approved(rig, press, wheel)
     rig.until(press, statement.digest, "verified")
@@ -210,7 +225,9 @@ def test_what_the_registry_has_already_is_not_sent_again(rig: Rig, press: Press,
 
 
 @pytest.mark.parametrize("tail", [b"", b"longer" * 1000], ids=["same-size", "longer"])
-def test_other_bytes_at_the_registry_are_an_incident(rig: Rig, press: Press, wheel: Path, tail: bytes) -> None:
+def test_other_bytes_at_the_registry_are_an_incident(
+    rig: Rig, press: Press, wheel: Path, tail: bytes
+) -> None:
     put(rig.registry, wheel, bytes(reversed(wheel.read_bytes())) + tail)
     statement = approved(rig, press, wheel)
     assert rig.until(press, statement.digest, "failed").code == "upstream.conflict"
@@ -218,7 +235,9 @@ def test_other_bytes_at_the_registry_are_an_incident(rig: Rig, press: Press, whe
     assert [entry["code"] for entry in entries(rig, "failed")] == ["upstream.conflict"]
 
 
-def test_a_name_once_published_never_gets_other_bytes(rig: Rig, press: Press, tmp_path: Path, wheel: Path) -> None:
+def test_a_name_once_published_never_gets_other_bytes(
+    rig: Rig, press: Press, tmp_path: Path, wheel: Path
+) -> None:
     statement = approved(rig, press, wheel)
     rig.until(press, statement.digest, "verified")
     with rig.registry._lock:
@@ -242,14 +261,18 @@ class LateIndex(LoopbackServer):
             self.posts += 1
             if self.body:
                 return Response(400, b"File already exists\n")
-            self.body = request.body.split(b"application/octet-stream\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]
+            self.body = request.body.split(b"application/octet-stream\r\n\r\n", 1)[1].rsplit(
+                b"\r\n--", 1
+            )[0]
             return None  # stored, and the connection lost
         if request.path.endswith(".whl"):
             return Response(200, self.body)
         self.looks += bool(self.body)
         if self.looks < 3:
             return Response(404)
-        return Response(200, b'<a href="../files/demo-1.0-py3-none-any.whl#sha256=0">x</a>', "text/html")
+        return Response(
+            200, b'<a href="../files/demo-1.0-py3-none-any.whl#sha256=0">x</a>', "text/html"
+        )
 
 
 def test_a_registry_that_lists_late_gets_the_file_once(rig: Rig, press: Press, wheel: Path) -> None:
@@ -290,7 +313,9 @@ NAME = "demo-1.0-py3-none-any.whl"
         (f'{{"files": [{{"url": "http://[/{NAME}"}}]}}'.encode(), "application/json"),
     ],
 )
-def test_a_hostile_index_page_ends_in_an_answer_or_a_fault_that_can_pass(body: bytes, kind: str) -> None:
+def test_a_hostile_index_page_ends_in_an_answer_or_a_fault_that_can_pass(
+    body: bytes, kind: str
+) -> None:
     with Page(body, kind) as page:
         publisher = PyPIPublisher(f"{page.url}/legacy/", f"{page.url}/simple/")
         try:
@@ -310,7 +335,9 @@ def test_an_index_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> Non
         publisher.close()
 
 
-def test_a_download_longer_than_the_file_is_not_read_to_its_end(registry: Registry, wheel: Path) -> None:
+def test_a_download_longer_than_the_file_is_not_read_to_its_end(
+    registry: Registry, wheel: Path
+) -> None:
     put(registry, wheel, b"x" * 3_000_000)
     publisher = PyPIPublisher(registry.upload_url, registry.simple_url)
     served = publisher.served("demo", wheel.name, 10)
@@ -319,7 +346,9 @@ def test_a_download_longer_than_the_file_is_not_read_to_its_end(registry: Regist
     publisher.close()
 
 
-def test_downloads_are_hashed_as_they_lie_there_and_not_as_an_encoding_would_have_them(wheel: Path) -> None:
+def test_downloads_are_hashed_as_they_lie_there_and_not_as_an_encoding_would_have_them(
+    wheel: Path,
+) -> None:
     """A server that marks an sdist with `Content-Encoding: gzip` serves its bytes, not what is packed in them."""
     sdist = make_sdist(wheel.parent, "demo", "1.0")
 
@@ -338,7 +367,9 @@ def test_downloads_are_hashed_as_they_lie_there_and_not_as_an_encoding_would_hav
     assert served.sha256 == sha256(sdist)
 
 
-def test_two_projects_are_published_beside_each_other(rig: Rig, press: Press, tmp_path: Path, wheel: Path) -> None:
+def test_two_projects_are_published_beside_each_other(
+    rig: Rig, press: Press, tmp_path: Path, wheel: Path
+) -> None:
     other = make_wheel(tmp_path, "other", "1.0")
     rig.registry.slow(0.3, [Door.UPLOAD])
     first = approved(rig, press, wheel)
@@ -364,7 +395,9 @@ def test_a_press_that_closes_lets_its_upload_end(rig: Rig, wheel: Path) -> None:
 # --- real registries --------------------------------------------------------------------------------------------------
 
 
-def other_upstream(rig: Rig, press: Press, upload: str, simple: str, user: str, password: str) -> None:
+def other_upstream(
+    rig: Rig, press: Press, upload: str, simple: str, user: str, password: str
+) -> None:
     salt = secrets.token_hex(16)
     commitment = service.credential_commitment(password, salt)
     known = rig.journal(view.upstreams).get("main")
@@ -386,7 +419,9 @@ def test_pypiserver_takes_a_release_and_serves_it_back(
     rig: Rig, press: Press, pypiserver_with_token: peers.PypiServer, tmp_path: Path, wheel: Path
 ) -> None:
     server = pypiserver_with_token
-    other_upstream(rig, press, server.upload_url, server.simple_url, server.user, str(server.password))
+    other_upstream(
+        rig, press, server.upload_url, server.simple_url, server.user, str(server.password)
+    )
     sdist = make_sdist(tmp_path, "demo", "1.0")
     statement = approved(rig, press, wheel, sdist)
     rig.until(press, statement.digest, "verified")
@@ -403,7 +438,9 @@ def test_pypiserver_refuses_a_wrong_credential_and_the_release_fails(
     assert server.files() == {}
 
 
-def test_devpi_takes_a_release_and_serves_it_back(rig: Rig, press: Press, devpi: peers.Devpi, tmp_path: Path) -> None:
+def test_devpi_takes_a_release_and_serves_it_back(
+    rig: Rig, press: Press, devpi: peers.Devpi, tmp_path: Path
+) -> None:
     other_upstream(rig, press, devpi.upload_url, devpi.simple_url, devpi.user, devpi.password)
     name = f"demo-{secrets.token_hex(4)}"
     built = [make_wheel(tmp_path, name, "1.0"), make_sdist(tmp_path, name, "1.0")]
@@ -413,7 +450,9 @@ def test_devpi_takes_a_release_and_serves_it_back(rig: Rig, press: Press, devpi:
 
 
 def test_the_publisher_of_a_statement_is_chosen_by_its_protocol_alone(registry: Registry) -> None:
-    body = UpstreamBody("main", "pypi", registry.upload_url, registry.simple_url, "u", "custody", "ab" * 32)
+    body = UpstreamBody(
+        "main", "pypi", registry.upload_url, registry.simple_url, "u", "custody", "ab" * 32
+    )
     publisher = service.publisher_for(replace(body, name="other"))
     assert isinstance(publisher, PyPIPublisher)
     publisher.close()

@@ -16,6 +16,7 @@ import pytest
 
 from peers import wait_until
 from presspass.core.errors import Fault, Refusal
+from presspass.core.limits import CHILD_LINE_BYTES_MAX
 from presspass.services.serve import ChildSpec, Supervisor, child_specs, only_supervisor
 
 # A child that keeps the contract of services: ready line, end on EOF of the pipe, end on SIGTERM.
@@ -35,6 +36,16 @@ if "deaf" in flags:
 else:
     signal.signal(signal.SIGTERM, end)
 note("start")
+if "with-helper" in flags and os.fork() == 0:
+    note("helped")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(60)
+if "hostile" in flags:
+    os.write(2, b"\\x1b]0;owned\\x07 \\xc2\\x9b31m \\xe2\\x80\\xae \\xff end\\n")
+    os.write(2, b'{"ready": true, "port": 1}\\n')
+    os.write(2, b"x" * 200_000)
+    os.write(2, b"\\nno newline at the end")
 if "broken" in flags:
     sys.exit(7)
 print("a word from " + name, flush=True)
@@ -198,13 +209,55 @@ def test_what_a_child_says_reaches_the_operator_and_its_ready_line_does_not(stag
         )
 
 
+def test_nothing_that_a_child_says_acts_on_the_terminal_or_passes_for_its_ready_line(
+    stage: Stage,
+) -> None:
+    with stage.supervisor(stage.spec("gateway", "hostile")) as process:
+        wait_until(lambda: "ready {" in stage.heard(), "it is ready", 10.0)
+        process.terminate()
+        assert process.wait(10) == 0
+    heard = stage.heard()
+    assert not set(heard) & (set(map(chr, range(160))) - set(map(chr, range(32, 127))) - {"\n"})
+    assert "\u202e" not in heard
+    assert r"tell gateway: \x1b]0;owned\x07 \x9b31m \u202e \xff end" in heard
+    assert '"port": 4711' in heard and 'tell gateway: {"ready": true, "port": 1}' in heard
+    told = [line.removeprefix("tell gateway: ") for line in heard.splitlines()]
+    assert sum(len(line) for line in told if set(line) == {"x"}) == 200_000
+    assert max(map(len, told)) < 3 * CHILD_LINE_BYTES_MAX
+    assert "no newline at the end" in told
+
+
+def test_a_child_is_a_session_of_its_own_without_the_terminal_of_the_operator(
+    stage: Stage,
+) -> None:
+    with stage.supervisor(stage.spec("gateway"), stage.spec("press")):
+        wait_until(lambda: "ready {" in stage.heard(), "both are ready", 10.0)
+        for _name, pid in stage.notes("start"):
+            assert os.getsid(pid) == os.getpgid(pid) == pid
+            assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
+            shown = [Path(f"/proc/{pid}/fd/{fd}").readlink() for fd in (0, 1, 2)]
+            assert str(shown[0]) == "/dev/null"
+            assert all(str(one).startswith("pipe:") for one in shown[1:])
+
+
+@pytest.mark.parametrize("flags", [("with-helper",), ("with-helper", "deaf")])
+def test_what_a_child_started_in_its_group_ends_with_it(stage: Stage, flags: tuple[str]) -> None:
+    with stage.supervisor(stage.spec("gateway", *flags, drain_s=0.2)) as process:
+        wait_until(lambda: "ready {" in stage.heard(), "it is ready", 10.0)
+        wait_until(lambda: bool(stage.notes("helped")), "its helper runs", 10.0)
+        process.terminate()
+        assert process.wait(10) == 0
+        [(_name, helper)] = stage.notes("helped")
+        wait_until(lambda: not alive(helper), "the helper has ended, too", 10.0)
+
+
 def test_no_child_holds_the_other_ones_lifeline(stage: Stage) -> None:
     with stage.supervisor(stage.spec("gateway"), stage.spec("press")) as process:
         wait_until(lambda: "ready {" in stage.heard(), "both are ready", 10.0)
         for _name, pid in stage.notes("start"):
             pipes = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
-            # its output and its own end of its own lifeline; a third pipe would keep a sibling alive
-            assert sum(one.startswith("pipe:") for one in pipes) == 2, pipes
+            # its two outputs and its own end of its own lifeline; one more pipe would keep a sibling alive
+            assert sum(one.startswith("pipe:") for one in pipes) == 3, pipes
         assert process.poll() is None
 
 

@@ -1,4 +1,6 @@
-"""One writer per database: durable answers, nobody's error is another's loss; readers that nothing can hold up; schemas."""
+"""One writer per database: durable answers, nobody's error is another's loss; readers that nothing can hold up;
+schemas.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ def facts(engine_or_path: Engine | Path) -> dict[str, str]:
     path = engine_or_path
     engine = open_engine(path) if isinstance(path, Path) else path
     with engine.connect() as connection:
-        found = {name: value for name, value in connection.execute(sa.select(t.FACT))}
+        found = {str(name): str(value) for name, value in connection.execute(sa.select(t.FACT))}
     if isinstance(path, Path):
         engine.dispose()
     return found
@@ -145,8 +147,12 @@ class OwnError(Exception):
     """An error of a caller's own kind."""
 
 
-@pytest.mark.parametrize("error", [OSError("disk"), RuntimeError("bug"), Fault("x", "y", retryable=False)])
-def test_a_commit_that_fails_fails_for_everybody_in_it_and_for_nobody_after(path: Path, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [OSError("disk"), RuntimeError("bug"), Fault("x", "y", retryable=False)]
+)
+def test_a_commit_that_fails_fails_for_everybody_in_it_and_for_nobody_after(
+    path: Path, error: Exception
+) -> None:
     broken = threading.Event()
     broken.set()
 
@@ -179,7 +185,9 @@ def test_a_full_disk_is_a_fault_that_can_pass(writer: Writer, path: Path) -> Non
     assert set(facts(path)) == {"before", "large"}
 
 
-def test_a_caller_that_goes_away_does_not_take_the_writer_with_it(writer: Writer, path: Path) -> None:
+def test_a_caller_that_goes_away_does_not_take_the_writer_with_it(
+    writer: Writer, path: Path
+) -> None:
     """As a cancelled request does: before its turn the work is dropped, in its turn it is done."""
     go, running = held(writer)
     waiting = writer.submit(insert("waiting"))
@@ -281,7 +289,9 @@ def test_a_question_without_end_is_cut_off(path: Path, monkeypatch: pytest.Monke
     reader.close()
 
 
-def test_a_missing_database_is_waited_for_and_then_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_database_is_waited_for_and_then_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(database, "_READ_RETRIES", 3)
     reader = Reader(tmp_path / "nothing.db")
     with pytest.raises(Fault, match="cannot be read"):
@@ -312,12 +322,16 @@ def test_a_signal_of_a_database_that_is_not_there_says_look(tmp_path: Path) -> N
 
 def differences(engine: Engine, name: migrate.DatabaseName) -> list[object]:
     with engine.connect() as connection:
-        found: list[object] = compare_metadata(MigrationContext.configure(connection), METADATA[name])
+        found: list[object] = compare_metadata(
+            MigrationContext.configure(connection), METADATA[name]
+        )
     return found
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_migrations_make_the_tables_that_the_code_has(tmp_path: Path, name: migrate.DatabaseName) -> None:
+def test_the_migrations_make_the_tables_that_the_code_has(
+    tmp_path: Path, name: migrate.DatabaseName
+) -> None:
     engine = open_engine(tmp_path / "x.db")
     migrate.upgrade(engine, name)
     assert differences(engine, name) == []
@@ -401,7 +415,11 @@ def test_a_group_with_an_error_in_it_commits_the_rest_on_both(engines: Engines) 
     go, _ = held(writer)
     futures = [writer.submit(insert(name)) for name in ("a", "a", "b")]
     go.set()
-    assert [type(future.exception(10)) for future in futures] == [type(None), IntegrityError, type(None)]
+    assert [type(future.exception(10)) for future in futures] == [
+        type(None),
+        IntegrityError,
+        type(None),
+    ]
     assert set(facts(engines["journal"])) == {"a", "b"}
     writer.run(lambda c: c.execute(t.FACT.delete()))
     writer.close()
@@ -414,7 +432,9 @@ def test_the_journals_statements_run_on_both(engines: Engines) -> None:
     run(lambda c: journal.admit_genesis(c, paper.genesis, details, 1))
     with pytest.raises(Refusal):
         run(lambda c: journal.admit_genesis(c, paper.genesis, details, 2))
-    upstream = UpstreamBody("main", "pypi", "https://r.example/", "https://r.example/simple/", "u", "custody", "ab" * 32)
+    upstream = UpstreamBody(
+        "main", "pypi", "https://r.example/", "https://r.example/simple/", "u", "custody", "ab" * 32
+    )
     changes = [
         paper.admit(upstream, "ana", "ben"),
         paper.admit(PolicyBody(Policy(approvals=2, software_keys=True)), "ana", "ben"),
@@ -466,7 +486,9 @@ def test_the_journals_statements_run_on_both(engines: Engines) -> None:
     assert not run(lambda c: journal.project_busy(c, body, other.digest))
     last = run(lambda c: view.last_release(c, "main", "demo"))
     assert last == view.PublishedRelease("1.0", release.digest, body.files)
-    assert run(lambda c: view.published_files(c, "main", "demo", "1.0")) == {body.files[0].name: body.files[0].sha256}
+    assert run(lambda c: view.published_files(c, "main", "demo", "1.0")) == {
+        body.files[0].name: body.files[0].sha256
+    }
     (approval,) = run(lambda c: journal.approvals_under(c, release.digest))
     assert (approval.key, approval.statement) == (paper.keys["ben"].key.id, release.digest)
     writer.close()
@@ -585,16 +607,22 @@ def test_a_statement_in_a_journal_column_is_what_was_put_there(engines: Engines)
     """Bytes come back as bytes on both databases: digests depend on it."""
     paper = Paper()
     writer = Writer(engines["journal"])
-    writer.run(lambda c: [c.execute(table.delete()) for table in reversed(t.METADATA.sorted_tables)])
+    writer.run(
+        lambda c: [c.execute(table.delete()) for table in reversed(t.METADATA.sorted_tables)]
+    )
     writer.run(lambda c: journal.admit_genesis(c, paper.genesis, [], 1))
     data = writer.run(lambda c: c.execute(sa.select(t.STATEMENT.c.statement)).scalar_one())
     assert isinstance(data, bytes)
     assert Statement.from_bytes(data).digest == paper.genesis.digest
-    writer.run(lambda c: [c.execute(table.delete()) for table in reversed(t.METADATA.sorted_tables)])
+    writer.run(
+        lambda c: [c.execute(table.delete()) for table in reversed(t.METADATA.sorted_tables)]
+    )
     writer.close()
 
 
-def test_sqlite_keeps_a_database_in_one_file_readable_by_the_standard_tool(path: Path, writer: Writer) -> None:
+def test_sqlite_keeps_a_database_in_one_file_readable_by_the_standard_tool(
+    path: Path, writer: Writer
+) -> None:
     writer.run(insert("a"))
     raw = sqlite3.connect(path)
     assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -36,7 +36,9 @@ APPLICATION = b"ssh:"
 
 def verify(signature: bytes, key: Key) -> Signed:
     approval = Approval(sha256_hex(STATEMENT), key.id, "sshsig", signature)
-    return verify_approval(STATEMENT, approval, key, origin="https://gate.example", rp_id="gate.example")
+    return verify_approval(
+        STATEMENT, approval, key, origin="https://gate.example", rp_id="gate.example"
+    )
 
 
 def refused(signature: bytes, key: Key) -> Code:
@@ -79,7 +81,10 @@ def test_a_signature_by_the_real_ssh_keygen_is_taken(openssh: OpenSsh) -> None:
 
 def test_a_signature_for_another_purpose_is_refused(openssh: OpenSsh) -> None:
     for namespace in ("git", "file", "presspass-approval2"):
-        assert refused(openssh.sign(signed_message(STATEMENT), namespace), openssh.key) is Code.APPROVAL_INVALID
+        assert (
+            refused(openssh.sign(signed_message(STATEMENT), namespace), openssh.key)
+            is Code.APPROVAL_INVALID
+        )
 
 
 def test_a_signature_of_other_bytes_is_refused(openssh: OpenSsh) -> None:
@@ -89,7 +94,9 @@ def test_a_signature_of_other_bytes_is_refused(openssh: OpenSsh) -> None:
 
 def test_a_signature_by_another_key_is_refused(openssh: OpenSsh, tmp_path: Path) -> None:
     other = OpenSsh(openssh.program, tmp_path / "other")
-    subprocess.run([openssh.program, "-q", "-t", "ed25519", "-N", "", "-f", other.file], check=True, timeout=20)
+    subprocess.run(
+        [openssh.program, "-q", "-t", "ed25519", "-N", "", "-f", other.file], check=True, timeout=20
+    )
     assert refused(other.sign(signed_message(STATEMENT)), openssh.key) is Code.APPROVAL_KEY_UNKNOWN
 
 
@@ -109,7 +116,7 @@ def test_an_ssh_signature_with_any_byte_changed_or_cut_is_refused(openssh: OpenS
     assert refused(signature + b"\0", key) is Code.APPROVAL_INVALID
 
 
-# --- security keys, whose part is played by a software key that writes what PROTOCOL.u2f lays down ----------------------
+# --- security keys, whose part is played by a software key that writes what PROTOCOL.u2f lays down --------------------
 
 
 @dataclass
@@ -127,7 +134,9 @@ class SecurityKey:
         if self.kind == SK_ED25519:
             material = wire_string(self.eddsa.public_key().public_bytes_raw())
         else:
-            point = self.ecdsa.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+            point = self.ecdsa.public_key().public_bytes(
+                Encoding.X962, PublicFormat.UncompressedPoint
+            )
             material = wire_string(b"nistp256") + wire_string(point)
         return wire_string(self.kind) + material + wire_string(APPLICATION)
 
@@ -136,12 +145,20 @@ class SecurityKey:
         return Key("security-key-ssh", self.blob)
 
     def sign(
-        self, flags: int = PRESENT | VERIFIED, claimed: int | None = None, application: bytes = APPLICATION
+        self,
+        flags: int = PRESENT | VERIFIED,
+        claimed: int | None = None,
+        application: bytes = APPLICATION,
     ) -> bytes:
         inner = hashlib.sha512(signed_message(STATEMENT)).digest()
         data = sshsig.signed_data(b"presspass-approval", b"sha512", inner)
         counter = struct.pack(">I", 9)
-        message = hashlib.sha256(application).digest() + bytes([flags]) + counter + hashlib.sha256(data).digest()
+        message = (
+            hashlib.sha256(application).digest()
+            + bytes([flags])
+            + counter
+            + hashlib.sha256(data).digest()
+        )
         if self.kind == SK_ED25519:
             raw = self.eddsa.sign(message)
         else:
@@ -149,7 +166,12 @@ class SecurityKey:
             raw = b"".join(wire_string(mpint(number)) for number in pair)
         said = bytes([flags if claimed is None else claimed])
         signature = wire_string(self.kind) + wire_string(raw) + said + counter
-        head = b"SSHSIG" + struct.pack(">I", 1) + wire_string(self.blob) + wire_string(b"presspass-approval")
+        head = (
+            b"SSHSIG"
+            + struct.pack(">I", 1)
+            + wire_string(self.blob)
+            + wire_string(b"presspass-approval")
+        )
         return head + wire_string(b"") + wire_string(b"sha512") + wire_string(signature)
 
 
@@ -169,7 +191,9 @@ def test_a_security_key_that_verified_its_user_is_taken(security_key: SecurityKe
 
 
 @pytest.mark.parametrize("flags", [0, PRESENT, VERIFIED, 0xFA])
-def test_a_security_key_that_did_not_verify_its_user_is_refused(security_key: SecurityKey, flags: int) -> None:
+def test_a_security_key_that_did_not_verify_its_user_is_refused(
+    security_key: SecurityKey, flags: int
+) -> None:
     assert refused(security_key.sign(flags), security_key.key) is Code.APPROVAL_NOT_VERIFIED
 
 
@@ -178,12 +202,22 @@ def test_the_flags_are_signed(security_key: SecurityKey) -> None:
     assert refused(lie, security_key.key) is Code.APPROVAL_INVALID
 
 
-def test_a_security_keys_signature_for_another_application_is_refused(security_key: SecurityKey) -> None:
-    assert refused(security_key.sign(application=b"ssh:other"), security_key.key) is Code.APPROVAL_INVALID
+def test_a_security_keys_signature_for_another_application_is_refused(
+    security_key: SecurityKey,
+) -> None:
+    assert (
+        refused(security_key.sign(application=b"ssh:other"), security_key.key)
+        is Code.APPROVAL_INVALID
+    )
 
 
-def test_a_security_key_that_the_roster_calls_a_plain_key_is_refused(security_key: SecurityKey) -> None:
-    assert refused(security_key.sign(), replace(security_key.key, kind="ssh")) is Code.APPROVAL_SOFTWARE_KEY
+def test_a_security_key_that_the_roster_calls_a_plain_key_is_refused(
+    security_key: SecurityKey,
+) -> None:
+    assert (
+        refused(security_key.sign(), replace(security_key.key, kind="ssh"))
+        is Code.APPROVAL_SOFTWARE_KEY
+    )
 
 
 def test_openssh_takes_the_synthetic_signature_and_the_one_without_verification(
@@ -198,8 +232,22 @@ def test_openssh_takes_the_synthetic_signature_and_the_one_without_verification(
         body = base64.encodebytes(key.sign(flags)).decode()
         armored = tmp_path / "signature"
         armored.write_text(f"-----BEGIN SSH SIGNATURE-----\n{body}-----END SSH SIGNATURE-----\n")
-        command = [ssh_keygen, "-Y", "verify", "-f", allowed, "-I", "me", "-n", "presspass-approval", "-s", armored]
-        done = subprocess.run(command, input=signed_message(STATEMENT), capture_output=True, timeout=20, check=False)
+        command = [
+            ssh_keygen,
+            "-Y",
+            "verify",
+            "-f",
+            allowed,
+            "-I",
+            "me",
+            "-n",
+            "presspass-approval",
+            "-s",
+            armored,
+        ]
+        done = subprocess.run(
+            command, input=signed_message(STATEMENT), capture_output=True, timeout=20, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -12,11 +12,13 @@ import click
 
 from presspass.cli.client import Gate, PageUrl, parse_page_url
 from presspass.cli.drop import drop_signed, drop_unsigned_veto
+from presspass.cli.known_gates import check_installation, remember_installation
 from presspass.cli.options import example, format_option, signing_options, yes_option
 from presspass.cli.review import (
     Asked,
     check_alive,
     fetch_statement,
+    fetch_upstream,
     read_statement_file,
     release_page,
     review_release,
@@ -46,16 +48,25 @@ _COLOUR: Final = {Severity.CRITICAL: "red", Severity.HIGH: "red", Severity.MEDIU
 )
 @click.argument("url")
 @signing_options
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The installation's trust-root.json, if you have it; else the first one seen at a gate is remembered.",
+)
 @yes_option
 @format_option
 def approve_command(
-    url: str, key: Path | None, software_passkey: Path | None, yes: bool, as_json: bool
-) -> None:
+    url: str, key: Path | None, software_passkey: Path | None, trust: Path | None,
+    yes: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Approve the release or request at URL.
 
     Fetches the statement and every file itself, hashes them here, runs the same inspection here, and stops unless all
     of it is exactly what the statement names. Then shows what changes, asks,
     signs those bytes, and hands the signature in.
+
+    The first time it shows the whole fingerprint of the installation behind the gate, and remembers it; when another
+    one stands there later, nothing is signed.
 
     Exit codes: 0 handed in and counted; 1 refused (by the checks here, by you, or by the gate); 2 cannot be checked
     here; 4 the gate cannot be reached.
@@ -66,11 +77,14 @@ def approve_command(
         asked = fetch_statement(gate, page)
         check_alive(asked.statement)
         _show_statement(asked)
+        check_installation(page.base, asked.statement.genesis, trust)
         if isinstance(asked.statement.body, ReleaseBody):
+            _show_upstream(fetch_upstream(gate, page, asked.statement))
             there = release_page(page, asked.statement)
             _show_report(review_release(gate, there, asked.statement.body))
         if not yes and not click.confirm("Sign this?", default=False, err=True):
             raise click.Abort
+        remember_installation(page.base, asked.statement.genesis)
         answer = _hand_in(gate, asked, asked.data, signer)
     _tell_result("approved", answer, page, as_json)
 
@@ -202,9 +216,7 @@ def _show_statement(asked: Asked) -> None:
 
 def _show_release(asked: Asked) -> None:
     body = asked.statement.body_as(ReleaseBody)
-    say(
-        f"  publish {safe(body.project)} {safe(body.version)} (upstream statement {body.upstream[:16]}…)"
-    )
+    say(f"  publish {safe(body.project)} {safe(body.version)}")
     say(f"  asked by {safe(body.requester) or 'nobody that could be resolved to a person'}")
     table(
         ("file", "size", "sha256"),
@@ -212,8 +224,7 @@ def _show_release(asked: Asked) -> None:
     )
 
 
-def _show_upstream(asked: Asked) -> None:
-    body = asked.statement.body_as(UpstreamBody)
+def _show_upstream(body: UpstreamBody) -> None:
     say(f"  upstream {safe(body.name)} ({body.protocol}, {body.mode})")
     say(f"  upload to    {safe(body.upload_url)}")
     say(f"  read back at {safe(body.index_url)}")
@@ -238,19 +249,22 @@ def _show_roster(asked: Asked) -> None:
 
 
 def _show_roster_changes(asked: Asked, after: Roster) -> None:
-    """Who comes and goes, against the roster that the gate says is in force; the whole roster follows and is what counts."""
+    """Who comes and goes, against the roster that the gate says is in force. The whole roster follows; that counts."""
     told = asked.answer.get("roster_now")
     if not isinstance(told, dict):
         return
     before, names = Roster.from_json(told), _names(asked.answer)
-    changes = [("+", after, key) for key in after.keys() if before.key(key.id) is None]
-    changes += [("-", before, key) for key in before.keys() if after.key(key.id) is None]
+    changes = [("+", after, key) for key in after.all_keys() if before.key(key.id) is None]
+    changes += [("-", before, key) for key in before.all_keys() if after.key(key.id) is None]
     say("  compared with the roster in force, as the gate tells it:")
     for sign, roster, key in changes:
         person = roster.owner(key.id)
         name = names.get(person.details, "") if person else ""
         colour = "green" if sign == "+" else "red"
-        say(f"    {sign} {key.kind:17} {grouped(key.id)}  {safe(person.id if person else '')} {safe(name)}".rstrip(), fg=colour)
+        say(
+            f"    {sign} {key.kind:17} {grouped(key.id)}  {safe(person.id if person else '')} {safe(name)}".rstrip(),
+            fg=colour,
+        )
     if not changes:
         say("    no key comes or goes")
 
@@ -283,7 +297,7 @@ def _show_freeze(asked: Asked) -> None:
 
 _SHOW: Final[dict[type, Callable[[Asked], None]]] = {
     ReleaseBody: _show_release,
-    UpstreamBody: _show_upstream,
+    UpstreamBody: lambda asked: _show_upstream(asked.statement.body_as(UpstreamBody)),
     RosterBody: _show_roster,
     PolicyBody: _show_policy,
     FreezeBody: _show_freeze,

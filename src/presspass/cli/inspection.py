@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import IO
 
 from presspass.cli.show import note
-from presspass.confine.worker import Worker
+from presspass.confine.worker import Worker, inspector_command
 from presspass.core.digests import JsonObject
 from presspass.core.limits import INSPECTION_WALL_S_MAX
 from presspass.core.statement import ReleaseFile
@@ -30,7 +29,7 @@ def inspect_here(
             "version": baseline_version,
             "files": [file.to_json() for file, _ in baseline],
         }
-    worker = Worker([sys.executable, "-m", "presspass.services.inspector"])
+    worker = Worker(inspector_command())
     try:
         fds = [opened.fileno() for _, opened in (*candidate, *baseline)]
         report = worker.call(request, fds, timeout_s=INSPECTION_WALL_S_MAX)

@@ -100,7 +100,11 @@ def show_links(links: list[dict[str, Any]], as_json: bool) -> None:
 )
 @format_option
 def enrol_command(
-    link: str, ssh_key: Path | None, software_passkey: Path | None, replaced: tuple[str, ...], as_json: bool
+    link: str,
+    ssh_key: Path | None,
+    software_passkey: Path | None,
+    replaced: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Enrol one key by LINK, at a terminal. In a browser, open the link instead: that is where real passkeys are.
 

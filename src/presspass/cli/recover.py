@@ -80,14 +80,18 @@ def recover_command(
         emit_json({**answer, "url": page})
         return
     say(f"asked for: {statement.digest}")
-    say(f"veto it at: {safe(page)}" if page else f"veto it with: presspass veto /q/{statement.digest} --drop DIR")
+    say(
+        f"veto it at: {safe(page)}"
+        if page
+        else f"veto it with: presspass veto /q/{statement.digest} --drop DIR"
+    )
     note(
         "It comes into force after 72 hours unless somebody vetoes it. Everybody is being told now."
     )
 
 
 def _show_at_the_gate(home: Path, statement: Statement) -> str:
-    """Its page, where people can see and veto it; "" where the gateway is not running (the press tells people anyway)."""
+    """Its page, where people can see and veto it; "" while the gateway is not running (the press tells them anyway)."""
     try:
         return str(put_before_approvers(home, statement)["url"])
     except (Fault, Refusal) as error:

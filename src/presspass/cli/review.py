@@ -1,7 +1,7 @@
 """What an approver's own machine finds out before it signs. The gate is believed in nothing.
 
-1. The statement is read strictly, and its digest is the one in the address or in the gate's answer.
-2. Every file it names is fetched and hashed here.
+1. The statement is read strictly; it is the one whose digest is in the address, or the release whose id is.
+2. Every file it names is fetched and hashed here, and so is the statement of the upstream that they would go to.
 3. The same inspection runs here, confined, on those bytes and on the files of the release before.
 4. Its report must be, byte for byte, the one that the statement names.
 """
@@ -25,7 +25,14 @@ from presspass.core.digests import JsonObject, sha256_hex
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.findings import Report, parse_report, report_digest
 from presspass.core.limits import REPORT_BYTES_MAX, STATEMENT_BYTES_MAX
-from presspass.core.statement import Intent, Kind, ReleaseBody, ReleaseFile, Statement
+from presspass.core.statement import (
+    Intent,
+    Kind,
+    ReleaseBody,
+    ReleaseFile,
+    Statement,
+    UpstreamBody,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +61,38 @@ def fetch_statement(gate: Gate, page: PageUrl) -> Asked:
             Code.APPROVAL_WRONG_STATEMENT, "The gate sent another statement than the one asked for."
         )
     statement = _read_statement(data)
-    if (
-        isinstance(statement.body, ReleaseBody)
-        and page.kind == "r"
-        and statement.body.release != page.id
-    ):
-        raise Refusal(
-            Code.APPROVAL_WRONG_STATEMENT, "The gate sent the statement of another release."
-        )
+    if page.kind == "r":
+        _check_is_release(statement, page.id)
     return Asked(data, statement, answer)
+
+
+def _check_is_release(statement: Statement, release: str) -> None:
+    """At a release's address stands that release, and never, say, a roster with other people in it."""
+    if not isinstance(statement.body, ReleaseBody) or statement.body.release != release:
+        raise Refusal(
+            Code.APPROVAL_WRONG_STATEMENT,
+            f"The gate sent a {statement.kind.value} statement that is not this release's.",
+            "Do not sign; tell the operators of the gate.",
+        )
+
+
+def fetch_upstream(gate: Gate, page: PageUrl, release: Statement) -> UpstreamBody:
+    """The registry that a release statement names by digest: its own statement, from the gate, checked against that."""
+    digest = release.body_as(ReleaseBody).upstream
+    text = gate.get_json(PageUrl(page.base, "q", digest).api).get("statement")
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b""
+    if sha256_hex(data) != digest:
+        raise Refusal(
+            Code.APPROVAL_WRONG_STATEMENT,
+            "The gate does not show the upstream that the release names.",
+            "Do not sign: where the files would go is not known.",
+        )
+    upstream = _read_statement(data)
+    if (upstream.genesis, upstream.space) != (release.genesis, release.space):
+        raise Refusal(
+            Code.STATEMENT_FOREIGN, "The release names an upstream of another installation."
+        )
+    return upstream.body_as(UpstreamBody)
 
 
 def release_page(page: PageUrl, statement: Statement) -> PageUrl:

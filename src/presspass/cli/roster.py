@@ -33,7 +33,12 @@ def show_command(home: Path, as_json: bool) -> None:
     roster = press_room.roster_of_home(home)
     names = _names(home, roster)
     rows: list[JsonObject] = [
-        {"name": names.get(person.details, ""), "person": person.id, "kind": key.kind, "key": key.id}
+        {
+            "name": names.get(person.details, ""),
+            "person": person.id,
+            "kind": key.kind,
+            "key": key.id,
+        }
         for person in roster.people
         for key in person.keys
     ]
@@ -71,7 +76,7 @@ def remove_command(who: tuple[str, ...], home: Path, as_json: bool) -> None:
 
 
 def _without(roster: Roster, who: frozenset[str]) -> Roster:
-    known = {person.id for person in roster.people} | {key.id for key in roster.keys()}
+    known = {person.id for person in roster.people} | {key.id for key in roster.all_keys()}
     unknown = who - known
     if unknown:
         raise Refusal(
@@ -80,7 +85,12 @@ def _without(roster: Roster, who: frozenset[str]) -> Roster:
             "`presspass roster show` lists ids and whole fingerprints.",
         )
     kept = [
-        Person(person.id, person.details, person.groups, tuple(k for k in person.keys if k.id not in who))
+        Person(
+            person.id,
+            person.details,
+            person.groups,
+            tuple(k for k in person.keys if k.id not in who),
+        )
         for person in roster.people
         if person.id not in who
     ]

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from presspass.cli.options import example, format_option, home_option
-from presspass.cli.show import note, safe, say
+from presspass.cli.show import note, say
 
 
 @click.command(
@@ -59,4 +59,4 @@ def serve_command(home: Path, as_json: bool) -> None:
                 )
 
         specs = serve.child_specs(home, found)
-        serve.Supervisor(specs, tell=lambda line: note(f"presspass: {safe(line)}")).run(ready)
+        serve.Supervisor(specs, tell=lambda line: note(f"presspass: {line}")).run(ready)

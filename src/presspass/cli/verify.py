@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +12,15 @@ import click
 
 from presspass.cli.exits import CannotSayError
 from presspass.cli.options import example, format_option
-from presspass.cli.show import safe, say
+from presspass.cli.show import emit_json, safe, say
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import PROOF_BYTES_MAX, READ_CHUNK_BYTES, STATEMENT_BYTES_MAX
+from presspass.core.statement import GenesisBody, PolicyBody
 
 if TYPE_CHECKING:
-    from presspass.verify.proof import Valid
+    from presspass.verify.proof import Proof, Valid
 
 PROOF_SUFFIX = ".presspass.json"
-TRUST_NAME = "trust-root.json"
 
 
 @click.command(
@@ -40,37 +41,57 @@ TRUST_NAME = "trust-root.json"
     type=click.Path(path_type=Path, dir_okay=False),
     envvar="PRESSPASS_TRUST",
     show_envvar=True,
-    help=f"The trust root you pinned: the installation's genesis statement (default: {TRUST_NAME} beside FILE).",
+    help="The trust root you pinned, trust-root.json: the installation's genesis statement. Needed.",
 )
 @format_option
 def verify_command(file: Path, proof: Path | None, trust: Path | None, as_json: bool) -> None:
     """Say whether people approved exactly the bytes of FILE, and whether the press published them.
 
     Everything is checked here, from the raw signatures on; nothing is looked up. Take the trust root from a place that
-    you trust on its own, once, and keep it: a proof that brings its own trust root proves nothing.
+    you trust on its own, once, and keep it: a proof that brings its own trust root proves nothing. So none that lies
+    beside FILE is ever taken by itself.
 
     Exit codes: 0 valid; 1 not valid, with the reason; 2 cannot be said (proof or trust root is missing).
     """
+    if trust is None:
+        raise CannotSayError(
+            "No trust root was named, so nothing can be said.",
+            "Get the installation's trust-root.json from a place that you trust on its own, not from where FILE came "
+            "from, and name it with --trust or PRESSPASS_TRUST.",
+        )
     proof_data = _read(
         proof or file.with_name(file.name + PROOF_SUFFIX), PROOF_BYTES_MAX, "proof", "--proof"
     )
-    trust_data = _read(
-        trust or file.with_name(TRUST_NAME), STATEMENT_BYTES_MAX, "trust root", "--trust"
-    )
+    trust_data = _read(trust, STATEMENT_BYTES_MAX, "trust root", "--trust")
     from presspass.verify.proof import Proof, check_proof, load_trust_root, verdict_json
 
     sha256, size = _hash(file)
+    read = Proof.from_bytes(proof_data)
     valid = check_proof(
-        Proof.from_bytes(proof_data),
+        read,
         filename=file.name,
         sha256=sha256,
         size=size,
         trust_root=load_trust_root(trust_data),
     )
-    click.echo(verdict_json(valid)) if as_json else _show(valid)
+    profile = _profile(read, valid)
+    if as_json:
+        emit_json({**json.loads(verdict_json(valid)), "profile": profile})
+    else:
+        _show(valid, profile)
 
 
-def _show(valid: Valid) -> None:
+def _profile(proof: Proof, valid: Valid) -> str:
+    """`solo` only where both policies that count were: the one it was asked for under and the one it went out under."""
+    policies = {proof.genesis.digest: proof.genesis.body_as(GenesisBody).policy}
+    for one in proof.chain:
+        if isinstance(one.statement.body, PolicyBody):
+            policies[one.statement.digest] = one.statement.body.policy
+    heads = (proof.release.statement.heads.policy, valid.entry.policy)
+    return "solo" if all(policies[head].profile == "solo" for head in heads) else "team"
+
+
+def _show(valid: Valid, profile: str) -> None:
     entry = valid.entry
     when = datetime.fromtimestamp(entry.verified_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     say(f"VALID  {safe(valid.file.name)}")
@@ -78,16 +99,25 @@ def _show(valid: Valid) -> None:
     say(
         f"  release      {safe(valid.release.project)} {safe(valid.release.version)} at {safe(valid.upstream)}, {when}"
     )
-    say(f"  asked by     {safe(valid.release.requester) or '(not resolved to a person)'}")
+    say(f"  asked by     {_requester(valid)}")
     say(f"  approved by  {', '.join(map(safe, valid.approved_by))}")
     for key, kind in valid.keys:
         say(f"               {kind} {key[:16]}…")
+    if profile == "solo":
+        say("  profile      solo: one person with two keys. Nobody else has looked at it")
     say(f"  mode         {entry.mode}; zones {entry.zones}")
     say(
         f"  log          {safe(valid.checkpoint.origin)}, entry {valid.position} of {valid.checkpoint.size}, no witness"
     )
     say(f"  installation {safe(valid.origin)} (genesis {valid.genesis[:16]}…)")
     say("Valid as of this checkpoint; what was revoked later does not stand in it.")
+
+
+def _requester(valid: Valid) -> str:
+    if not valid.release.requester:
+        return "(not resolved to a person)"
+    name = safe(valid.release.requester)
+    return f"{name}, who signed that" if valid.requester_signed else f"{name} (the gateway's word)"
 
 
 def _hash(path: Path) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from presspass.confine import kernel
 
@@ -30,6 +30,8 @@ _AT_NUMBER, _AT_ARCHITECTURE, _AT_ARGUMENTS = (
 )  # struct seccomp_data; little-endian: low half first
 _X32_BIT = 0x40000000
 _PROT_EXEC, _AF_UNIX = 4, 1
+_NOT_STREAM = 0b1110  # of a socket's type: SOCK_STREAM alone has none of these bits
+_TYPES_INTO_TERMINALS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: <asm-generic/ioctls.h>
 
 # All that an inspection needs once its files are open: read them, write to its pipe, manage memory, end.
 _INSPECTION = (
@@ -116,19 +118,24 @@ def allow_inspection_only() -> bool:
     """Leaves this process what an inspection needs and nothing else. False when there is no seccomp."""
     program = [*_returning("clone3", _ERRNO | errno.ENOSYS)]
     for name in ("mmap", "mprotect"):  # memory yes, but never new machine code
-        program += _by_argument(name, 2, _ANY_BIT, _PROT_EXEC, _refused(), _ALLOW)
+        program += _by_argument(name, 2, _ANY_BIT, (_PROT_EXEC,), _refused(), _ALLOW)
     program += _each(_INSPECTION, _ALLOW)
     return _install(program, otherwise=_refused())
 
 
-def deny_dangerous(*, internet: bool, execute: bool) -> bool:
+def deny_dangerous(*, internet: bool, execute: bool, new_sockets: bool = True) -> bool:
     """Takes calls away that none of our processes needs; without `internet` all sockets but Unix ones.
 
-    False when there is no seccomp.
+    Without `new_sockets` none is opened or connected any more. Pairs of stream sockets remain, which lead nowhere
+    else; a datagram one could still be pointed at any address. False when there is no seccomp.
     """
     program = _each(_DANGEROUS, _refused())
-    if not internet:
-        program += _by_argument("socket", 0, _EQUAL, _AF_UNIX, _ALLOW, _refused())
+    program += _by_argument("ioctl", 1, _EQUAL, _TYPES_INTO_TERMINALS, _refused(), _ALLOW)
+    if not new_sockets:
+        program += _each(("connect", "socket"), _refused())
+        program += _by_argument("socketpair", 1, _ANY_BIT, (_NOT_STREAM,), _refused(), _ALLOW)
+    elif not internet:
+        program += _by_argument("socket", 0, _EQUAL, (_AF_UNIX,), _ALLOW, _refused())
     if not execute:
         program += _each(("execve", "execveat"), _refused())
     return _install(program, otherwise=_ALLOW)
@@ -153,19 +160,17 @@ def _returning(name: str, action: int) -> _Program:
 
 
 def _by_argument(
-    name: str, argument: int, test: int, value: int, if_true: int, if_false: int
+    name: str, argument: int, test: int, values: Sequence[int], if_true: int, if_false: int
 ) -> _Program:
-    """`name` ends in `if_true` when its argument (the low 32 bits) passes `test`, else in `if_false`."""
+    """Ends in `if_true` when the argument (its low 32 bits) passes `test` for one of `values`, else in `if_false`."""
     number = kernel.number(name)
     if number is None:
         return []
-    return [
-        _step(_EQUAL, number, 0, 4),
-        _step(_LOAD, _AT_ARGUMENTS + 8 * argument),
-        _step(test, value, 0, 1),
-        _step(_RETURN, if_true),
-        _step(_RETURN, if_false),
-    ]
+    steps = [_step(_LOAD, _AT_ARGUMENTS + 8 * argument)]
+    for value in values:
+        steps += [_step(test, value, 0, 1), _step(_RETURN, if_true)]
+    steps.append(_step(_RETURN, if_false))
+    return [_step(_EQUAL, number, 0, len(steps)), *steps]
 
 
 def _install(program: _Program, *, otherwise: int) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from presspass.confine import framing
 from presspass.core.digests import JsonObject
@@ -22,6 +24,33 @@ _ENVIRONMENT = (
     "PYTHONDONTWRITEBYTECODE",
     "PYTHONPATH",
 )
+_PATH_LISTS = ("LD_LIBRARY_PATH", "PATH", "PYTHONPATH")
+
+#: Where our processes stand: nothing there is anybody's but root's.
+FOLDER = "/"
+
+
+def module_command(module: str) -> tuple[str, ...]:
+    """How a process of ours is started. -P: what lies in the folder where the caller stands is not imported."""
+    return (sys.executable, "-P", "-m", module)
+
+
+def inspector_command() -> tuple[str, ...]:
+    """The inspector, for `Worker`."""
+    return module_command("presspass.services.inspector")
+
+
+def environment(names: Iterable[str] | None = None) -> dict[str, str]:
+    """Our environment (of it: `names`) for a process that stands in `FOLDER`.
+
+    Search paths are made absolute. Empty entries, which stand for the current folder, are left out.
+    """
+    found = {name: os.environ[name] for name in names or os.environ if name in os.environ}
+    for name in _PATH_LISTS:
+        if name in found:
+            parts = found[name].split(os.pathsep)
+            found[name] = os.pathsep.join(str(Path(one).absolute()) for one in parts if one)
+    return found
 
 
 class Worker:
@@ -87,15 +116,16 @@ class Worker:
             return self._link
         self._stop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         try:
             self._process = subprocess.Popen(
                 [*self._argv, "--fd", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=environment,
-                process_group=0,  # Ctrl-C ends our parent, which ends us in its own order
+                cwd=FOLDER,
+                env=environment(_ENVIRONMENT),
+                # No terminal: nothing can be typed into it, and Ctrl-C ends our parent, which ends us in its own order.
+                start_new_session=True,
             )
         except OSError as error:
             ours.close()

@@ -39,12 +39,16 @@ def parse_canonical(data: bytes, *, bytes_max: int, what: str) -> JsonObject:
     (duplicate members, spaces, other number forms: RFC 8785 section 3.2) are refused with `statement.malformed`.
     """
     if len(data) > bytes_max:
-        raise Refusal(Code.STATEMENT_MALFORMED, f"The {what} has {len(data)} bytes; the limit is {bytes_max}.")
+        raise Refusal(
+            Code.STATEMENT_MALFORMED, f"The {what} has {len(data)} bytes; the limit is {bytes_max}."
+        )
     try:
         value = json.loads(data.decode("utf-8"))
         again = canonical(value) if isinstance(value, dict) else b""
     except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
-        raise Refusal(Code.STATEMENT_MALFORMED, f"The {what} is not canonical JSON: {error}.") from None
+        raise Refusal(
+            Code.STATEMENT_MALFORMED, f"The {what} is not canonical JSON: {error}."
+        ) from None
     if again != data:
         raise Refusal(Code.STATEMENT_MALFORMED, f"The {what} is not in canonical form (RFC 8785).")
     result: JsonObject = value

@@ -107,7 +107,7 @@ class Refusal(PresspassError):
 
 
 class Fault(PresspassError):
-    """The world failed. `retryable` says whether the same call may succeed later; if not, the state is unknown: stop."""
+    """The world failed. `retryable`: the same call may succeed later; if not, the state is unknown: stop."""
 
     def __init__(self, code: str, message: str, *, retryable: bool) -> None:
         super().__init__(f"{message} [{code}]")

@@ -348,11 +348,16 @@ def _read_artifact(value: object) -> ArtifactReport:
 def _read_metadata(members: Members) -> tuple[tuple[str, tuple[str, ...]], ...]:
     value = members.take("metadata")
     if not isinstance(value, dict) or len(value) > limits.METADATA_FIELDS_MAX:
-        members.refuse(f"has no object of at most {limits.METADATA_FIELDS_MAX} members in 'metadata'")
+        members.refuse(
+            f"has no object of at most {limits.METADATA_FIELDS_MAX} members in 'metadata'"
+        )
     for name, values in value.items():
         if not isinstance(values, list) or len(values) > limits.METADATA_VALUES_MAX:
             members.refuse(f"has no list of values for {name!r} in 'metadata'")
-        if not all(isinstance(one, str) and len(one) < 2 * limits.METADATA_FIELD_CHARS_MAX for one in values):
+        if not all(
+            isinstance(one, str) and len(one) < 2 * limits.METADATA_FIELD_CHARS_MAX
+            for one in values
+        ):
             members.refuse(f"has a value that is no text, or too long, for {name!r} in 'metadata'")
     return tuple((name, tuple(values)) for name, values in sorted(value.items()))
 

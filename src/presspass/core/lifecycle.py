@@ -18,7 +18,9 @@ class State(StrEnum):
     APPROVED = "approved"  # the press has seen enough signatures; the veto window runs
     PUBLISHING = "publishing"  # the intent is journalled; the registry may already have some files
     PUBLISHED = "published"  # every file was sent
-    VERIFIED = "verified"  # the registry serves exactly the approved bytes, and the proof is written
+    VERIFIED = (
+        "verified"  # the registry serves exactly the approved bytes, and the proof is written
+    )
     REJECTED = "rejected"
     EXPIRED = "expired"
     WITHDRAWN = "withdrawn"
@@ -33,7 +35,9 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     _S.REVIEWED: frozenset({_S.AWAITING, _S.REJECTED, _S.EXPIRED, _S.WITHDRAWN}),
     # back to `staged`: the release it was compared with is no longer the last one, or a head moved on
     _S.AWAITING: frozenset({_S.APPROVED, _S.STAGED, _S.REJECTED, _S.EXPIRED, _S.WITHDRAWN}),
-    _S.APPROVED: frozenset({_S.PUBLISHING, _S.STAGED, _S.REJECTED, _S.EXPIRED, _S.WITHDRAWN, _S.FAILED}),
+    _S.APPROVED: frozenset(
+        {_S.PUBLISHING, _S.STAGED, _S.REJECTED, _S.EXPIRED, _S.WITHDRAWN, _S.FAILED}
+    ),
     _S.PUBLISHING: frozenset({_S.PUBLISHED, _S.FAILED}),
     _S.PUBLISHED: frozenset({_S.VERIFIED, _S.FAILED, _S.REVOKED}),
     _S.VERIFIED: frozenset({_S.REVOKED}),
@@ -44,7 +48,9 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     _S.REVOKED: frozenset(),
 }
 #: Nothing further happens by itself.
-SETTLED: Final = frozenset({_S.VERIFIED, _S.REJECTED, _S.EXPIRED, _S.WITHDRAWN, _S.FAILED, _S.REVOKED})
+SETTLED: Final = frozenset(
+    {_S.VERIFIED, _S.REJECTED, _S.EXPIRED, _S.WITHDRAWN, _S.FAILED, _S.REVOKED}
+)
 #: The registry may have received something.
 SENT: Final = frozenset({_S.PUBLISHING, _S.PUBLISHED, _S.VERIFIED, _S.REVOKED})
 
@@ -57,5 +63,7 @@ def may_move(old: State, new: State) -> bool:
 def move(old: State, new: State) -> State:
     """`new`, or a refusal when the table does not have this transition."""
     if not may_move(old, new):
-        raise Refusal(Code.RELEASE_WRONG_STATE, f"A release that is {old.value} cannot become {new.value}.")
+        raise Refusal(
+            Code.RELEASE_WRONG_STATE, f"A release that is {old.value} cannot become {new.value}."
+        )
     return new

@@ -31,7 +31,9 @@ UPLOAD_READ_BYTES = 512 * KIB  # taken from a connection before it must wait
 UPLOAD_THREADS_MAX = 32
 REQUEST_HEADER_BYTES_MAX = 64 * KIB
 JSON_BODY_BYTES_MAX = 1 * MIB
-LINGER_BYTES_MAX = 256 * MIB  # how much of a refused body is read on, so that the client sees the answer
+LINGER_BYTES_MAX = (
+    256 * MIB
+)  # how much of a refused body is read on, so that the client sees the answer
 
 CLIENT_IDLE_S_MAX = 60  # a client that owes us bytes and sends none for so long is cut off
 CONNECTIONS_MAX = 1000
@@ -56,7 +58,9 @@ ARCHIVE_INDEX_BYTES_MAX = 32 * MIB  # a zip's central directory
 ARCHIVE_HEADER_BYTES_MAX = 1 * MIB  # one pax or GNU long-name header of a tar
 MEMBER_PATH_BYTES_MAX = 1024
 UNPACKED_BYTES_MAX = 4 * GIB
-UNPACKED_RATIO_MAX = 200  # unpacked bytes for each byte of the archive, once past the allowance below
+UNPACKED_RATIO_MAX = (
+    200  # unpacked bytes for each byte of the archive, once past the allowance below
+)
 UNPACKED_ALLOWANCE_BYTES = 64 * MIB
 READ_CHUNK_BYTES = 256 * KIB
 MEMBER_TEXT_BYTES_MAX = 1 * MIB  # a member kept in memory, to parse it or to show its difference
@@ -85,16 +89,22 @@ INSPECTION_REQUEST_BYTES_MAX = 256 * KIB
 INSPECTION_MEMORY_BYTES_MAX = 1 * GIB
 INSPECTION_CPU_S_MAX = 60
 INSPECTION_WALL_S_MAX = 120
-INSPECTION_ANSWER_GRACE_S = 5  # how long the client waits beyond the wall limit before it ends the zygote
+INSPECTION_ANSWER_GRACE_S = (
+    5  # how long the client waits beyond the wall limit before it ends the zygote
+)
 
 # command line and supervisor
 CONFIG_BYTES_MAX = 64 * KIB
-CLIENT_ANSWER_BYTES_MAX = 64 * MIB  # a JSON answer of the gate; files are streamed and limited by their own size
+CLIENT_ANSWER_BYTES_MAX = (
+    64 * MIB
+)  # a JSON answer of the gate; files are streamed and limited by their own size
 CLIENT_TIMEOUT_S = 60
 CHILD_READY_S_MAX = 30
 CHILD_LINE_BYTES_MAX = 64 * KIB
 GATEWAY_DRAIN_S_MAX = 30
-PRESS_DRAIN_S_MAX = 90  # longer than one answer of an upstream, so that a publication under way can end
+PRESS_DRAIN_S_MAX = (
+    90  # longer than one answer of an upstream, so that a publication under way can end
+)
 RESTART_DELAY_S_MAX = 30
 INBOX_WAIT_S_MAX = 60
 BACKUP_MANIFEST_BYTES_MAX = 16 * MIB

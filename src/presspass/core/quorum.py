@@ -1,13 +1,15 @@
 """Who counts, and whether it is enough: the floor below every policy (law 2).
 
 1. A signer counts when the key is enrolled in the statement's roster *and* in the press's current one, for one person.
-2. Excluded people are removed before counting: the person behind the run never approves the own release.
-3. Software keys count only where the policy allows them, and never verify a user elsewhere.
-4. Two distinct identities per widening. For a release the resolved requester is one of them; an unresolved requester
-   adds one approver. For every other widening both sign.
-5. A policy can raise the number, never lower it. Too few eligible people freezes; the number stays.
-6. `solo` is one person: two different keys stand in for two people, and nobody pretends otherwise.
-7. Narrowing takes one person of the current roster.
+2. Two distinct identities stand behind every widening, each of them proved by a signature under this very statement.
+3. Excluded people are removed before counting approvals: the person behind a release never approves it.
+4. Who asked for a release is the gateway's word until that person signs it too. The signature of the requester proves
+   one of the two identities and approves nothing; without it, one approver more is needed. So an unproved name can only
+   make the decision stricter (law 1): it excludes somebody, and counts for nobody.
+5. Software keys count only where the policy allows them.
+6. A policy can raise the number of approvers, never lower it. Too few eligible people freezes; the number stays.
+7. `solo` is one person: two different keys stand in for two people, and nobody pretends otherwise.
+8. Narrowing takes one person of the current roster.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from presspass.core.approval import Signed
 from presspass.core.errors import Code, Refusal
 from presspass.core.policy import Policy
-from presspass.core.roster import Key, Roster
+from presspass.core.roster import Roster
 from presspass.core.statement import Kind
 
 FLOOR = 2
@@ -26,11 +28,18 @@ FLOOR = 2
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The count. `counted`: ids of people (in `solo`: of keys) that count; `excluded`: (key, code) of those that do not."""
+    """The count. `counted`: ids of the people (in `solo`: of the keys) that approve; `excluded`: (key, code) of the
+    others.
+
+    `needed`: approvers needed, one fewer when `requester_signed`; `eligible`: how many could approve at all;
+    `reachable`: whether everybody together could reach the number.
+    """
 
     needed: int
     counted: tuple[str, ...]
     eligible: int
+    reachable: bool
+    requester_signed: bool
     excluded: tuple[tuple[str, Code], ...]
 
     @property
@@ -40,7 +49,7 @@ class Tally:
     @property
     def frozen(self) -> bool:
         """Not even everybody together could reach the number."""
-        return self.eligible < self.needed
+        return not self.reachable
 
     @property
     def reached(self) -> bool:
@@ -63,32 +72,45 @@ class Electorate:
 
     @property
     def requester_resolved(self) -> bool:
+        """Whether a person of the current roster is named as the requester; that it is this person is not proved by
+        it.
+        """
         return bool(self.requester) and self.roster_now.person(self.requester) is not None
 
-    def needed(self) -> int:
-        """How many must sign; never below the floor."""
-        if self.solo or self.kind is not Kind.RELEASE:
-            floor = FLOOR
-        else:
-            floor = FLOOR - 1 if self.requester_resolved else FLOOR
+    def needed(self, *, requester_signed: bool = False) -> int:
+        """How many must approve; together with a signed requester never fewer than the floor."""
+        floor = (
+            FLOOR - 1 if requester_signed and not self.solo and self.kind is Kind.RELEASE else FLOOR
+        )
         return max(floor, self.policy.approvals)
 
     def why_not(self, key_id: str) -> Code | None:
-        """The reason why this key does not count here, or None if it does."""
+        """The reason why a signature of this key is worth nothing here, or None if it approves or proves the
+        requester.
+        """
         then, now = self.roster_then.owner(key_id), self.roster_now.owner(key_id)
         key = self.roster_now.key(key_id)
         if now is None or key is None:
             return Code.APPROVAL_KEY_REMOVED if then is not None else Code.APPROVAL_KEY_UNKNOWN
         if then is None or then.id != now.id:
             return Code.APPROVAL_KEY_UNKNOWN
-        if not self._may_count(key):
-            return Code.APPROVAL_SOFTWARE_KEY
-        if self.kind is Kind.RELEASE and not self.solo and now.id == self.requester:
-            return Code.QUORUM_MISSING
-        return None
+        return (
+            None if self.policy.software_keys or not key.is_software else Code.APPROVAL_SOFTWARE_KEY
+        )
 
-    def _may_count(self, key: Key) -> bool:
-        return self.policy.software_keys or not key.is_software
+    def is_requester(self, key_id: str) -> bool:
+        """Whether this key belongs to the person behind the release: it proves who asked, and never approves."""
+        owner = self.roster_now.owner(key_id)
+        return (
+            self.kind is Kind.RELEASE
+            and not self.solo
+            and owner is not None
+            and owner.id == self.requester
+        )
+
+    def approves(self, key_id: str) -> bool:
+        """Whether a signature of this key counts as an approval."""
+        return self.why_not(key_id) is None and not self.is_requester(key_id)
 
     def identity(self, key_id: str) -> str:
         """Whom a key stands for: its person; in `solo` the key itself."""
@@ -96,21 +118,41 @@ class Electorate:
         return key_id if self.solo or owner is None else owner.id
 
     def eligible(self) -> int:
-        """How many identities could sign at all."""
-        return len({self.identity(key.id) for key in self.roster_now.keys() if self.why_not(key.id) is None})
+        """How many identities could approve at all."""
+        return len(
+            {self.identity(key.id) for key in self.roster_now.all_keys() if self.approves(key.id)}
+        )
+
+    def reachable(self) -> bool:
+        """Whether the number could be reached if everybody signed."""
+        asked = any(
+            self.is_requester(key.id) and self.why_not(key.id) is None
+            for key in self.roster_now.all_keys()
+        )
+        return self.eligible() >= self.needed(requester_signed=asked)
 
 
 def count(electorate: Electorate, signed: Iterable[Signed]) -> Tally:
     """Counts distinct identities among verified signatures. Order and repeats of `signed` do not matter."""
     counted: set[str] = set()
     excluded: set[tuple[str, Code]] = set()
+    requester_signed = False
     for one in signed:
         why = electorate.why_not(one.key)
-        if why is None:
-            counted.add(electorate.identity(one.key))
-        else:
+        if why is not None:
             excluded.add((one.key, why))
-    return Tally(electorate.needed(), tuple(sorted(counted)), electorate.eligible(), tuple(sorted(excluded)))
+        elif electorate.is_requester(one.key):
+            requester_signed = True
+        else:
+            counted.add(electorate.identity(one.key))
+    return Tally(
+        needed=electorate.needed(requester_signed=requester_signed),
+        counted=tuple(sorted(counted)),
+        eligible=electorate.eligible(),
+        reachable=electorate.reachable(),
+        requester_signed=requester_signed,
+        excluded=tuple(sorted(excluded)),
+    )
 
 
 def require(electorate: Electorate, signed: Iterable[Signed]) -> Tally:
@@ -119,19 +161,34 @@ def require(electorate: Electorate, signed: Iterable[Signed]) -> Tally:
     if tally.frozen:
         raise Refusal(
             Code.QUORUM_TOO_FEW_PEOPLE,
-            f"{tally.needed} must sign and only {tally.eligible} could: this stays frozen.",
+            f"{tally.needed} must approve and only {tally.eligible} could: this stays frozen.",
             "Enrol more people or keys (an approved roster statement); the number is not lowered.",
         )
     if tally.missing:
         only = tally.excluded[0][1] if tally.excluded and not tally.counted else Code.QUORUM_MISSING
-        raise Refusal(
-            only,
-            f"{len(tally.counted)} of {tally.needed} needed signatures count"
-            + (f"; {len(tally.excluded)} do not ({', '.join(sorted({c.value for _, c in tally.excluded}))})" if tally.excluded else "")
-            + ".",
-            "Somebody else, enrolled then and now, must sign.",
-        )
+        raise Refusal(only, _missing_text(tally), _who_can_help(electorate, tally))
     return tally
+
+
+def _missing_text(tally: Tally) -> str:
+    text = f"{len(tally.counted)} of {tally.needed} needed approvals count"
+    if tally.requester_signed:
+        text += ", and the requester has signed for having asked"
+    if tally.excluded:
+        reasons = ", ".join(sorted({code.value for _, code in tally.excluded}))
+        text += f"; {len(tally.excluded)} signatures do not ({reasons})"
+    return text + "."
+
+
+def _who_can_help(electorate: Electorate, tally: Tally) -> str:
+    if (
+        electorate.kind is Kind.RELEASE
+        and not electorate.solo
+        and not tally.requester_signed
+        and electorate.requester
+    ):
+        return "Somebody else, enrolled then and now, must sign; the requester's own signature saves one approver."
+    return "Somebody else, enrolled then and now, must sign."
 
 
 def may_narrow(roster_now: Roster, signed: Signed) -> bool:

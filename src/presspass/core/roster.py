@@ -82,7 +82,8 @@ class Key:
             kind=members.choice("kind", KEY_KINDS),
             public_key=unb64u(members.text("public_key", chars_max=_BLOB_CHARS_MAX), "public key"),
             credential_id=unb64u(
-                members.text("credential_id", chars_max=_BLOB_CHARS_MAX, empty=True), "credential id"
+                members.text("credential_id", chars_max=_BLOB_CHARS_MAX, empty=True),
+                "credential id",
             ),
             backed_up=members.boolean("backed_up"),
         )
@@ -174,7 +175,9 @@ class Roster:
         for person in self.people:
             for key in person.keys:
                 if key.id in by_key:
-                    raise Refusal(Code.STATEMENT_MALFORMED, f"Key {key.id[:16]} belongs to two people.")
+                    raise Refusal(
+                        Code.STATEMENT_MALFORMED, f"Key {key.id[:16]} belongs to two people."
+                    )
                 by_key[key.id] = person
         object.__setattr__(self, "_by_key", by_key)
 
@@ -191,7 +194,7 @@ class Roster:
         """The person with this id, or None."""
         return next((person for person in self.people if person.id == person_id), None)
 
-    def keys(self) -> tuple[Key, ...]:
+    def all_keys(self) -> tuple[Key, ...]:
         """Every key of everybody."""
         return tuple(key for person in self.people for key in person.keys)
 

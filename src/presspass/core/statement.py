@@ -65,7 +65,9 @@ class Heads:
     @classmethod
     def from_json(cls, value: object) -> Heads:
         members = Members(value, "heads")
-        heads = cls(members.sha256("roster"), members.sha256("policy"), members.sha256("revocation"))
+        heads = cls(
+            members.sha256("roster"), members.sha256("policy"), members.sha256("revocation")
+        )
         members.done()
         return heads
 
@@ -182,7 +184,9 @@ class UpstreamBody:
             if not url.startswith(("https://", "http://")):
                 members.refuse(f"has an address that is neither https nor http: {url}")
             if "@" in url.split("/")[2]:
-                members.refuse("has an address with a user or password in it; statements are public")
+                members.refuse(
+                    "has an address with a user or password in it; statements are public"
+                )
         return body
 
 
@@ -257,8 +261,9 @@ class FreezeBody:
 class GenesisBody:
     """The beginning of one installation, and the trust root that users pin.
 
-    `origin`: exact origin of the console, e.g. "https://gate.example"; `rp_id`: its host. `log_key`: the Ed25519 key (raw,
-    hex) that signs checkpoints and attestations; `recovery_key`: the Ed25519 key (raw, hex) whose seed was printed.
+    `origin`: exact origin of the console, e.g. "https://gate.example"; `rp_id`: its host. `log_key`: the Ed25519 key
+    (raw, hex) that signs checkpoints and attestations; `recovery_key`: the Ed25519 key (raw, hex) whose seed was
+    printed.
     """
 
     origin: str
@@ -355,17 +360,24 @@ class Statement:
     def body_as(self, kind: type[B]) -> B:
         """The body, known to be of class `kind`; refuses with `statement.malformed` otherwise."""
         if not isinstance(self.body, kind):
-            raise Refusal(Code.STATEMENT_MALFORMED, f"A {self.kind.value} statement stands where another belongs.")
+            raise Refusal(
+                Code.STATEMENT_MALFORMED,
+                f"A {self.kind.value} statement stands where another belongs.",
+            )
         return self.body
 
     def check_alive(self, now_s: int) -> None:
         """Refuses a statement that has expired, or that claims to come from the future."""
         if now_s >= self.expires_at:
             raise Refusal(
-                Code.STATEMENT_EXPIRED, "The request has expired.", "Ask for it again; approvals are not carried over."
+                Code.STATEMENT_EXPIRED,
+                "The request has expired.",
+                "Ask for it again; approvals are not carried over.",
             )
         if self.issued_at > now_s + CLOCK_SKEW_S_MAX:
-            raise Refusal(Code.CLOCK_UNTRUSTED, "The request was issued in the future.", "Check the clocks.")
+            raise Refusal(
+                Code.CLOCK_UNTRUSTED, "The request was issued in the future.", "Check the clocks."
+            )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Statement:

@@ -39,7 +39,9 @@ class Members:
         value = self.take(name)
         if not isinstance(value, str) or len(value) > chars_max or not (value or empty):
             self.refuse(f"has no usable text in {name!r} (1 to {chars_max} characters)")
-        if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in value):
+        if any(
+            ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in value
+        ):
             self.refuse(f"has a control character or half a character in {name!r}")
         return value
 

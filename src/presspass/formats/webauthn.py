@@ -39,7 +39,9 @@ class ClientData:
 
 
 def parse_authenticator_data(data: bytes) -> AuthenticatorData:
-    """Reads the authenticator data of an assertion; refuses with `approval.invalid` when its length or flags do not fit."""
+    """Reads the authenticator data of an assertion; refuses with `approval.invalid` when its length or flags do not
+    fit.
+    """
     if len(data) < _FIXED_BYTES:
         raise _invalid("authenticator data is shorter than 37 bytes")
     flags, sign_count = struct.unpack(">BI", data[32:_FIXED_BYTES])

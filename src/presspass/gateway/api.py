@@ -286,6 +286,7 @@ def tally_json(count: Tally) -> JsonObject:
         "needed": count.needed,
         "counted": list(count.counted),
         "missing": count.missing,
+        "requester_signed": count.requester_signed,
         "frozen": count.frozen,
         "excluded": [{"key": key, "code": code.value} for key, code in count.excluded],
     }

@@ -6,6 +6,7 @@ beyond the bound is counted, and the count is told when the next minute begins.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sys
@@ -69,5 +70,6 @@ def internal(error: BaseException, where: str) -> str:
 
 
 def log(event: str, **members: object) -> None:
-    """One line of JSON on standard error."""
-    print(json.dumps({"event": event, **members}), file=sys.stderr, flush=True)
+    """One line of JSON on standard error. That nobody reads it any more must not stop what is told about."""
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps({"event": event, **members}), file=sys.stderr, flush=True)

@@ -102,7 +102,10 @@ def read_json(body: bytes) -> JsonObject:
 
 
 class _Line:
-    """uvicorn's transport, with the reason phrase of the next answer put in, and closed by its connection's rules."""
+    """uvicorn's transport, with the reason phrase of the next answer put in, and closed by its connection's rules.
+
+    The head of an answer waits for the first bytes of its body: both leave in one system call and wake the client once.
+    """
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self._transport = transport
@@ -111,17 +114,39 @@ class _Line:
         self.resume_reading = transport.resume_reading
         self.get_extra_info = transport.get_extra_info
         self.closing = False
-        self.reason = b""
+        self._reason = b""
+        self._head_is_next = False
+        self._head = b""
 
     def is_closing(self) -> bool:
         return self.closing or self._transport.is_closing()
 
+    def expect_head(self, reason: bytes) -> None:
+        """What is written next is the head of an answer; `reason` (b"" for the standard phrase) goes into it."""
+        self._reason, self._head_is_next = reason, True
+
     def write(self, data: bytes) -> None:
-        if self.reason and data.startswith(b"HTTP/1.1 "):
-            status_line, rest = data.split(b"\r\n", 1)
-            data = b"%b %b\r\n%b" % (status_line[: len("HTTP/1.1 200")], self.reason, rest)
-        self.reason = b""
-        self._transport.write(data)
+        if self._head_is_next:
+            self._head_is_next = False
+            self._head = _with_phrase(data, self._reason)
+        elif self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines((head, data))
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Sends a head that has no body."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+
+def _with_phrase(head: bytes, reason: bytes) -> bytes:
+    if not reason:
+        return head
+    status_line, rest = head.split(b"\r\n", 1)
+    return b"%b %b\r\n%b" % (status_line[: len("HTTP/1.1 200")], reason, rest)
 
 
 class Connection(HttpToolsProtocol):
@@ -142,9 +167,15 @@ class Connection(HttpToolsProtocol):
 
     async def _with_reason(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_reason(message: Message) -> None:
-            if REASON in message and self._line is not None:
-                self._line.reason = message[REASON]
-            await send(message)
+            line = self._line
+            if line is None:
+                return  # nobody is connected any more
+            if message["type"] == "http.response.start":
+                line.expect_head(message.get(REASON, b""))
+                await send(message)
+            else:
+                await send(message)
+                line.flush()
 
         await self._answering(scope, receive, send_with_reason)
 
@@ -236,6 +267,7 @@ class Connection(HttpToolsProtocol):
         line, raw = self._line, self._raw
         if line is None or raw is None or line.closing:
             return
+        line.flush()
         line.closing = True
         if not self._in_request or raw.is_closing() or not raw.can_write_eof():
             raw.close()

@@ -73,11 +73,17 @@ def read_private(path: Path, size: int) -> bytes:
     try:
         mode, data = path.stat().st_mode, path.read_bytes()
     except OSError as error:
-        raise Fault("keystore.unusable", f"{path.name} cannot be read: {error.strerror}", retryable=False) from None
+        raise Fault(
+            "keystore.unusable", f"{path.name} cannot be read: {error.strerror}", retryable=False
+        ) from None
     if mode & 0o077:
-        raise Fault("keystore.unusable", f"{path.name} is open to others; chmod 600 it.", retryable=False)
+        raise Fault(
+            "keystore.unusable", f"{path.name} is open to others; chmod 600 it.", retryable=False
+        )
     if len(data) != size:
-        raise Fault("keystore.unusable", f"{path.name} has {len(data)} bytes, not {size}.", retryable=False)
+        raise Fault(
+            "keystore.unusable", f"{path.name} has {len(data)} bytes, not {size}.", retryable=False
+        )
     return data
 
 
@@ -106,7 +112,9 @@ def open_envelope(kek: KeyEncryptionKey, envelope: bytes, bound_to: bytes) -> by
         return _decrypt(data_key, unb64u(value["ciphertext"]), bound_to)
     except (ValueError, KeyError, TypeError, InvalidTag, Refusal):
         raise Fault(
-            "keystore.does-not-open", "The sealed credential does not open for this statement.", retryable=True
+            "keystore.does-not-open",
+            "The sealed credential does not open for this statement.",
+            retryable=True,
         ) from None
 
 
@@ -135,7 +143,9 @@ class Vault:
         try:
             envelope = self._path(statement).read_bytes()
         except OSError:
-            raise Fault("keystore.missing", "No credential is kept for this upstream.", retryable=True) from None
+            raise Fault(
+                "keystore.missing", "No credential is kept for this upstream.", retryable=True
+            ) from None
         return open_envelope(self.kek, envelope, statement.encode())
 
     def _path(self, statement: str) -> Path:

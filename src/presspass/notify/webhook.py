@@ -33,7 +33,9 @@ class Webhook:
 
     def deliver(self, message: Message, now_s: int) -> None:
         """Posts one message; OSError unless the receiver answers 2xx."""
-        body = json.dumps({"type": "presspass", "subject": message.subject, "text": message.body}).encode()
+        body = json.dumps(
+            {"type": "presspass", "subject": message.subject, "text": message.body}
+        ).encode()
         headers = {
             "content-type": "application/json",
             "webhook-id": message.id,
@@ -43,7 +45,12 @@ class Webhook:
         try:
             # Only the status is of interest: the body, however long, is not read.
             with httpx2.stream(
-                "POST", message.address, content=body, headers=headers, timeout=_TIMEOUT_S, trust_env=False
+                "POST",
+                message.address,
+                content=body,
+                headers=headers,
+                timeout=_TIMEOUT_S,
+                trust_env=False,
             ) as answer:
                 status, taken = answer.status_code, answer.is_success
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:

@@ -1,6 +1,7 @@
 """What people ask of the press, read from the gateway's database: bytes to be checked, not facts to be believed.
 
-SQLite keeps any value in any column, and the gateway may be in other hands: types are checked here like everything else.
+SQLite keeps any value in any column, and the gateway may be in other hands: types are checked here like everything
+else.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from sqlalchemy.engine import Connection
 from presspass.core.approval import Approval
 from presspass.core.digests import is_sha256, parse_canonical
 from presspass.core.errors import Refusal
-from presspass.core.limits import APPROVAL_BYTES_MAX, APPROVALS_PER_STATEMENT_MAX, STATEMENT_BYTES_MAX
+from presspass.core.limits import (
+    APPROVAL_BYTES_MAX,
+    APPROVALS_PER_STATEMENT_MAX,
+    STATEMENT_BYTES_MAX,
+)
 from presspass.core.roster import Details
 from presspass.core.statement import Intent, Statement
 from presspass.store import gateway_tables as g
@@ -52,20 +57,30 @@ def list_asks(connection: Connection, since_ms: int) -> dict[str, int]:
     """Digest and age of every request that the gateway says was made since `since_ms`, oldest first."""
     r = g.REQUEST.c
     rows = connection.execute(
-        sa.select(r.digest, r.created_ms).where(r.created_ms >= since_ms).order_by(r.created_ms, r.digest)
+        sa.select(r.digest, r.created_ms)
+        .where(r.created_ms >= since_ms)
+        .order_by(r.created_ms, r.digest)
     )
-    return {digest: made if isinstance(made, int) else 0 for digest, made in rows if is_sha256(digest)}
+    return {
+        digest: made if isinstance(made, int) else 0 for digest, made in rows if is_sha256(digest)
+    }
 
 
 def read_asks(connection: Connection, digests: Sequence[str]) -> list[Ask]:
     """These requests (at most ASKS_PER_LOOK) with every signature under them, as far as they can be read."""
     r = g.REQUEST.c
     fits = sa.func.length(r.statement) <= STATEMENT_BYTES_MAX
-    rows = connection.execute(sa.select(r.digest, r.statement).where(r.digest.in_(digests), fits)).all()
+    rows = connection.execute(
+        sa.select(r.digest, r.statement).where(r.digest.in_(digests), fits)
+    ).all()
     asks = []
     for digest, data in rows:
         statement = _readable(Statement.from_bytes, data, digest)
-        if statement is None or statement.digest != digest or statement.intent is not Intent.APPROVE:
+        if (
+            statement is None
+            or statement.digest != digest
+            or statement.intent is not Intent.APPROVE
+        ):
             continue
         approvals = _signatures(connection, digest, digest)
         vetoes = _signatures(connection, digest, statement.with_intent(Intent.VETO).digest)
@@ -77,10 +92,14 @@ def read_narrowings(connection: Connection, after_id: int) -> tuple[list[SignedN
     """Freezes received after the row `after_id`, oldest first, and the last row that was looked at."""
     n = g.NARROWING.c
     fits = sa.and_(
-        sa.func.length(n.statement) <= STATEMENT_BYTES_MAX, sa.func.length(n.approval) <= APPROVAL_BYTES_MAX
+        sa.func.length(n.statement) <= STATEMENT_BYTES_MAX,
+        sa.func.length(n.approval) <= APPROVAL_BYTES_MAX,
     )
     rows = connection.execute(
-        sa.select(n.id, n.statement, n.approval).where(n.id > after_id, fits).order_by(n.id).limit(ASKS_PER_LOOK)
+        sa.select(n.id, n.statement, n.approval)
+        .where(n.id > after_id, fits)
+        .order_by(n.id)
+        .limit(ASKS_PER_LOOK)
     ).all()
     found = []
     for id, statement_data, approval_data in rows:
@@ -96,7 +115,9 @@ def read_details(connection: Connection, commitments: Iterable[str]) -> list[Det
     d = g.PERSON_DETAILS.c
     wanted = list(commitments)
     fits = sa.func.length(d.details) <= _DETAILS_BYTES_MAX
-    rows = connection.execute(sa.select(d.commitment, d.details).where(d.commitment.in_(wanted), fits)).all()
+    rows = connection.execute(
+        sa.select(d.commitment, d.details).where(d.commitment.in_(wanted), fits)
+    ).all()
     found = []
     for commitment, data in rows:
         details = _readable(_details, data, commitment)
@@ -109,16 +130,24 @@ def _signatures(connection: Connection, request: str, statement: str) -> tuple[A
     a = g.APPROVAL.c
     rows = connection.execute(
         sa.select(a.approval)
-        .where(a.request == request, a.statement == statement, sa.func.length(a.approval) <= APPROVAL_BYTES_MAX)
+        .where(
+            a.request == request,
+            a.statement == statement,
+            sa.func.length(a.approval) <= APPROVAL_BYTES_MAX,
+        )
         .order_by(a.id)
         .limit(APPROVALS_PER_STATEMENT_MAX)
     ).scalars()
     read = (_readable(Approval.from_bytes, data, request) for data in rows)
-    return tuple(approval for approval in read if approval is not None and approval.statement == statement)
+    return tuple(
+        approval for approval in read if approval is not None and approval.statement == statement
+    )
 
 
 def _details(data: bytes) -> Details:
-    return Details.from_json(parse_canonical(data, bytes_max=_DETAILS_BYTES_MAX, what="person's details"))
+    return Details.from_json(
+        parse_canonical(data, bytes_max=_DETAILS_BYTES_MAX, what="person's details")
+    )
 
 
 def _readable(read: Callable[[bytes], T], data: object, where: str) -> T | None:

@@ -1,9 +1,10 @@
-"""The press's own time (law 12): wall and monotonic clock must agree, and the wall clock must not run behind the journal.
+"""The press's own time (law 12): wall and monotonic clock must agree, and the wall clock must not run behind the
+journal.
 
 Every delay starts at the press's first sight of something, journalled in wall milliseconds. A wall clock that is moved
-could shorten a veto window or revive an expired request; so after a jump the press waits until both clocks have agreed for
-a while, and never acts on a wall time earlier than one it has already journalled. By how much the wall clock jumped
-forward is kept (the press journals it) and counts for no delay: `elapsed_ms`.
+could shorten a veto window or revive an expired request; so after a jump the press waits until both clocks have
+agreed for a while, and never acts on a wall time earlier than one it has already journalled. By how much the wall
+clock jumped forward is kept (the press journals it) and counts for no delay: `elapsed_ms`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Clock:
             self._agreed_since = monotonic
         if self._agreed_since is not None:
             if monotonic - self._agreed_since < self.settle_s:
-                raise self._untrusted("The wall clock jumped; nothing is published until it has been steady for a while.")
+                raise self._untrusted(
+                    "The wall clock jumped; nothing is published until it has been steady for a while."
+                )
             self._agreed_since = None
         now_ms = int(wall * 1000)
         if now_ms + CLOCK_DRIFT_S_MAX * 1000 < self.floor_ms:

@@ -1,4 +1,4 @@
-"""The press's own copy of the bytes: what is hashed here is what is inspected and sent, whatever happens to the gateway's."""
+"""The press's own copy of the bytes: what is hashed here is what is inspected and sent, whatever becomes of others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Spool:
     source: Callable[[str], int]
 
     def take(self, file: ReleaseFile) -> Path:
-        """Copies the file here, hashing the very bytes that are kept; refuses with `artifact.digest-mismatch` or `-missing`.
+        """Copies the file here, hashing the very bytes that are kept; refuses with `artifact.digest-mismatch` or
+        `-missing`.
 
         A copy that is here already is hashed again: it is used only if it still is what its name says.
         """
@@ -39,12 +40,17 @@ class Spool:
             if (digest, size) != (file.sha256, file.size):
                 raise Refusal(
                     Code.ARTIFACT_DIGEST_MISMATCH,
-                    f"{file.name} has changed since it was approved: its bytes hash to {digest[:16]}…, not {file.sha256[:16]}….",
+                    f"{file.name} has changed since it was approved: "
+                    f"its bytes hash to {digest[:16]}…, not {file.sha256[:16]}….",
                     "Somebody has touched the gateway's files. Look before you release again.",
                 )
             temporary.replace(target)
         except OSError as error:
-            raise Fault("press.spool", f"The press cannot keep {file.name}: {error.strerror}", retryable=True) from error
+            raise Fault(
+                "press.spool",
+                f"The press cannot keep {file.name}: {error.strerror}",
+                retryable=True,
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
         return target
@@ -69,9 +75,14 @@ class Spool:
             descriptor = self.source(file.sha256)
         except FileNotFoundError:
             raise Refusal(
-                Code.ARTIFACT_MISSING, f"The gateway no longer has {file.name}.", "Upload the release again."
+                Code.ARTIFACT_MISSING,
+                f"The gateway no longer has {file.name}.",
+                "Upload the release again.",
             ) from None
-        with os.fdopen(descriptor, "rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
+        with (
+            os.fdopen(descriptor, "rb", buffering=0) as reader,
+            target.open("xb", buffering=0) as writer,
+        ):
             while size <= file.size and (chunk := reader.read(_CHUNK_BYTES)):
                 digest.update(chunk)
                 writer.write(chunk)

@@ -1,7 +1,7 @@
 """What is done on the press's own host, as the press: sealing genesis, entering a credential, recovery.
 
-Commands put a file into `press/inbox`, which only the press's user can write to, and wait for its answer. When no press is
-running they hold its lock and run the same code themselves; there is one path.
+Commands put a file into `press/inbox`, which only the press's user can write to, and wait for its answer. When no
+press is running they hold its lock and run the same code themselves; there is one path.
 """
 
 from __future__ import annotations
@@ -66,13 +66,22 @@ class Desk:
             order = Members(json.loads(data), "order")
             return {"ok": True, **self._do(order, now_ms)}
         except Refusal as refusal:
-            return {"ok": False, "code": refusal.code.value, "message": refusal.message, "hint": refusal.hint}
+            return {
+                "ok": False,
+                "code": refusal.code.value,
+                "message": refusal.message,
+                "hint": refusal.hint,
+            }
         except Fault as fault:
             if fault.code == "store.write-failed":
                 raise  # it may be done or not; the order stays, and a press that starts anew does it if it is not
             return {"ok": False, "fault": fault.code, "message": fault.message}
         except (ValueError, OSError, RecursionError) as error:
-            return {"ok": False, "fault": "press.order", "message": f"The order cannot be read: {error}"}
+            return {
+                "ok": False,
+                "fault": "press.order",
+                "message": f"The order cannot be read: {error}",
+            }
 
     def _do(self, order: Members, now_ms: int) -> JsonObject:
         what = order.choice("do", ("seal", "credential", "recover"))
@@ -88,8 +97,15 @@ class Desk:
         check_origin(body.origin, body.rp_id)
         check_beginning(body.roster, body.policy)
         if body.log_key != self.log.public_key.hex():
-            raise Refusal(Code.GENESIS_INCOMPLETE, "The genesis names another log key than this press has.")
-        entry = {"kind": "genesis", "space": genesis.space, "statement": genesis.digest, "at": now_ms // 1000}
+            raise Refusal(
+                Code.GENESIS_INCOMPLETE, "The genesis names another log key than this press has."
+            )
+        entry = {
+            "kind": "genesis",
+            "space": genesis.space,
+            "statement": genesis.digest,
+            "at": now_ms // 1000,
+        }
 
         def work(connection: Connection) -> None:
             if view.fact(connection, view.GENESIS) == genesis.digest:
@@ -109,7 +125,9 @@ class Desk:
         if not isinstance(secret, str) or not 0 < len(secret) <= _SECRET_CHARS_MAX:
             raise Refusal(Code.REQUEST_MALFORMED, "The credential is empty or too long.")
         if body.credential != commitment(secret, salt):
-            raise Refusal(Code.REQUEST_MALFORMED, "The upstream statement was made for another credential.")
+            raise Refusal(
+                Code.REQUEST_MALFORMED, "The upstream statement was made for another credential."
+            )
         self.vault.put(statement.digest, secret.encode())
         return {"statement": statement.digest}
 
@@ -124,17 +142,29 @@ class Desk:
             if chain is None:
                 raise Refusal(Code.GENESIS_MISSING, "There is nothing to recover before genesis.")
             if not body.recovery:
-                raise Refusal(Code.STATEMENT_MALFORMED, "The roster statement does not say that it is a recovery.")
+                raise Refusal(
+                    Code.STATEMENT_MALFORMED,
+                    "The roster statement does not say that it is a recovery.",
+                )
             chain.verify_recovery(statement, [approval])
             known = pending_recovery(connection)
             if known is not None and known.statement.digest == statement.digest:
                 return  # the 72 hours run already
-            value = {"statement": statement.to_bytes().decode(), "approval": approval.to_json(), "asked_ms": now_ms}
+            value = {
+                "statement": statement.to_bytes().decode(),
+                "approval": approval.to_json(),
+                "asked_ms": now_ms,
+            }
             journal.set_fact(connection, PENDING_RECOVERY, json.dumps(value))
             journal.first_sight(connection, statement, "", now_ms)
             self.log.append(
                 connection,
-                {"kind": "recovery-asked", "space": statement.space, "statement": statement.digest, "at": now_ms // 1000},
+                {
+                    "kind": "recovery-asked",
+                    "space": statement.space,
+                    "statement": statement.digest,
+                    "at": now_ms // 1000,
+                },
             )
 
         self.run(work)
@@ -162,11 +192,15 @@ def pending_recovery(connection: Connection) -> Recovery | None:
 
 def check_beginning(roster: Roster, policy: Policy) -> None:
     """Genesis needs enough identities to ever reach the floor: two people, or in `solo` one person with two keys."""
-    keys = [key for key in roster.keys() if policy.software_keys or not key.is_software]
+    keys = [key for key in roster.all_keys() if policy.software_keys or not key.is_software]
     people = {person.id for key in keys if (person := roster.owner(key.id)) is not None}
     if policy.profile == "solo":
         if len(roster.people) != 1 or len(keys) < 2:
-            raise Refusal(Code.GENESIS_INCOMPLETE, "`solo` is one person with two keys.", "Enrol the second key.")
+            raise Refusal(
+                Code.GENESIS_INCOMPLETE,
+                "`solo` is one person with two keys.",
+                "Enrol the second key.",
+            )
     elif len(people) < max(2, policy.approvals):
         raise Refusal(
             Code.GENESIS_INCOMPLETE,

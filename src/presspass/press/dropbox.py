@@ -2,8 +2,8 @@
 
 A folder that people who may stop a release can write to. Each file ends in `.json` and says either
 `{"freeze": {"project": "", "reason": "…"}}`, `{"veto": {"statement": "<digest>", "reason": "…"}}`, or carries a signed
-narrowing `{"statement": "<text>", "approval": {…}}`. Signed or not, it is latched: stopping must be easier than starting.
-Files stay where they are: a press restored from an old backup reads them again.
+narrowing `{"statement": "<text>", "approval": {…}}`. Signed or not, it is latched: stopping must be easier than
+starting. Files stay where they are: a press restored from an old backup reads them again.
 """
 
 from __future__ import annotations
@@ -51,26 +51,36 @@ class DropBox:
         for path in sorted(self.folder.glob("*.json"))[:_FILES_MAX] if self.folder.is_dir() else ():
             try:
                 # Not blocking: whoever may write here must not be able to hold the press up with a pipe.
-                with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                with os.fdopen(
+                    os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
+                ) as file:
                     status = os.fstat(file.fileno())
                     mark = (path.name, status.st_mtime_ns, status.st_size)
                     if mark in self._seen or not stat.S_ISREG(status.st_mode):
                         continue
-                    found.append(read_dropped(file.read(JSON_BODY_BYTES_MAX + 1), f"{mark[0]}\n{mark[1]}\n"))
+                    found.append(
+                        read_dropped(file.read(JSON_BODY_BYTES_MAX + 1), f"{mark[0]}\n{mark[1]}\n")
+                    )
                 self._seen.add(mark)
             except Refusal as refusal:
                 self._seen.add(mark)
-                _LOG.error("the drop box has a file that says nothing (%s): %s", path.name, refusal.message)
+                _LOG.error(
+                    "the drop box has a file that says nothing (%s): %s", path.name, refusal.message
+                )
             except OSError as error:
-                _LOG.warning("the drop box has a file that cannot be read (%s): %s", path.name, error.strerror)
+                _LOG.warning(
+                    "the drop box has a file that cannot be read (%s): %s",
+                    path.name,
+                    error.strerror,
+                )
         return found
 
 
 def read_dropped(data: bytes, place: str = "") -> Dropped:
     """One file's content; refuses with `statement.malformed`.
 
-    A signed narrowing is known by its statement, whichever way it comes. One that nobody signed has no nonce: it is known
-    by its content and its `place`, so that the same words in a later file stop publishing again.
+    A signed narrowing is known by its statement, whichever way it comes. One that nobody signed has no nonce: it is
+    known by its content and its `place`, so that the same words in a later file stop publishing again.
     """
     try:
         value = json.loads(data) if len(data) <= JSON_BODY_BYTES_MAX else None
@@ -82,10 +92,17 @@ def read_dropped(data: bytes, place: str = "") -> Dropped:
     members = Members(value, "dropped narrowing")
     if isinstance(value, dict) and "veto" in value:
         inner = Members(members.take("veto"), "veto")
-        dropped = Dropped(id, "veto", inner.sha256("statement"), inner.text("reason", chars_max=1000, empty=True))
+        dropped = Dropped(
+            id, "veto", inner.sha256("statement"), inner.text("reason", chars_max=1000, empty=True)
+        )
     else:
         inner = Members(members.take("freeze"), "freeze")
-        dropped = Dropped(id, "freeze", inner.text("project", empty=True), inner.text("reason", chars_max=1000, empty=True))
+        dropped = Dropped(
+            id,
+            "freeze",
+            inner.text("project", empty=True),
+            inner.text("reason", chars_max=1000, empty=True),
+        )
     inner.done()
     members.done()
     return dropped
@@ -93,12 +110,23 @@ def read_dropped(data: bytes, place: str = "") -> Dropped:
 
 def _signed(members: Members) -> Dropped:
     text = members.take("statement")
-    statement = Statement.from_bytes(text.encode("utf-8", "replace") if isinstance(text, str) else b"")
+    statement = Statement.from_bytes(
+        text.encode("utf-8", "replace") if isinstance(text, str) else b""
+    )
     approval = Approval.from_json(members.take("approval"))
     members.done()
     if isinstance(statement.body, FreezeBody) and statement.body.action == "set":
-        return Dropped(statement.digest, "freeze", statement.body.project, statement.body.reason, statement, approval)
-    if statement.intent is Intent.VETO:
-        approve = statement.with_intent(Intent.APPROVE)
-        return Dropped(statement.digest, "veto", approve.digest, "vetoed by the drop box", statement, approval)
-    members.refuse("neither vetoes nor freezes")
+        return Dropped(
+            statement.digest,
+            "freeze",
+            statement.body.project,
+            statement.body.reason,
+            statement,
+            approval,
+        )
+    if statement.intent is not Intent.VETO:
+        members.refuse("neither vetoes nor freezes")
+    approve = statement.with_intent(Intent.APPROVE)
+    return Dropped(
+        statement.digest, "veto", approve.digest, "vetoed by the drop box", statement, approval
+    )

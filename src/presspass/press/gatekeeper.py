@@ -24,7 +24,9 @@ from presspass.verify.chain import Chain, Verdict
 RESTORED_AT = "restored-at-ms"
 
 
-def check_admissible(connection: Connection, chain: Chain, statement: Statement, now_ms: int) -> None:
+def check_admissible(
+    connection: Connection, chain: Chain, statement: Statement, now_ms: int
+) -> None:
     """Rule 1 for every kind, and that nothing from before a restore counts."""
     chain.check_belongs(statement)
     chain.check_alive(statement, now_ms // 1000)
@@ -86,7 +88,9 @@ def check_unused(connection: Connection, statement: Statement) -> None:
         t.INTENT.select().where((i.statement == statement.digest) | (i.nonce == statement.nonce))
     ).first()
     if row is not None and (row.statement != statement.digest or row.finished_ms is not None):
-        raise Refusal(Code.STATEMENT_REPLAYED, "This approval was used before.", "Ask for a new one.")
+        raise Refusal(
+            Code.STATEMENT_REPLAYED, "This approval was used before.", "Ask for a new one."
+        )
 
 
 def upstream_of(connection: Connection, chain: Chain, body: ReleaseBody) -> UpstreamBody:
@@ -95,7 +99,9 @@ def upstream_of(connection: Connection, chain: Chain, body: ReleaseBody) -> Upst
         if digest == body.upstream:
             return upstream
     if view.statement(connection, body.upstream) is not None:
-        raise Refusal(Code.RELEASE_STALE, "The upstream was changed since this was asked for.", "Sign again.")
+        raise Refusal(
+            Code.RELEASE_STALE, "The upstream was changed since this was asked for.", "Sign again."
+        )
     raise Refusal(
         Code.UPSTREAM_MISSING,
         "The upstream of this release is not in force.",

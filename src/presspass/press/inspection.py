@@ -29,10 +29,14 @@ class Inspected:
 
     def metadata(self, filename: str) -> Mapping[str, Sequence[str]]:
         """The core metadata of one artifact, for the upload form."""
-        return next((dict(one.metadata) for one in self.report.artifacts if one.name == filename), {})
+        return next(
+            (dict(one.metadata) for one in self.report.artifacts if one.name == filename), {}
+        )
 
 
-def inspect_release(inspect: Inspect, spool: Spool, connection: Connection, upstream: str, body: ReleaseBody) -> Inspected:
+def inspect_release(
+    inspect: Inspect, spool: Spool, connection: Connection, upstream: str, body: ReleaseBody
+) -> Inspected:
     """Takes the files over, inspects them against the press's own last release of the project."""
     last = view.last_release(connection, upstream, body.project)
     before = last.files if last else ()
@@ -42,7 +46,9 @@ def inspect_release(inspect: Inspect, spool: Spool, connection: Connection, upst
             "project": body.project,
             "version": body.version,
             "candidate": [_listed(file) for file in body.files],
-            "baseline": {"version": last.version, "files": [_listed(file) for file in before]} if last else None,
+            "baseline": {"version": last.version, "files": [_listed(file) for file in before]}
+            if last
+            else None,
         }
         data = inspect(request, fds, INSPECTION_WALL_S_MAX)
     return Inspected(parse_report(data), sha256_hex(data), last.statement if last else "")
@@ -51,8 +57,8 @@ def inspect_release(inspect: Inspect, spool: Spool, connection: Connection, upst
 def check_report(inspected: Inspected, body: ReleaseBody, shown: Report | None) -> None:
     """The approvers were shown this very report, and nothing in it forbids publishing.
 
-    Refuses with `release.stale` when they were shown a comparison with another release than the last one, or one by other
-    rules; with `inspection.disagrees` when the same question got another answer: then somebody is lying.
+    Refuses with `release.stale` when they were shown a comparison with another release than the last one, or one by
+    other rules; with `inspection.disagrees` when the same question got another answer: then somebody is lying.
     """
     if inspected.digest != body.review:
         mine = inspected.report
@@ -69,7 +75,9 @@ def check_report(inspected: Inspected, body: ReleaseBody, shown: Report | None) 
         )
     if inspected.report.worst is Severity.CRITICAL:
         blocker = inspected.report.findings[0]
-        raise Refusal(Code.ARTIFACT_WRONG_METADATA, f"{blocker.path}: {blocker.message}".lstrip(": "))
+        raise Refusal(
+            Code.ARTIFACT_WRONG_METADATA, f"{blocker.path}: {blocker.message}".lstrip(": ")
+        )
 
 
 def _listed(file: ReleaseFile) -> JsonObject:

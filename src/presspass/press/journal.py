@@ -27,7 +27,7 @@ FINAL = frozenset({"verified", "rejected", "expired", "failed", "admitted", "sta
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right of one press to work on one intent. `fence` grows with every claim; the older holder can write no more."""
+    """The right of one press to work on one intent. `fence` grows with every claim; an older one writes no more."""
 
     statement: str
     owner: str
@@ -37,7 +37,10 @@ class Lease:
 def insert_new(connection: Connection, table: sa.Table, **values: object) -> bool:
     """Inserts a row unless its key (or another unique column) is there already; says whether it did."""
     maker = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
-    return connection.execute(maker(table).values(**values).on_conflict_do_nothing()).rowcount == 1
+    insert = maker(table).values(**values).on_conflict_do_nothing().returning(*table.primary_key)
+    return (
+        connection.execute(insert).first() is not None
+    )  # a row count of an insert is not the same on both
 
 
 def set_fact(connection: Connection, name: str, value: str) -> None:
@@ -66,7 +69,9 @@ def height(connection: Connection) -> int:
     return 0 if top is None else int(top) + 1
 
 
-def admit(connection: Connection, statement: Statement, approvals: Iterable[Approval], now_ms: int) -> None:
+def admit(
+    connection: Connection, statement: Statement, approvals: Iterable[Approval], now_ms: int
+) -> None:
     """Journals an approved statement of a chain and moves its head; heads only go up (law 7)."""
     keep_statement(connection, statement, approvals, now_ms)
     chain_name = _chain_name(statement)
@@ -74,7 +79,9 @@ def admit(connection: Connection, statement: Statement, approvals: Iterable[Appr
         _raise_head(connection, chain_name, statement)
 
 
-def admit_genesis(connection: Connection, genesis: Statement, details: Iterable[Details], now_ms: int) -> None:
+def admit_genesis(
+    connection: Connection, genesis: Statement, details: Iterable[Details], now_ms: int
+) -> None:
     """The first statement: head of every chain. Refuses with `genesis.sealed` when there is one."""
     invariant(genesis.kind is Kind.GENESIS, "only genesis begins the chains")
     if not insert_new(connection, t.FACT, name=view.GENESIS, value=genesis.digest):
@@ -116,14 +123,19 @@ def keep_details(connection: Connection, details: Iterable[Details], known: set[
     for one in details:
         if one.commitment in known:
             insert_new(
-                connection, t.PERSON_DETAILS, commitment=one.commitment, details=canonical(one.to_json())
+                connection,
+                t.PERSON_DETAILS,
+                commitment=one.commitment,
+                details=canonical(one.to_json()),
             )
 
 
 def approvals_under(connection: Connection, digest: str) -> tuple[Approval, ...]:
     """The journalled signatures under an admitted statement."""
     rows = connection.execute(
-        sa.select(t.APPROVAL.c.approval).where(t.APPROVAL.c.statement == digest).order_by(t.APPROVAL.c.key)
+        sa.select(t.APPROVAL.c.approval)
+        .where(t.APPROVAL.c.statement == digest)
+        .order_by(t.APPROVAL.c.key)
     ).scalars()
     return tuple(Approval.from_bytes(data) for data in rows)
 
@@ -161,7 +173,9 @@ def decide(
 
 def note(connection: Connection, digest: str, now_ms: int, code: str, message: str) -> None:
     """Says why a release that is approved, being published or sent waits, without moving it."""
-    state = connection.execute(sa.select(t.DECISION.c.state).where(t.DECISION.c.statement == digest)).scalar()
+    state = connection.execute(
+        sa.select(t.DECISION.c.state).where(t.DECISION.c.statement == digest)
+    ).scalar()
     if state is not None:
         decide(connection, digest, state, now_ms, code, message)
 
@@ -173,7 +187,15 @@ def reject_vetoed(connection: Connection, digest: str, now_ms: int, reason: str)
 
 
 def latch(
-    connection: Connection, *, id: str, what: str, target: str, by: str, reason: str, source: str, now_ms: int
+    connection: Connection,
+    *,
+    id: str,
+    what: str,
+    target: str,
+    by: str,
+    reason: str,
+    source: str,
+    now_ms: int,
 ) -> bool:
     """Latches a narrowing (law 8). The same one again changes nothing; only `clear` ends it."""
     return insert_new(
@@ -199,7 +221,9 @@ def clear(connection: Connection, ids: Iterable[str], statement: str) -> None:
         connection.execute(t.NARROWING.update().where(n.id == id).values(cleared_by=statement))
 
 
-def blocking(connection: Connection, digest: str, veto_digest: str, project: str) -> view.Narrowing | None:
+def blocking(
+    connection: Connection, digest: str, veto_digest: str, project: str
+) -> view.Narrowing | None:
     """The narrowing that forbids this release now, if any: its veto, a freeze of its project, or of everything."""
     for one in view.narrowings(connection):
         if one.what == "veto" and one.target in (digest, veto_digest):
@@ -216,7 +240,7 @@ def vetoed(connection: Connection, statement: Statement) -> bool:
 
 
 def project_busy(connection: Connection, body: ReleaseBody, digest: str) -> bool:
-    """Whether another release of the same project is being published: the next one is compared with it, once it is out."""
+    """Whether another release of the project is being published: the next is compared with it, once it is out."""
     i, s = t.INTENT.c, t.STATEMENT.c
     rows = connection.execute(
         sa.select(s.statement)
@@ -249,14 +273,18 @@ def claim(
     )
     row = connection.execute(sa.select(t.INTENT).where(i.statement == digest)).first()
     if row is None or row.finished_ms is not None:
-        raise Refusal(Code.STATEMENT_REPLAYED, "This approval was used before.", "Ask for a new one.")
+        raise Refusal(
+            Code.STATEMENT_REPLAYED, "This approval was used before.", "Ask for a new one."
+        )
     if row.lease_until_ms > now_ms and row.owner != owner:
         return None
     fence = row.fence + 1
     connection.execute(
         t.INTENT.update()
         .where(i.statement == digest)
-        .values(owner=owner, lease_until_ms=now_ms + lease_ms, fence=fence, attempts=row.attempts + 1)
+        .values(
+            owner=owner, lease_until_ms=now_ms + lease_ms, fence=fence, attempts=row.attempts + 1
+        )
     )
     return Lease(digest, owner, fence)
 
@@ -277,7 +305,13 @@ def finish(connection: Connection, lease: Lease, now_ms: int) -> None:
 
 
 def keep_published(
-    connection: Connection, upstream: str, statement: Statement, project: str, version: str, file: ReleaseFile, now_ms: int
+    connection: Connection,
+    upstream: str,
+    statement: Statement,
+    project: str,
+    version: str,
+    file: ReleaseFile,
+    now_ms: int,
 ) -> None:
     """Journals that the upstream serves this file; one name has one content for ever."""
     values = {"project": project, "version": version, "sha256": file.sha256, "size": file.size}
@@ -325,7 +359,11 @@ def _raise_head(connection: Connection, chain: str, statement: Statement) -> Non
         connection.execute(t.HEAD.insert().values(chain=chain, digest=statement.digest, height=1))
         return
     if row.digest != statement.previous:
-        raise Refusal(Code.STATEMENT_OLD_HEAD, f"The {chain} chain has moved on.", "Ask for it again.")
+        raise Refusal(
+            Code.STATEMENT_OLD_HEAD, f"The {chain} chain has moved on.", "Ask for it again."
+        )
     connection.execute(
-        t.HEAD.update().where(h.chain == chain).values(digest=statement.digest, height=row.height + 1)
+        t.HEAD.update()
+        .where(h.chain == chain)
+        .values(digest=statement.digest, height=row.height + 1)
     )

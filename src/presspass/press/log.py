@@ -1,7 +1,8 @@
 """The ledger as the press writes it: entry, tree and checkpoint in the transaction of the decision they describe.
 
-Order (law 6): entry and nodes and signed checkpoint are committed together with the journal row that permits the effect;
-only after that commit is the effect carried out or shown. A crash before the commit leaves nothing, after it everything.
+Order (law 6): entry and nodes and signed checkpoint are committed together with the journal row that permits the
+effect; only after that commit is the effect carried out or shown. A crash before the commit leaves nothing, after it
+everything.
 """
 
 from __future__ import annotations
@@ -45,9 +46,12 @@ class Log:
         connection.execute(t.LEDGER_ENTRY.insert().values(position=position, entry=data))
         nodes = merkle.append(position, merkle.leaf_hash(data), reader(connection))
         connection.execute(
-            t.LEDGER_NODE.insert(), [{"level": lv, "position": ix, "hash": value} for lv, ix, value in nodes]
+            t.LEDGER_NODE.insert(),
+            [{"level": lv, "position": ix, "hash": value} for lv, ix, value in nodes],
         )
-        checkpoint = Checkpoint(self.origin, position + 1, merkle.root(position + 1, reader(connection)))
+        checkpoint = Checkpoint(
+            self.origin, position + 1, merkle.root(position + 1, reader(connection))
+        )
         note = sign(checkpoint, self.public_key, self.sign_raw)
         connection.execute(t.CHECKPOINT.insert().values(size=position + 1, note=note))
         return position
@@ -55,7 +59,9 @@ class Log:
     def inclusion(self, connection: Connection, position: int) -> Inclusion:
         """The proof of one entry against the newest checkpoint."""
         total = size(connection)
-        note = connection.execute(sa.select(t.CHECKPOINT.c.note).where(t.CHECKPOINT.c.size == total)).scalar_one()
+        note = connection.execute(
+            sa.select(t.CHECKPOINT.c.note).where(t.CHECKPOINT.c.size == total)
+        ).scalar_one()
         entry = connection.execute(
             sa.select(t.LEDGER_ENTRY.c.entry).where(t.LEDGER_ENTRY.c.position == position)
         ).scalar_one()
@@ -78,7 +84,9 @@ def reader(connection: Connection) -> merkle.ReadNode:
             sa.select(n.hash).where(n.level == level, n.position == position)
         ).scalar()
         if value is None:
-            raise Fault("ledger.damaged", f"The ledger lacks node {level}/{position}.", retryable=False)
+            raise Fault(
+                "ledger.damaged", f"The ledger lacks node {level}/{position}.", retryable=False
+            )
         return value
 
     return read
@@ -89,26 +97,43 @@ def check(connection: Connection) -> int:
 
     Fault("ledger.damaged") at the first difference. Used at start, after a restore, and by the crash tests.
     """
-    rows = connection.execute(sa.select(t.LEDGER_ENTRY.c.position, t.LEDGER_ENTRY.c.entry).order_by(sa.text("1")))
+    rows = connection.execute(
+        sa.select(t.LEDGER_ENTRY.c.position, t.LEDGER_ENTRY.c.entry).order_by(sa.text("1"))
+    )
     nodes: dict[tuple[int, int], bytes] = {}
     total = 0
     stored = reader(connection)
     for position, entry in rows.all():
         if position != total:
             raise Fault("ledger.damaged", f"The ledger lacks entry {total}.", retryable=False)
-        for level, index, value in merkle.append(total, merkle.leaf_hash(entry), lambda lv, ix: nodes[lv, ix]):
+        for level, index, value in merkle.append(
+            total, merkle.leaf_hash(entry), lambda lv, ix: nodes[lv, ix]
+        ):
             nodes[level, index] = value
             if stored(level, index) != value:
-                raise Fault("ledger.damaged", f"Ledger node {level}/{index} does not match.", retryable=False)
+                raise Fault(
+                    "ledger.damaged",
+                    f"Ledger node {level}/{index} does not match.",
+                    retryable=False,
+                )
         total += 1
         _check_checkpoint(connection, total, merkle.root(total, lambda lv, ix: nodes[lv, ix]))
     return total
 
 
 def _check_checkpoint(connection: Connection, total: int, root: bytes) -> None:
-    note = connection.execute(sa.select(t.CHECKPOINT.c.note).where(t.CHECKPOINT.c.size == total)).scalar()
-    if note is None or Checkpoint(_origin(note), total, root).body() != note.partition(b"\n\n")[0] + b"\n":
-        raise Fault("ledger.damaged", f"The checkpoint of size {total} does not match the tree.", retryable=False)
+    note = connection.execute(
+        sa.select(t.CHECKPOINT.c.note).where(t.CHECKPOINT.c.size == total)
+    ).scalar()
+    if (
+        note is None
+        or Checkpoint(_origin(note), total, root).body() != note.partition(b"\n\n")[0] + b"\n"
+    ):
+        raise Fault(
+            "ledger.damaged",
+            f"The checkpoint of size {total} does not match the tree.",
+            retryable=False,
+        )
 
 
 def _origin(note: bytes) -> str:

@@ -1,7 +1,7 @@
 """What approvers are told by the press itself, to the addresses in the roster, whatever the gateway shows them.
 
-A notice is journalled in the transaction of what it is about, once per person and event, and sent until it is delivered or
-has been tried for a day. Nothing waits for delivery but the veto window, which is there for it.
+A notice is journalled in the transaction of what it is about, once per person and event, and sent until it is
+delivered or has been tried for a day. Nothing waits for delivery but the veto window, which is there for it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ _ATTEMPTS_MAX = 20
 _BACK_OFF_MS_MAX = 3_600_000
 
 
-def tell(connection: Connection, roster: Roster, about: str, subject: str, body: str, now_ms: int) -> int:
+def tell(
+    connection: Connection, roster: Roster, about: str, subject: str, body: str, now_ms: int
+) -> int:
     """Journals one notice for every address of everybody in the roster; returns how many were new."""
     told = 0
     for person in roster.people:
@@ -49,12 +51,19 @@ def release_text(origin: str, upstream: str, body: ReleaseBody) -> str:
     """What is about to be published, computed from the statement: names, sizes and digests."""
     lines = [f"{body.project} {body.version} to {upstream}", ""]
     lines += [f"  {file.name}  {file.size} bytes\n  sha256 {file.sha256}" for file in body.files]
-    lines += ["", f"Look: {origin}/r/{body.release}", "To stop it: veto on that page, or `presspass veto`."]
+    lines += [
+        "",
+        f"Look: {origin}/r/{body.release}",
+        "To stop it: veto on that page, or `presspass veto`.",
+    ]
     return "\n".join(lines)
 
 
 def deliver_due(
-    writer: Writer, channels: Sequence[Channel], now_ms: int, stop: Callable[[], bool] = lambda: False
+    writer: Writer,
+    channels: Sequence[Channel],
+    now_ms: int,
+    stop: Callable[[], bool] = lambda: False,
 ) -> int:
     """Sends what is due, each outside any transaction, until `stop`; returns how many were delivered."""
     n = t.NOTICE.c
@@ -68,7 +77,9 @@ def deliver_due(
     return sum(_deliver_one(writer, channels, row, now_ms) for row in due if not stop())
 
 
-def _deliver_one(writer: Writer, channels: Sequence[Channel], row: sa.Row[tuple[object, ...]], now_ms: int) -> bool:
+def _deliver_one(
+    writer: Writer, channels: Sequence[Channel], row: sa.Row[tuple[object, ...]], now_ms: int
+) -> bool:
     message = Message(row.id, row.address, row.subject, row.body)
     channel = next((one for one in channels if one.accepts(message.address)), None)
     error = "no channel is configured for this address"
@@ -85,5 +96,7 @@ def _deliver_one(writer: Writer, channels: Sequence[Channel], row: sa.Row[tuple[
         values["next_ms"] = now_ms + min(1000 * 2**attempts, _BACK_OFF_MS_MAX)
     else:
         values["sent_ms"] = now_ms
-    writer.run(lambda c: c.execute(t.NOTICE.update().where(t.NOTICE.c.id == row.id).values(**values)))
+    writer.run(
+        lambda c: c.execute(t.NOTICE.update().where(t.NOTICE.c.id == row.id).values(**values))
+    )
     return not error

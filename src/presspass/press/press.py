@@ -27,7 +27,15 @@ from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.findings import Report, parse_report
 from presspass.core.limits import RECOVERY_WAIT_S, REPORT_BYTES_MAX
 from presspass.core.roster import Details
-from presspass.core.statement import FreezeBody, Intent, Kind, ReleaseBody, RosterBody, Statement, UpstreamBody
+from presspass.core.statement import (
+    FreezeBody,
+    Intent,
+    Kind,
+    ReleaseBody,
+    RosterBody,
+    Statement,
+    UpstreamBody,
+)
 from presspass.notify import Channel
 from presspass.press import asks, desk, gatekeeper, journal, notices, publication
 from presspass.press.asks import Ask
@@ -91,15 +99,18 @@ class Press:
     _not_before_ms: dict[str, int] = field(default_factory=dict)
     _unreadable: set[str] = field(default_factory=set)
     _latched: set[str] = field(default_factory=set)
+    _recovery_told: str = ""
     _jumps_kept: tuple[tuple[int, int], ...] | None = None
-    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_PUBLICATIONS_MAX, "publication"))
+    _pool: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_PUBLICATIONS_MAX, "publication")
+    )
     # Notices have a thread of their own: a mail server that does not answer must not keep a narrowing waiting.
     _messenger: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "notices"))
     _telling: Future[int] | None = None
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def tick(self) -> None:
-        """One turn. Raises Fault only when the journal itself cannot be written: then the process ends and starts anew."""
+        """One turn. Raises Fault only when the journal cannot be written: then the process ends and starts anew."""
         self._latch_dropped()
         found = self._look()
         self._latch_gateway(found)
@@ -173,7 +184,12 @@ class Press:
             body = one.statement.body
             if isinstance(body, FreezeBody) and body.action == "set":
                 freeze = Dropped(
-                    one.statement.digest, "freeze", body.project, body.reason, one.statement, one.approval
+                    one.statement.digest,
+                    "freeze",
+                    body.project,
+                    body.reason,
+                    one.statement,
+                    one.approval,
                 )
                 self._latch(freeze, "gateway")
 
@@ -183,7 +199,14 @@ class Press:
 
         def work(connection: Connection) -> bool:
             new = journal.latch(
-                connection, id=found.id, what=what, target=target, by=by, reason=found.reason, source=source, now_ms=now_ms
+                connection,
+                id=found.id,
+                what=what,
+                target=target,
+                by=by,
+                reason=found.reason,
+                source=source,
+                now_ms=now_ms,
             )
             if new:
                 entry = {"id": found.id, "what": what, "target": target, "by": by, "source": source}
@@ -195,7 +218,9 @@ class Press:
             return new
 
         if self.tools.writer.run(work):
-            _LOG.warning("latched a %s of %s from the %s", what, target[:16] or "everything", source)
+            _LOG.warning(
+                "latched a %s of %s from the %s", what, target[:16] or "everything", source
+            )
         self._latched.add(found.id)
 
     # -- 4. statements
@@ -204,15 +229,22 @@ class Press:
         listed = self._ask_gateway(lambda c: asks.list_asks(c, self._since_ms))
         if listed is None:
             return []
-        candidates = [digest for digest in (*sorted(self._open), *listed) if digest not in self._unreadable]
+        candidates = [
+            digest for digest in (*sorted(self._open), *listed) if digest not in self._unreadable
+        ]
         final = self._read(_final_among, candidates)
-        wanted = [digest for digest in dict.fromkeys(candidates) if digest not in final][: asks.ASKS_PER_LOOK]
+        wanted = [digest for digest in dict.fromkeys(candidates) if digest not in final][
+            : asks.ASKS_PER_LOOK
+        ]
         found = self._ask_gateway(lambda c: asks.read_asks(c, wanted)) if wanted else []
         if found is None:
             return []
         self._open = {ask.digest for ask in found}
         for digest in set(wanted) - self._open:
-            _LOG.warning("passed over a request of the gateway that is not what its digest says: %s", digest[:16])
+            _LOG.warning(
+                "passed over a request of the gateway that is not what its digest says: %s",
+                digest[:16],
+            )
             self._unreadable.add(digest)
         # What the gateway says of the future is not believed: it would hide every later request.
         newest_ms = min(max(listed.values(), default=0), self.clock.raw_ms())
@@ -220,7 +252,7 @@ class Press:
         return found
 
     def _ask_gateway(self, question: Callable[[Connection], T]) -> T | None:
-        """The answer of the gateway's database; None while there is none. It may hold anything, and stops nothing here."""
+        """The answer of the gateway's database; None while there is none. Whatever it holds stops nothing here."""
         reader = self.gateway()
         try:
             return reader.run(question) if reader is not None else None
@@ -255,29 +287,48 @@ class Press:
         inspected = self._inspect(ask)
         self.tools.writer.run(lambda c: self._approve(c, ask, verdict, inspected, now_ms))
 
-    def _approve(self, connection: Connection, ask: Ask, verdict: Verdict, inspected: Inspected, now_ms: int) -> None:
+    def _approve(
+        self, connection: Connection, ask: Ask, verdict: Verdict, inspected: Inspected, now_ms: int
+    ) -> None:
         body = ask.statement.body_as(ReleaseBody)
         chain = self._chain(connection)
         if journal.decide(connection, ask.digest, "approved", now_ms):
             by = list(verdict.tally.counted)
-            self._log(connection, now_ms, kind="approved", statement=ask.digest, by=by, review=inspected.digest)
+            self._log(
+                connection,
+                now_ms,
+                kind="approved",
+                statement=ask.digest,
+                by=by,
+                review=inspected.digest,
+            )
             upstream = gatekeeper.upstream_of(connection, chain, body)
             text = notices.release_text(chain.body.origin, upstream.name, body)
-            self._tell(connection, ask.digest, f"About to publish {body.project} {body.version}", text, now_ms)
+            self._tell(
+                connection,
+                ask.digest,
+                f"About to publish {body.project} {body.version}",
+                text,
+                now_ms,
+            )
 
     def _still_missing(self, ask: Ask, verdict: Verdict, now_ms: int) -> None:
         try:
             verdict.require()
         except Refusal as refusal:
             code, message = refusal.code.value, refusal.message
-            self.tools.writer.run(lambda c: journal.decide(c, ask.digest, "seen", now_ms, code, message))
+            self.tools.writer.run(
+                lambda c: journal.decide(c, ask.digest, "seen", now_ms, code, message)
+            )
 
     def _consider_change(self, ask: Ask, now_ms: int) -> None:
         """Roster, policy, upstream, and the clearing of freezes: admitted at once when the quorum has signed."""
         statement = ask.statement
         self._first_sight(ask, now_ms)
         if statement.kind is Kind.GENESIS:
-            raise Refusal(Code.GENESIS_SEALED, "Genesis is sealed on the press's host, not asked for.")
+            raise Refusal(
+                Code.GENESIS_SEALED, "Genesis is sealed on the press's host, not asked for."
+            )
         if isinstance(statement.body, FreezeBody) and statement.body.action != "clear":
             raise Refusal(Code.STATEMENT_MALFORMED, "A freeze is a narrowing; it is not asked for.")
         verdict = self._read(lambda c: self._evaluate_change(c, statement, ask, now_ms))
@@ -296,13 +347,17 @@ class Press:
             self.tools.vault.use(digest)
         except Fault as fault:
             hint = "Enter it on the press's host: presspass upstream add"
-            raise Refusal(Code.UPSTREAM_MISSING, f"{fault.message} The upstream waits for it.", hint) from None
+            raise Refusal(
+                Code.UPSTREAM_MISSING, f"{fault.message} The upstream waits for it.", hint
+            ) from None
 
     def _details_of(self, body: RosterBody) -> list[Details]:
         known = {person.details for person in body.roster.people}
         return self._ask_gateway(lambda c: asks.read_details(c, known)) or []
 
-    def _evaluate_change(self, connection: Connection, statement: Statement, ask: Ask, now_ms: int) -> Verdict:
+    def _evaluate_change(
+        self, connection: Connection, statement: Statement, ask: Ask, now_ms: int
+    ) -> Verdict:
         chain = self._chain(connection)
         if journal.vetoed(connection, statement):
             raise Refusal(Code.VETOED, "The change was vetoed.")
@@ -310,20 +365,35 @@ class Press:
         return chain.evaluate(statement, ask.approvals)
 
     def _admit(
-        self, connection: Connection, ask: Ask, verdict: Verdict, details: list[Details], now_ms: int
+        self,
+        connection: Connection,
+        ask: Ask,
+        verdict: Verdict,
+        details: list[Details],
+        now_ms: int,
     ) -> None:
         statement = ask.statement
         counted = {signed.key for signed in verdict.signed}
-        journal.admit(connection, statement, [one for one in ask.approvals if one.key in counted], now_ms)
+        journal.admit(
+            connection, statement, [one for one in ask.approvals if one.key in counted], now_ms
+        )
         if isinstance(statement.body, FreezeBody):
             journal.clear(connection, statement.body.narrowings, ask.digest)
         if isinstance(statement.body, RosterBody):
-            journal.keep_details(connection, details, {person.details for person in statement.body.roster.people})
+            journal.keep_details(
+                connection, details, {person.details for person in statement.body.roster.people}
+            )
         journal.decide(connection, ask.digest, "admitted", now_ms)
         self._log(
-            connection, now_ms, kind="admitted", statement=ask.digest, what=statement.kind.value, by=list(verdict.tally.counted)
+            connection,
+            now_ms,
+            kind="admitted",
+            statement=ask.digest,
+            what=statement.kind.value,
+            by=list(verdict.tally.counted),
         )
-        text = f"A change of {statement.kind.value} was approved.\nLook: {self._chain(connection).body.origin}/q/{ask.digest}"
+        place = f"{self._chain(connection).body.origin}/q/{ask.digest}"
+        text = f"A change of {statement.kind.value} was approved.\nLook: {place}"
         self._tell(connection, ask.digest, f"{statement.kind.value} changed", text, now_ms)
 
     def _first_sight(self, ask: Ask, now_ms: int) -> None:
@@ -338,7 +408,13 @@ class Press:
             journal.raise_clock_floor(connection, now_ms)
             origin = self._chain(connection).body.origin
             place = f"{origin}/r/{release}" if release else f"{origin}/q/{ask.digest}"
-            self._tell(connection, ask.digest, f"A {ask.statement.kind.value} waits for signatures", f"Look: {place}", now_ms)
+            self._tell(
+                connection,
+                ask.digest,
+                f"A {ask.statement.kind.value} waits for signatures",
+                f"Look: {place}",
+                now_ms,
+            )
 
         self.tools.writer.run(work)
 
@@ -347,9 +423,13 @@ class Press:
         digest = statement.digest
 
         def work(connection: Connection) -> None:
-            changed = journal.decide(connection, digest, state, now_ms, refusal.code.value, refusal.message)
+            changed = journal.decide(
+                connection, digest, state, now_ms, refusal.code.value, refusal.message
+            )
             if changed and state != "seen":
-                self._log(connection, now_ms, kind="refused", statement=digest, code=refusal.code.value)
+                self._log(
+                    connection, now_ms, kind="refused", statement=digest, code=refusal.code.value
+                )
 
         self.tools.writer.run(work)
 
@@ -364,7 +444,9 @@ class Press:
     def _shown(self, digest: str) -> Report | None:
         """The report that the gateway says it showed; only used to say *why* digests differ."""
         r = g.REVIEW.c
-        query = sa.select(r.report).where(r.digest == digest, sa.func.length(r.report) <= REPORT_BYTES_MAX)
+        query = sa.select(r.report).where(
+            r.digest == digest, sa.func.length(r.report) <= REPORT_BYTES_MAX
+        )
         data = self._ask_gateway(lambda c: c.execute(query).scalar())
         try:
             return parse_report(data) if isinstance(data, bytes) else None
@@ -384,12 +466,15 @@ class Press:
             return
 
         def tell(connection: Connection) -> None:
-            text = f"The offline recovery key asks for another roster, in force 72 hours after now.\nIf this was not you: veto {statement.digest}"
+            text = (
+                "The offline recovery key asks for another roster, in force 72 hours after now.\n"
+            )
+            text += f"If this was not you: veto {statement.digest}"
             self._tell(connection, statement.digest, "The recovery key was used", text, now_ms)
 
-        if statement.digest not in self._latched:
+        if self._recovery_told != statement.digest:
             self.tools.writer.run(tell)
-            self._latched.add(statement.digest)
+            self._recovery_told = statement.digest
         if self.clock.elapsed_ms(pending.asked_ms, now_ms) < RECOVERY_WAIT_S * 1000:
             return
         body = statement.body_as(RosterBody)
@@ -401,9 +486,18 @@ class Press:
             gatekeeper.check_not_restored(connection, statement)
             self._chain(connection).verify_recovery(statement, [pending.approval])
             journal.admit(connection, statement, [pending.approval], now_ms)
-            journal.keep_details(connection, details, {person.details for person in body.roster.people})
+            journal.keep_details(
+                connection, details, {person.details for person in body.roster.people}
+            )
             journal.decide(connection, statement.digest, "admitted", now_ms)
-            self._log(connection, now_ms, kind="admitted", statement=statement.digest, what="recovery", by=[])
+            self._log(
+                connection,
+                now_ms,
+                kind="admitted",
+                statement=statement.digest,
+                what="recovery",
+                by=[],
+            )
 
         try:
             self.tools.writer.run(work)
@@ -416,7 +510,9 @@ class Press:
         self._reap(now_ms)
         by_digest = {ask.digest: ask for ask in found}
         for decision, next_ms in self._read(_approved_or_publishing):
-            free = decision.statement not in self._running and len(self._running) < _PUBLICATIONS_MAX
+            free = (
+                decision.statement not in self._running and len(self._running) < _PUBLICATIONS_MAX
+            )
             if not free or now_ms < max(next_ms, self._not_before_ms.get(decision.statement, 0)):
                 continue
             ask = by_digest.get(decision.statement)
@@ -448,17 +544,27 @@ class Press:
             verdict = gatekeeper.check_release(connection, chain, ask, now_ms)
             verdict.require()
             body = ask.statement.body_as(ReleaseBody)
-            if view.statement(connection, ask.digest) or journal.project_busy(connection, body, ask.digest):
+            if view.statement(connection, ask.digest) or journal.project_busy(
+                connection, body, ask.digest
+            ):
                 return None
             upstream = gatekeeper.upstream_of(connection, chain, body)
             last = view.last_release(connection, upstream.name, body.project)
             if (last.statement if last else "") != inspected.baseline:
-                raise Refusal(Code.RELEASE_STALE, "Another release of this project went out meanwhile.", "Sign again.")
-            lease = journal.claim(connection, ask.statement, self.owner, now_ms, self.tools.lease_ms)
+                raise Refusal(
+                    Code.RELEASE_STALE,
+                    "Another release of this project went out meanwhile.",
+                    "Sign again.",
+                )
+            lease = journal.claim(
+                connection, ask.statement, self.owner, now_ms, self.tools.lease_ms
+            )
             if lease is None:
                 return None
             counted = {signed.key for signed in verdict.signed}
-            journal.keep_statement(connection, ask.statement, [a for a in ask.approvals if a.key in counted], now_ms)
+            journal.keep_statement(
+                connection, ask.statement, [a for a in ask.approvals if a.key in counted], now_ms
+            )
             journal.decide(connection, ask.digest, "publishing", now_ms)
             journal.raise_clock_floor(connection, now_ms)
             files = [file.to_json() for file in body.files]
@@ -473,7 +579,11 @@ class Press:
         """Goes on with a claimed publication from the press's own journal, after a crash or a failed attempt."""
         statement = self._read(view.statement, digest)
         if statement is None:
-            raise Fault("journal.damaged", f"The journal lacks the claimed statement {digest[:16]}.", retryable=False)
+            raise Fault(
+                "journal.damaged",
+                f"The journal lacks the claimed statement {digest[:16]}.",
+                retryable=False,
+            )
         lease = self.tools.writer.run(
             lambda c: journal.claim(c, statement, self.owner, now_ms, self.tools.lease_ms)
         )
@@ -496,9 +606,18 @@ class Press:
             gatekeeper.check_not_restored(connection, statement)
             gatekeeper.check_not_narrowed(connection, statement)
             upstream = gatekeeper.upstream_of(connection, self._chain(connection), body)
-            return upstream, inspect_release(self.inspect, self.tools.spool, connection, upstream.name, body)
+            return upstream, inspect_release(
+                self.inspect, self.tools.spool, connection, upstream.name, body
+            )
 
-    def _run(self, lease: Lease, statement: Statement, upstream: UpstreamBody, inspected: Inspected, now_ms: int) -> None:
+    def _run(
+        self,
+        lease: Lease,
+        statement: Statement,
+        upstream: UpstreamBody,
+        inspected: Inspected,
+        now_ms: int,
+    ) -> None:
         future = self._pool.submit(
             publication.publish, self.tools, lease, statement, upstream, inspected.metadata
         )
@@ -534,7 +653,9 @@ class Press:
         _LOG.warning("%s is tried again: %s", digest[:16], fault.message)
         self._write_as_holder(work)
 
-    def _end_refused(self, digest: str, refusal: Refusal, now_ms: int, lease: Lease | None = None) -> None:
+    def _end_refused(
+        self, digest: str, refusal: Refusal, now_ms: int, lease: Lease | None = None
+    ) -> None:
         """A refusal before the claim leaves the release unpublished; after it, the release has failed, for good.
 
         Only the holder of the lease ends a claimed publication; whoever has lost it has nothing more to say.
@@ -552,7 +673,9 @@ class Press:
             if lease is not None:
                 journal.finish(connection, lease, now_ms)
             state = _STATE_AFTER.get(refusal.code, "rejected") if lease is None else "failed"
-            if journal.decide(connection, digest, state, now_ms, refusal.code.value, refusal.message):
+            if journal.decide(
+                connection, digest, state, now_ms, refusal.code.value, refusal.message
+            ):
                 self._log(connection, now_ms, kind=state, statement=digest, code=refusal.code.value)
                 self._tell(connection, digest, f"A release was {state}", refusal.message, now_ms)
 
@@ -606,9 +729,13 @@ class Press:
     def _log(self, connection: Connection, now_ms: int, **entry: object) -> None:
         genesis = view.genesis(connection)
         if genesis is not None:
-            self.tools.log.append(connection, {"space": genesis.space, "at": now_ms // 1000, **entry})
+            self.tools.log.append(
+                connection, {"space": genesis.space, "at": now_ms // 1000, **entry}
+            )
 
-    def _tell(self, connection: Connection, about: str, subject: str, body: str, now_ms: int) -> None:
+    def _tell(
+        self, connection: Connection, about: str, subject: str, body: str, now_ms: int
+    ) -> None:
         notices.tell(connection, view.roster(connection), about, subject, body, now_ms)
 
 
@@ -652,4 +779,3 @@ def _approved_or_publishing(connection: Connection) -> list[tuple[view.Decision,
         values.pop("lease_until_ms")
         found.append((view.Decision(**values), int(next_ms)))
     return found
-

@@ -20,7 +20,14 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Code, Fault, Refusal
-from presspass.core.statement import GenesisBody, Kind, ReleaseBody, ReleaseFile, Statement, UpstreamBody
+from presspass.core.statement import (
+    GenesisBody,
+    Kind,
+    ReleaseBody,
+    ReleaseFile,
+    Statement,
+    UpstreamBody,
+)
 from presspass.keystore.envelopes import Vault
 from presspass.press import gatekeeper, journal
 from presspass.press.custody import Spool
@@ -54,16 +61,29 @@ class Tools:
     zones: str
 
 
-def publish(tools: Tools, lease: Lease, statement: Statement, upstream: UpstreamBody, metadata: Metadata) -> None:
+def publish(
+    tools: Tools, lease: Lease, statement: Statement, upstream: UpstreamBody, metadata: Metadata
+) -> None:
     """Sends what the registry does not have, reads everything back, writes the proof. Raises Refusal or Fault."""
     body = statement.body_as(ReleaseBody)
     publisher = tools.publisher(upstream)
     try:
         for file in body.files:
             _renew(tools, lease, lambda c: gatekeeper.check_not_narrowed(c, statement))
-            outgoing = Outgoing(file, tools.spool.path(file.sha256), body.project, body.version, metadata(file.name))
-            _publish_file(tools, publisher, upstream, outgoing, upstream_digest=body.upstream, again=lease.fence > 1)
-        _renew(tools, lease, lambda c: journal.decide(c, statement.digest, "published", tools.now_ms()))
+            outgoing = Outgoing(
+                file, tools.spool.path(file.sha256), body.project, body.version, metadata(file.name)
+            )
+            _publish_file(
+                tools,
+                publisher,
+                upstream,
+                outgoing,
+                upstream_digest=body.upstream,
+                again=lease.fence > 1,
+            )
+        _renew(
+            tools, lease, lambda c: journal.decide(c, statement.digest, "published", tools.now_ms())
+        )
         for file in body.files:
             _check_served(publisher, body.project, file)
     finally:
@@ -100,7 +120,8 @@ def _is_there(publisher: Publisher, project: str, file: ReleaseFile) -> bool:
     if served is not None and served.sha256 != file.sha256:
         raise Refusal(
             Code.UPSTREAM_CONFLICT,
-            f"The upstream already serves other bytes as {file.name} ({served.sha256[:16]}…): somebody published past the gate.",
+            f"The upstream already serves other bytes as {file.name} ({served.sha256[:16]}…): "
+            "somebody published past the gate.",
             "Treat it as an incident; release under a new version.",
         )
     return served is not None
@@ -127,7 +148,11 @@ def _check_served(publisher: Publisher, project: str, file: ReleaseFile) -> None
             "Treat it as an incident: pull the version, then look at the registry.",
         ) from None
     if not there:
-        raise Fault("upstream.not-listed", f"The upstream took {file.name} but does not list it yet.", retryable=True)
+        raise Fault(
+            "upstream.not-listed",
+            f"The upstream took {file.name} but does not list it yet.",
+            retryable=True,
+        )
 
 
 def _renew(tools: Tools, lease: Lease, work: Callable[[Connection], object]) -> None:
@@ -145,7 +170,9 @@ def _complete(
     body = statement.body_as(ReleaseBody)
     journal.finish(connection, lease, now_ms)
     for file in body.files:
-        journal.keep_published(connection, upstream.name, statement, body.project, body.version, file, now_ms)
+        journal.keep_published(
+            connection, upstream.name, statement, body.project, body.version, file, now_ms
+        )
     _write_proofs(connection, tools, statement, now_ms)
     journal.decide(connection, statement.digest, "verified", now_ms)
 
@@ -154,7 +181,9 @@ def _write_proofs(connection: Connection, tools: Tools, statement: Statement, no
     body = statement.body_as(ReleaseBody)
     genesis, chain = _chain_when_claimed(connection, statement.digest)
     claimed_ms = connection.execute(
-        t.INTENT.select().with_only_columns(t.INTENT.c.claimed_ms).where(t.INTENT.c.statement == statement.digest)
+        t.INTENT.select()
+        .with_only_columns(t.INTENT.c.claimed_ms)
+        .where(t.INTENT.c.statement == statement.digest)
     ).scalar_one()
     entry = Entry(
         space=statement.space,
@@ -176,15 +205,23 @@ def _write_proofs(connection: Connection, tools: Tools, statement: Statement, no
         proof = Proof(file.name, genesis, chain, signed, record, attestation)
         connection.execute(
             t.PROOF.insert().values(
-                statement=statement.digest, filename=file.name, sha256=file.sha256, proof=proof.to_bytes(), made_ms=now_ms
+                statement=statement.digest,
+                filename=file.name,
+                sha256=file.sha256,
+                proof=proof.to_bytes(),
+                made_ms=now_ms,
             )
         )
 
 
-def _chain_when_claimed(connection: Connection, digest: str) -> tuple[Statement, tuple[SignedStatement, ...]]:
+def _chain_when_claimed(
+    connection: Connection, digest: str
+) -> tuple[Statement, tuple[SignedStatement, ...]]:
     """Genesis and every chained statement that was admitted before the claim, in order, with their signatures."""
     i, s = t.INTENT.c, t.STATEMENT.c
-    height = connection.execute(t.INTENT.select().with_only_columns(i.height).where(i.statement == digest)).scalar_one()
+    height = connection.execute(
+        t.INTENT.select().with_only_columns(i.height).where(i.statement == digest)
+    ).scalar_one()
     chained = [kind.value for kind in Statement.CHAINED]
     rows = connection.execute(
         t.STATEMENT.select()
@@ -194,11 +231,11 @@ def _chain_when_claimed(connection: Connection, digest: str) -> tuple[Statement,
     ).scalars()
     statements = [Statement.from_bytes(data) for data in rows]
     return statements[0], tuple(
-        SignedStatement(one, journal.approvals_under(connection, one.digest)) for one in statements[1:]
+        SignedStatement(one, journal.approvals_under(connection, one.digest))
+        for one in statements[1:]
     )
 
 
 def _last(chain: tuple[SignedStatement, ...], kind: Kind, genesis: str) -> str:
     digests = [signed.statement.digest for signed in chain if signed.statement.kind is kind]
     return digests[-1] if digests else genesis
-

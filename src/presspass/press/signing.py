@@ -68,7 +68,9 @@ def verification_summary(
         "predicateType": VSA_TYPE,
         "predicate": {
             "verifier": {"id": genesis.origin, "version": {"presspass": __version__}},
-            "timeVerified": datetime.fromtimestamp(verified_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "timeVerified": datetime.fromtimestamp(verified_at_s, UTC).strftime(
+                "%Y-%m-%dT%H:%M:%SZ"
+            ),
             "resourceUri": f"pkg:pypi/{body.project}@{body.version}",
             "policy": {
                 "uri": f"{genesis.origin}/policies/{statement.heads.policy}",

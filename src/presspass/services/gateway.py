@@ -26,7 +26,7 @@ from pathlib import Path
 
 import uvicorn
 
-from presspass.confine.worker import Worker
+from presspass.confine.worker import Worker, inspector_command
 from presspass.core.errors import Code, PresspassError, Refusal
 from presspass.core.limits import (
     CONNECTIONS_MAX,
@@ -122,7 +122,7 @@ class _Housekeeping:
 
     def __init__(self, gate: Gate, home: Path) -> None:
         self._stop = threading.Event()
-        self._inspector = Worker([sys.executable, "-m", "presspass.services.inspector"])
+        self._inspector = Worker(inspector_command())
         self._upkeep = Upkeep(gate, home / "press" / "journal" / "journal.db")
         reviews = Reviews(gate, self._inspector)
         self._threads = [
@@ -161,10 +161,22 @@ def run(options: Options) -> int:
     public = _listen(
         config.listen.host, config.listen.port if options.port is None else options.port
     )
-    for line in confine_gateway(options.home):
-        print(f"gateway: not confined: {line}", file=sys.stderr)
-    with writer_lock(options.home), composed(options, config) as gate:
-        control = _listen_control(options.home / "gateway" / "control.sock")
+    control_path = options.home / "gateway" / "control.sock"
+    with writer_lock(options.home):
+        control = _listen_control(control_path)
+        try:
+            for line in confine_gateway(options.home):
+                print(f"gateway: not confined: {line}", file=sys.stderr)
+            _serve_both(options, config, public, control)
+        finally:
+            control_path.unlink(missing_ok=True)
+    return 0
+
+
+def _serve_both(
+    options: Options, config: Config, public: socket.socket, control: socket.socket
+) -> None:
+    with composed(options, config) as gate:
         housekeeping = _Housekeeping(gate, options.home)
         housekeeping.start()
         try:
@@ -172,8 +184,6 @@ def run(options: Options) -> int:
                 runner.run(_serve(gate, options, public, control))
         finally:
             housekeeping.stop()
-            (options.home / "gateway" / "control.sock").unlink(missing_ok=True)
-    return 0
 
 
 async def _serve(

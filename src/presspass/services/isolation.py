@@ -34,7 +34,10 @@ def runtime() -> tuple[str, ...]:
 
 
 def confine_press(home: Path) -> tuple[str, ...]:
-    """Before any thread starts: writes only in press/, reads what it judges, listens nowhere. Returns what is missing."""
+    """Before any thread starts: writes only in press/, reads what it judges, listens nowhere.
+
+    Returns what is missing.
+    """
     return self_confine(
         read=(*_SYSTEM_READ, home / "gateway", home / "drop", home / "presspass.toml"),
         write=(home / "press", "/dev/null"),
@@ -45,13 +48,11 @@ def confine_press(home: Path) -> tuple[str, ...]:
 
 
 def confine_gateway(home: Path) -> tuple[str, ...]:
-    """Once it listens, and before any thread starts: writes only in gateway/, reads the journal but no key, dials nobody
-    and opens no second port. Returns what is missing."""
+    """Once it listens at both its doors, before any thread starts: writes only in gateway/, reads the journal but no
+    key. It answers who connects to it, and opens or connects no socket itself. Returns what is missing."""
     return self_confine(
         read=(*_SYSTEM_READ, home / "presspass.toml", home / "press" / "journal"),
         write=(home / "gateway", "/dev/null"),
         execute=runtime(),
-        network=True,
-        connect=(),
-        bind=(),
+        new_sockets=False,
     )

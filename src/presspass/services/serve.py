@@ -6,6 +6,8 @@
    has been up for a while starts with a clean slate.
 3. SIGTERM or SIGINT drains: first the gateway (no new work comes in), then the press (what it is publishing ends).
    A second signal ends both at once.
+4. No child has a terminal: each is a session of its own, and what it says comes through a pipe and is told line by
+   line, with nothing in it that could act on a terminal. What a child leaves behind in its group ends with it.
 It opens no database and no socket, and imports neither the gateway nor the press.
 """
 
@@ -13,19 +15,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from presspass.core.errors import Code, Fault, Refusal, broken
+from presspass.confine.worker import FOLDER, environment, module_command
+from presspass.core.errors import Code, Fault, Refusal, broken, invariant
 from presspass.core.limits import (
     CHILD_LINE_BYTES_MAX,
     CHILD_READY_S_MAX,
@@ -33,12 +36,14 @@ from presspass.core.limits import (
     PRESS_DRAIN_S_MAX,
     RESTART_DELAY_S_MAX,
 )
+from presspass.core.text import safe
 from presspass.services.config import Config
 from presspass.services.zones import Identity
 
 _RESTART_FIRST_S = 0.5
 _STEADY_S = 60.0
 _KILL_WAIT_S = 5.0
+_LAST_READS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,27 @@ class ChildSpec:
 
 
 @dataclass(slots=True)
+class _Said:
+    """One output of a child: its pipe, and the line that has begun."""
+
+    pipe: IO[bytes]
+    line: bytearray = field(default_factory=bytearray)
+
+    def read(self) -> list[bytes] | None:
+        """Whole lines, as far as there are any now (one that never ends in pieces); None at the end of the output."""
+        try:
+            data = os.read(self.pipe.fileno(), CHILD_LINE_BYTES_MAX)
+        except BlockingIOError:
+            return []
+        self.line += data
+        *lines, rest = bytes(self.line).split(b"\n")
+        if rest and (not data or len(rest) >= CHILD_LINE_BYTES_MAX):
+            lines, rest = [*lines, rest], b""
+        self.line[:] = rest
+        return lines if data or lines else None
+
+
+@dataclass(slots=True)
 class _Child:
     spec: ChildSpec
     process: subprocess.Popen[bytes] | None = None
@@ -66,7 +92,7 @@ class _Child:
     restarts: int = 0
     restart_at: float | None = None
     ready: dict[str, Any] | None = None
-    line: bytearray = field(default_factory=bytearray)
+    outputs: tuple[_Said, ...] = ()
 
     @property
     def running(self) -> bool:
@@ -79,19 +105,9 @@ def child_specs(home: Path, identities: dict[str, Identity] | None = None) -> tu
     zones = "separated" if found else "not separated"
 
     def spec(name: str, drain_s: float) -> ChildSpec:
-        command = (
-            sys.executable,
-            "-P",  # whatever lies in the folder where the operator stands is not imported
-            "-m",
-            f"presspass.services.{name}",
-            "--home",
-            str(home),
-            "--fd-supervisor",
-            "{fd}",
-        )
-        return ChildSpec(
-            name, (*command, "--zones", zones), drain_s, found.get(name), name == "gateway"
-        )
+        words = ("--home", str(home.absolute()), "--fd-supervisor", "{fd}", "--zones", zones)
+        command = (*module_command(f"presspass.services.{name}"), *words)
+        return ChildSpec(name, command, drain_s, found.get(name), name == "gateway")
 
     return spec("gateway", GATEWAY_DRAIN_S_MAX), spec("press", PRESS_DRAIN_S_MAX)
 
@@ -133,10 +149,11 @@ class Supervisor:
         identity = child.spec.identity
         user: dict[str, Any] = {} if identity is None else identity.popen_arguments()
         try:
-            # A group of its own: Ctrl-C at the terminal must reach the supervisor alone, which then drains in order.
+            # A session of its own: Ctrl-C must reach the supervisor alone, which then drains in order, and a child that
+            # is taken over must not type into the operator's terminal.
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=(end_for_child,),
-                process_group=0, **user,
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                pass_fds=(end_for_child,), start_new_session=True, cwd=FOLDER, env=environment(), **user,
             )  # fmt: skip
         except OSError as error:
             os.close(lifeline)
@@ -146,12 +163,13 @@ class Supervisor:
         child.process, child.lifeline = process, lifeline
         child.exit_fd = os.pidfd_open(process.pid)
         child.started_at, child.restart_at = time.monotonic(), None
-        child.line.clear()
-        output = _stdout(process)
-        os.set_blocking(output, False)
-        self._selector.register(output, selectors.EVENT_READ, (self._read, child))
+        child.outputs = tuple(_Said(pipe) for pipe in (process.stdout, process.stderr) if pipe)
+        for said in child.outputs:
+            os.set_blocking(said.pipe.fileno(), False)
+            read = functools.partial(self._read, said=said)
+            self._selector.register(said.pipe, selectors.EVENT_READ, (read, child))
         self._selector.register(child.exit_fd, selectors.EVENT_READ, (self._reap, child))
-        self._tell(f"{child.spec.name} started (pid {process.pid})")
+        self._say(f"{child.spec.name} started (pid {process.pid})")
 
     def _until_ready(self) -> None:
         deadline = time.monotonic() + CHILD_READY_S_MAX
@@ -177,34 +195,34 @@ class Supervisor:
             if child.restart_at is not None and child.restart_at <= time.monotonic():
                 self._start(child)
 
-    def _read(self, child: _Child) -> None:
-        if not child.running:  # it was reaped in the same turn
-            return
-        try:
-            data = os.read(_stdout(child.process), CHILD_LINE_BYTES_MAX)
-        except BlockingIOError:
-            return
-        if not data:
-            self._selector.unregister(_stdout(child.process))
-            return
-        child.line += data
-        *lines, rest = bytes(child.line).split(b"\n")
-        child.line[:] = rest[-CHILD_LINE_BYTES_MAX:]
+    def _read(self, child: _Child, said: _Said) -> bool:
+        """Tells what the child has said; False at the end of this output."""
+        if said.pipe.closed:  # it was reaped in the same turn
+            return False
+        lines = said.read()
+        if lines is None:
+            self._selector.unregister(said.pipe)
+            return False
         for line in lines:
-            self._heard(child, line)
+            self._heard(child, line, is_output=said is child.outputs[0])
+        return True
 
-    def _heard(self, child: _Child, line: bytes) -> None:
-        said = _ready_line(line)
-        if said is not None:
-            child.ready = said
+    def _heard(self, child: _Child, line: bytes, *, is_output: bool) -> None:
+        ready = _ready_line(line) if is_output else None
+        if ready is not None:
+            child.ready = ready
         elif line:
-            self._tell(f"{child.spec.name}: {line.decode('utf-8', 'backslashreplace')}")
+            prefix = f"{child.spec.name}: "
+            self._say(prefix + line.decode("utf-8", "backslashreplace").removeprefix(prefix))
+
+    def _say(self, text: str) -> None:
+        self._tell(safe(text))
 
     def _reap(self, child: _Child) -> None:
         code = self._forget(child)
         delay = self._next_delay(child)
         if self._signals:
-            self._tell(f"{child.spec.name} ended ({_how(code)})")
+            self._say(f"{child.spec.name} ended ({_how(code)})")
             return
         if child.ready is None and child.restarts > 1:
             raise Fault(
@@ -213,7 +231,7 @@ class Supervisor:
                 retryable=False,
             )
         when = f"in {delay:g} s" if delay else "at once"
-        self._tell(f"{child.spec.name} ended unexpectedly ({_how(code)}); starting it again {when}")
+        self._say(f"{child.spec.name} ended unexpectedly ({_how(code)}); starting it again {when}")
         child.restart_at = time.monotonic() + delay
 
     def _next_delay(self, child: _Child) -> float:
@@ -225,21 +243,29 @@ class Supervisor:
         return float(min(_RESTART_FIRST_S * 2 ** (child.restarts - 2), RESTART_DELAY_S_MAX))
 
     def _forget(self, child: _Child) -> int:
-        """Takes note that the process has ended: reads what it still said, closes its pipes, returns its exit code."""
+        """Takes note that the process has ended: ends its group, reads what it still said, returns its exit code."""
         process = child.process
         if process is None:
             broken("only a running child is reaped")
+        _end_group(process)
         code = process.wait()
-        with contextlib.suppress(KeyError, ValueError):
-            self._read(child)
-            self._selector.unregister(_stdout(process))
+        for said in child.outputs:
+            with contextlib.suppress(KeyError):  # its end has been read before
+                self._read_rest(child, said)
+                self._selector.unregister(said.pipe)
+            said.pipe.close()
         self._selector.unregister(child.exit_fd)
         for fd in (child.exit_fd, child.lifeline):
             os.close(fd)
-        if process.stdout is not None:
-            process.stdout.close()
         child.process, child.lifeline, child.exit_fd = None, -1, -1
         return code
+
+    def _read_rest(self, child: _Child, said: _Said) -> None:
+        """Not to the end of the pipe: somebody in another session might hold it open, and write for ever."""
+        for _ in range(_LAST_READS_MAX):
+            if not self._read(child, said):
+                return
+        self._heard(child, bytes(said.line), is_output=False)
 
     # ending
 
@@ -251,7 +277,7 @@ class Supervisor:
                 self._end(child)
 
     def _end(self, child: _Child) -> None:
-        self._tell(
+        self._say(
             f"draining the {child.spec.name} (up to {child.spec.drain_s:g} s; press Ctrl-C again to stop at once)"
         )
         self._signal(child, signal.SIGTERM)
@@ -270,9 +296,9 @@ class Supervisor:
 
     @staticmethod
     def _signal(child: _Child, number: signal.Signals) -> None:
-        if child.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                child.process.send_signal(number)
+        if child.running:
+            with contextlib.suppress(ProcessLookupError):  # it has ended and is not reaped yet
+                signal.pidfd_send_signal(child.exit_fd, number)
 
     @contextlib.contextmanager
     def _signals_noted(self) -> Iterator[None]:
@@ -331,10 +357,13 @@ def _do_nothing(_number: int, _frame: object) -> None:
     """A Python handler must stand, or the wake-up descriptor is not written."""
 
 
-def _stdout(process: subprocess.Popen[bytes] | None) -> int:
-    if process is None or process.stdout is None:
-        raise ValueError("the child has no output to read")
-    return process.stdout.fileno()
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends what is left of a session that has ended. Before it is reaped: until then its number is nobody else's."""
+    invariant(process.returncode is None, "a group is ended before its leader is reaped")
+    with contextlib.suppress(ProcessLookupError):
+        group = os.getpgid(process.pid)
+        invariant(group == process.pid > 1, "each child leads a group of its own")
+        os.killpg(group, signal.SIGKILL)
 
 
 def _ready_line(line: bytes) -> dict[str, Any] | None:

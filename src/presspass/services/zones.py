@@ -8,6 +8,7 @@ Changes owners and modes below the home folder; touches nothing else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -72,23 +73,44 @@ def _open_drop_box(drop: Path, gid: int) -> None:
 
 
 def _hand_over(folder: Path, owner: Identity, private: frozenset[str]) -> None:
-    _give(folder, owner, _SHARED_FOLDER)
-    for path in folder.rglob("*"):
-        closed = path.relative_to(folder).parts[0] in private
-        mode = path.lstat().st_mode
-        if stat.S_ISDIR(mode):
-            _give(path, owner, _PRIVATE_FOLDER if closed else _SHARED_FOLDER)
-        elif stat.S_ISREG(mode):
-            _give(path, owner, _PRIVATE_FILE if closed else _SHARED_FILE)
+    """Whoever had the folder may have left anything in it: every step goes by descriptors, and follows no link."""
+    for place, _folders, names, fd in os.fwalk(folder, onerror=_raise):
+        parts = Path(place).relative_to(folder).parts
+        closed = bool(parts) and parts[0] in private
+        _give_open(fd, owner, _PRIVATE_FOLDER if closed else _SHARED_FOLDER)
+        for name in names:
+            if stat.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                hidden = closed or (not parts and name in private)
+                _give(name, owner, _PRIVATE_FILE if hidden else _SHARED_FILE, dir_fd=fd)
 
 
-def _give(path: Path, owner: Identity, mode: int) -> None:
+def _give(path: str | Path, owner: Identity, mode: int, *, dir_fd: int | None = None) -> None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # it has become a link: nothing of ours
+            return
+        raise
+    try:
+        _give_open(fd, owner, mode)
+    finally:
+        os.close(fd)
+
+
+def _give_open(fd: int, owner: Identity, mode: int) -> None:
     """Only what is not right is changed: a home may hold very many blobs."""
-    now = path.lstat()
+    now = os.fstat(fd)
+    if not (stat.S_ISREG(now.st_mode) or stat.S_ISDIR(now.st_mode)):
+        return
     if (now.st_uid, now.st_gid) != (owner.uid, owner.gid):
-        os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
-    if stat.S_IMODE(path.lstat().st_mode) != mode:
-        path.chmod(mode)
+        os.fchown(fd, owner.uid, owner.gid)
+    if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
+        os.fchmod(fd, mode)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 @contextlib.contextmanager

@@ -7,8 +7,7 @@ The order of writes, and what a crash after each step means:
 3. link to `sha256/ab/<digest>`: a name in there never stands for incomplete bytes;
 4. fsync of the folder: the name is durable, and only now does the caller hear that the blob is kept.
 
-A folder is synced by each caller for itself. That costs no second wait when many write at once: a journalling file
-system commits their names together (measured: 16 writers reach the same rate with and without step 4).
+Large files take these steps one by one, here; small ones that arrive together take them together (`keeper`).
 Only the gateway process writes here; others open blobs for reading.
 """
 
@@ -22,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from presspass.core.digests import is_sha256
-from presspass.core.errors import Code, Fault, Refusal, invariant
+from presspass.core.errors import Code, Fault, PresspassError, Refusal, invariant
 from presspass.core.limits import MIB
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -87,7 +86,7 @@ class Blobs:
         for name in missing:
             (self._folder / name).mkdir(exist_ok=True)
         if missing:
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
 
 
 class Spool:
@@ -96,53 +95,55 @@ class Spool:
     def __init__(self, folder: Path, tmp: Path) -> None:
         self._folder = folder
         self._path = tmp / secrets.token_hex(16)
-        self._kept = False
         self._handed_over = 0
         self.size = 0
         with _as_refusal():
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-            self._fd = os.open(self._path, flags, _MODE)
+            self.fd = os.open(self._path, flags, _MODE)
 
     def write(self, pieces: Sequence[bytes]) -> None:
         """Appends. Refuses with `storage.full`; then nothing of the file stays after `close`."""
         with _as_refusal():
-            written = os.writev(self._fd, pieces)
+            written = os.writev(self.fd, pieces)
             total = sum(map(len, pieces))
             if written < total:
-                _write_all(self._fd, memoryview(b"".join(pieces))[written:])
+                _write_all(self.fd, memoryview(b"".join(pieces))[written:])
             self.size += total
             if self.size - self._handed_over >= _WRITEBACK_BYTES:
-                self._hand_over()
+                self.hand_over()
 
     def read_again(self) -> Iterator[bytes]:
         """What was written so far, from its beginning."""
         position = 0
-        while block := os.pread(self._fd, _REREAD_BYTES, position):
+        while block := os.pread(self.fd, _REREAD_BYTES, position):
             position += len(block)
             yield block
 
     def keep(self, sha256: str) -> None:
         """Gives the file its name for ever; returns when bytes and name are durable (steps 2 to 4)."""
+        with _as_refusal():
+            os.fsync(self.fd)
+            sync_folder(self.link(sha256))
+
+    def link(self, sha256: str) -> Path:
+        """Step 3 alone, once the bytes are durable; the folder to sync before the name counts."""
         invariant(is_sha256(sha256), "a blob is named by its SHA-256")
         folder = shelf(self._folder, sha256)
-        with _as_refusal():
-            os.fsync(self._fd)
-            # The same bytes may have come before, or come twice at once: the name that stands is as good as ours,
-            # but its owner may not have synced the folder yet.
-            with contextlib.suppress(FileExistsError):
-                os.link(self._path, folder / sha256)
-            _sync_folder(folder)
-        self._kept = True
+        # The same bytes may have come before, or come twice at once: the name that stands is as good as ours,
+        # but its owner may not have synced the folder yet.
+        with _as_refusal(), contextlib.suppress(FileExistsError):
+            os.link(self._path, folder / sha256)
+        return folder
 
     def close(self) -> None:
         """Removes the temporary name and closes the file. What was kept stays kept."""
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
-        os.close(self._fd)
+        os.close(self.fd)
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
         """Starts write-back of what has come so far, without waiting (posix_fadvise: POSIX.1-2017)."""
-        os.posix_fadvise(self._fd, self._handed_over, self.size, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(self.fd, self._handed_over, self.size, os.POSIX_FADV_DONTNEED)
         self._handed_over = self.size
 
 
@@ -156,26 +157,34 @@ def _write_all(fd: int, data: memoryview) -> None:
         data = data[os.write(fd, data) :]
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def open_folder(folder: Path) -> int:
+    """A descriptor by which a folder can be synced."""
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def sync_folder(folder: Path) -> None:
+    """Returns when the names in `folder` are durable."""
+    fd = open_folder(folder)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
 
 
+def explained(error: OSError) -> PresspassError:
+    """A full disk is a normal "no"; any other failure of the disk is a fault."""
+    if error.errno in _FULL:
+        return Refusal(
+            Code.STORAGE_FULL,
+            "The disk of the gate is full; nothing of this file was kept.",
+            "Tell the operator of the gate, then upload again.",
+        )
+    return Fault("store.blob-failed", f"A file could not be written: {error}", retryable=False)
+
+
 @contextlib.contextmanager
 def _as_refusal() -> Iterator[None]:
-    """A full disk is a normal "no"; any other failure of the disk is a fault."""
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise Refusal(
-                Code.STORAGE_FULL,
-                "The disk of the gate is full; nothing of this file was kept.",
-                "Tell the operator of the gate, then upload again.",
-            ) from None
-        raise Fault(
-            "store.blob-failed", f"A file could not be written: {error}", retryable=False
-        ) from error
+        raise explained(error) from error

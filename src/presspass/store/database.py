@@ -46,7 +46,9 @@ class _Job(Generic[T]):
 
 def open_engine(path: Path) -> Engine:
     """An engine for the SQLite file of this process (created if missing), in WAL mode, every commit synced."""
-    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)), isolation_level="AUTOCOMMIT"
+    )
 
     @event.listens_for(engine, "connect")
     def configure(raw: Any, _record: object) -> None:
@@ -54,7 +56,7 @@ def open_engine(path: Path) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
-            "temp_store=MEMORY",  # savepoints spill into a file otherwise, in a folder that a confined process may not write
+            "temp_store=MEMORY",  # else savepoints spill into a file, where a confined process may not write
             f"busy_timeout={_BUSY_TIMEOUT_MS}",
         ):
             raw.execute(f"PRAGMA {pragma}")
@@ -127,7 +129,9 @@ class Writer:
     def _write(self, connection: Connection, group: list[_Job[Any]]) -> None:
         done: list[tuple[_Job[Any], Any]] = []
         try:
-            _driver(connection, "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
+            _driver(
+                connection, "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN"
+            )
             for job in group:
                 self._work_one(connection, job, done)
             self._commit(connection)
@@ -137,13 +141,17 @@ class Writer:
         for job, value in done:
             job.future.set_result(value)
 
-    def _work_one(self, connection: Connection, job: _Job[Any], done: list[tuple[_Job[Any], Any]]) -> None:
+    def _work_one(
+        self, connection: Connection, job: _Job[Any], done: list[tuple[_Job[Any], Any]]
+    ) -> None:
         _driver(connection, "SAVEPOINT job")
         try:
             value = job.work(connection)
         except Exception as error:  # the caller's own error: it goes back to the caller, and only its work is undone
             self._undo_one(connection, error)
-            job.future.set_exception(_fault(error) if isinstance(error, OperationalError) else error)
+            job.future.set_exception(
+                _fault(error) if isinstance(error, OperationalError) else error
+            )
             return
         _driver(connection, "RELEASE SAVEPOINT job")
         done.append((job, value))
@@ -174,12 +182,14 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._deadlines = threading.local()
-        url = f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true"
+        url = sa.URL.create(
+            "sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"}
+        )
         self._engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
         event.listen(self._engine, "connect", self._configure)
 
     def run(self, work: Work[T]) -> T:
-        """`work` on one consistent snapshot. Fault("store.unreadable") after two seconds of trying, or ten of reading."""
+        """`work` on one consistent snapshot. Fault("store.unreadable") after 2 s of trying or 10 s of reading."""
         deadline = self._deadlines.value = time.monotonic() + _READ_S_MAX
         for attempt in range(_READ_RETRIES):
             try:
@@ -193,7 +203,9 @@ class Reader:
                 hopeless = not isinstance(error, OperationalError) or time.monotonic() > deadline
                 if hopeless or attempt == _READ_RETRIES - 1:
                     raise Fault(
-                        "store.unreadable", f"{self.path.name} cannot be read: {error.orig}", retryable=True
+                        "store.unreadable",
+                        f"{self.path.name} cannot be read: {error.orig}",
+                        retryable=True,
                     ) from error
                 time.sleep(_READ_RETRY_S)
         raise AssertionError("unreachable")

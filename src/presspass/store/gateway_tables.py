@@ -6,7 +6,16 @@ Times are whole milliseconds since the epoch (`…_ms`). Digests are 64 hex digi
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    UniqueConstraint,
+)
 
 METADATA = sa.MetaData()
 _SERIAL = BigInteger().with_variant(Integer, "sqlite")
@@ -79,7 +88,8 @@ REQUEST = Table(
     Column("created_ms", BigInteger, nullable=False),
 )
 
-#: Signatures as received, canonical JSON. `statement`: the digest that was signed (approve or veto). `note`: unsigned words.
+#: Signatures as received, canonical JSON. `statement`: the digest that was signed (approve or veto). `note`:
+#: unsigned words.
 APPROVAL = Table(
     "approval",
     METADATA,

@@ -6,7 +6,16 @@ Times are whole milliseconds since the epoch (`…_ms`). Digests are 64 hex digi
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    UniqueConstraint,
+)
 
 METADATA = sa.MetaData()
 

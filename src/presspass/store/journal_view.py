@@ -68,13 +68,17 @@ class PublishedRelease:
 
 def fact(connection: Connection, name: str) -> str | None:
     """A single fact by name."""
-    value: str | None = connection.execute(sa.select(t.FACT.c.value).where(t.FACT.c.name == name)).scalar()
+    value: str | None = connection.execute(
+        sa.select(t.FACT.c.value).where(t.FACT.c.name == name)
+    ).scalar()
     return value
 
 
 def statement(connection: Connection, digest: str) -> Statement | None:
     """An admitted statement by digest."""
-    data = connection.execute(sa.select(t.STATEMENT.c.statement).where(t.STATEMENT.c.digest == digest)).scalar()
+    data = connection.execute(
+        sa.select(t.STATEMENT.c.statement).where(t.STATEMENT.c.digest == digest)
+    ).scalar()
     return None if data is None else Statement.from_bytes(data)
 
 
@@ -85,17 +89,21 @@ def genesis(connection: Connection) -> Statement | None:
 
 
 def chained(connection: Connection) -> list[Statement]:
-    """Genesis and every admitted statement that moved a head, in the order in which the chains grew; [] before genesis."""
+    """Genesis and every statement that moved a head, in the order in which the chains grew; [] before genesis."""
     kinds = [Kind.GENESIS.value, *(kind.value for kind in Statement.CHAINED)]
     rows = connection.execute(
-        sa.select(t.STATEMENT.c.statement).where(t.STATEMENT.c.kind.in_(kinds)).order_by(t.STATEMENT.c.height)
+        sa.select(t.STATEMENT.c.statement)
+        .where(t.STATEMENT.c.kind.in_(kinds))
+        .order_by(t.STATEMENT.c.height)
     ).scalars()
     return [Statement.from_bytes(data) for data in rows]
 
 
 def head(connection: Connection, chain: str) -> str | None:
     """The digest at the head of `roster`, `policy`, `revocation` or `upstream:<name>`."""
-    digest: str | None = connection.execute(sa.select(t.HEAD.c.digest).where(t.HEAD.c.chain == chain)).scalar()
+    digest: str | None = connection.execute(
+        sa.select(t.HEAD.c.digest).where(t.HEAD.c.chain == chain)
+    ).scalar()
     return digest
 
 
@@ -156,7 +164,9 @@ def narrowings(connection: Connection) -> list[Narrowing]:
     """Every narrowing in force, oldest first."""
     n = t.NARROWING.c
     columns = (n.id, n.what, n.target, n.by, n.reason, n.source, n.seen_ms)
-    rows = connection.execute(sa.select(*columns).where(n.cleared_by.is_(None)).order_by(n.seen_ms, n.id))
+    rows = connection.execute(
+        sa.select(*columns).where(n.cleared_by.is_(None)).order_by(n.seen_ms, n.id)
+    )
     return [Narrowing(**row._mapping) for row in rows]
 
 
@@ -176,22 +186,30 @@ def last_release(connection: Connection, upstream: str, project: str) -> Publish
         .where(p.upstream == upstream, p.project == project, p.statement == newest.statement)
         .order_by(p.filename)
     )
-    return PublishedRelease(newest.version, newest.statement, tuple(ReleaseFile(*row) for row in rows))
+    return PublishedRelease(
+        newest.version, newest.statement, tuple(ReleaseFile(*row) for row in rows)
+    )
 
 
-def published_files(connection: Connection, upstream: str, project: str, version: str) -> dict[str, str]:
+def published_files(
+    connection: Connection, upstream: str, project: str, version: str
+) -> dict[str, str]:
     """Names and SHA-256 of every file of this version that the press has published at `upstream`."""
     p = t.PUBLISHED_FILE.c
     rows = connection.execute(
-        sa.select(p.filename, p.sha256).where(p.upstream == upstream, p.project == project, p.version == version)
+        sa.select(p.filename, p.sha256).where(
+            p.upstream == upstream, p.project == project, p.version == version
+        )
     )
-    return {name: sha256 for name, sha256 in rows}
+    return {str(name): str(sha256) for name, sha256 in rows}
 
 
 def published_versions(connection: Connection, upstream: str, project: str) -> frozenset[str]:
     """Every version of this project of which the press has published something at `upstream`."""
     p = t.PUBLISHED_FILE.c
-    rows = connection.execute(sa.select(p.version).distinct().where(p.upstream == upstream, p.project == project))
+    rows = connection.execute(
+        sa.select(p.version).distinct().where(p.upstream == upstream, p.project == project)
+    )
     return frozenset(version for (version,) in rows)
 
 
@@ -208,7 +226,9 @@ def person_details(connection: Connection, commitment: str) -> Details | None:
 def proof(connection: Connection, statement_digest: str, filename: str) -> bytes | None:
     """The proof file of one published file."""
     data: bytes | None = connection.execute(
-        sa.select(t.PROOF.c.proof).where(t.PROOF.c.statement == statement_digest, t.PROOF.c.filename == filename)
+        sa.select(t.PROOF.c.proof).where(
+            t.PROOF.c.statement == statement_digest, t.PROOF.c.filename == filename
+        )
     ).scalar()
     return data
 
@@ -216,6 +236,8 @@ def proof(connection: Connection, statement_digest: str, filename: str) -> bytes
 def proof_names(connection: Connection, statement_digest: str) -> list[str]:
     """The files of a release for which a proof exists."""
     rows = connection.execute(
-        sa.select(t.PROOF.c.filename).where(t.PROOF.c.statement == statement_digest).order_by(t.PROOF.c.filename)
+        sa.select(t.PROOF.c.filename)
+        .where(t.PROOF.c.statement == statement_digest)
+        .order_by(t.PROOF.c.filename)
     )
     return [name for (name,) in rows]

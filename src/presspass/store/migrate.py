@@ -1,4 +1,4 @@
-"""Brings a database to the newest schema. Alembic is imported only when there is something to do: it is slow to load."""
+"""Brings a database to the newest schema. Alembic, slow to load, is imported only when there is something to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def current_revision(engine: Engine) -> str | None:
     with engine.connect() as connection:
         if not sa.inspect(connection).has_table("alembic_version"):
             return None
-        revision: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        revision: str | None = connection.exec_driver_sql(
+            "SELECT version_num FROM alembic_version"
+        ).scalar()
         return revision
 
 
@@ -44,11 +46,23 @@ def upgrade(engine: Engine, name: DatabaseName) -> None:
     config.set_main_option("script_location", str(_FOLDER / name))
     config.set_main_option("path_separator", "os")
     script = ScriptDirectory.from_config(config)
-    with EnvironmentContext(
-        config, script, fn=lambda rev, _context: script._upgrade_revs("head", rev)
-    ) as environment, engine.connect() as connection:
-        transactional = connection.execution_options(isolation_level="SERIALIZABLE")
-        environment.configure(connection=transactional, target_metadata=None, transaction_per_migration=False)
-        with environment.begin_transaction():
+    with (
+        EnvironmentContext(
+            config, script, fn=lambda rev, _context: script._upgrade_revs("head", rev)
+        ) as environment,
+        engine.connect() as connection,
+    ):
+        # One transaction of our own around everything: the driver would commit each CREATE TABLE by itself, and a
+        # process that is killed half-way would leave a database that no later start can bring up.
+        connection.exec_driver_sql(
+            "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else "BEGIN"
+        )
+        try:
+            environment.configure(
+                connection=connection, target_metadata=None, transactional_ddl=False
+            )
             environment.run_migrations()
-        transactional.commit()
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+        connection.exec_driver_sql("COMMIT")

@@ -35,8 +35,11 @@ _SK_PRESENT, _SK_VERIFIED = 0x01, 0x04
 _RSA_BITS_MIN = 2048
 
 
-def verify_approval(statement: bytes, approval: Approval, key: Key, *, origin: str, rp_id: str) -> Signed:
-    """`approval` as a verified signature of `key` under the canonical `statement` bytes, or a refusal that says why not.
+def verify_approval(
+    statement: bytes, approval: Approval, key: Key, *, origin: str, rp_id: str
+) -> Signed:
+    """`approval` as a verified signature of `key` under the canonical `statement` bytes, or a refusal that says why
+    not.
 
     Whether the key may sign at all is not decided here (`core.quorum`).
     """
@@ -52,7 +55,9 @@ def verify_approval(statement: bytes, approval: Approval, key: Key, *, origin: s
         return _verify_webauthn(statement, approval, key, origin, rp_id)
     if approval.form == "sshsig" and key.kind in ("security-key-ssh", "ssh"):
         return _verify_sshsig(statement, approval, key)
-    raise Refusal(Code.APPROVAL_INVALID, f"A {key.kind} key cannot make a {approval.form} signature.")
+    raise Refusal(
+        Code.APPROVAL_INVALID, f"A {key.kind} key cannot make a {approval.form} signature."
+    )
 
 
 def check_origin(origin: str, rp_id: str) -> None:
@@ -72,11 +77,15 @@ def check_origin(origin: str, rp_id: str) -> None:
         )
 
 
-def _verify_webauthn(statement: bytes, approval: Approval, key: Key, origin: str, rp_id: str) -> Signed:
+def _verify_webauthn(
+    statement: bytes, approval: Approval, key: Key, origin: str, rp_id: str
+) -> Signed:
     check_origin(origin, rp_id)
     client = webauthn.parse_client_data(approval.client_data)
     if client.type != "webauthn.get":
-        raise Refusal(Code.APPROVAL_INVALID, f"The passkey answered a {client.type}, not an approval.")
+        raise Refusal(
+            Code.APPROVAL_INVALID, f"The passkey answered a {client.type}, not an approval."
+        )
     if not hmac.compare_digest(client.challenge, challenge(statement)):
         raise Refusal(
             Code.APPROVAL_WRONG_STATEMENT,
@@ -84,10 +93,15 @@ def _verify_webauthn(statement: bytes, approval: Approval, key: Key, origin: str
             "Open the page of this release and sign there.",
         )
     if client.origin != origin or client.cross_origin:
-        raise Refusal(Code.APPROVAL_WRONG_ORIGIN, f"The signature was made on {client.origin}, not on {origin}.")
+        raise Refusal(
+            Code.APPROVAL_WRONG_ORIGIN,
+            f"The signature was made on {client.origin}, not on {origin}.",
+        )
     data = webauthn.parse_authenticator_data(approval.authenticator_data)
     if data.rp_id_hash != hashlib.sha256(rp_id.encode()).digest():
-        raise Refusal(Code.APPROVAL_WRONG_ORIGIN, f"The passkey answered for another site than {rp_id}.")
+        raise Refusal(
+            Code.APPROVAL_WRONG_ORIGIN, f"The passkey answered for another site than {rp_id}."
+        )
     if not (data.user_present and data.user_verified):
         raise Refusal(
             Code.APPROVAL_NOT_VERIFIED,
@@ -110,7 +124,9 @@ def signature_verifies(public_key_der: bytes, signature: bytes, message: bytes) 
 
 
 def _verify(public_key: PublicKeyTypes, signature: bytes, message: bytes) -> None:
-    if isinstance(public_key, ec.EllipticCurvePublicKey) and isinstance(public_key.curve, ec.SECP256R1):
+    if isinstance(public_key, ec.EllipticCurvePublicKey) and isinstance(
+        public_key.curve, ec.SECP256R1
+    ):
         public_key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
     elif isinstance(public_key, Ed25519PublicKey):
         public_key.verify(signature, message)
@@ -126,7 +142,10 @@ def _verify_sshsig(statement: bytes, approval: Approval, key: Key) -> Signed:
     if found.public_key != key.public_key or found.kind != public.kind:
         raise Refusal(Code.APPROVAL_KEY_UNKNOWN, "The SSH signature was made by another key.")
     if public.is_security_key != (key.kind == "security-key-ssh"):
-        raise Refusal(Code.APPROVAL_SOFTWARE_KEY, "The roster calls this SSH key another kind of key than it is.")
+        raise Refusal(
+            Code.APPROVAL_SOFTWARE_KEY,
+            "The roster calls this SSH key another kind of key than it is.",
+        )
     if found.namespace != sshsig.NAMESPACE or found.hash_name not in (b"sha256", b"sha512"):
         raise Refusal(Code.APPROVAL_INVALID, "The SSH signature was made for another purpose.")
     digest = hashlib.new(found.hash_name.decode(), signed_message(statement)).digest()

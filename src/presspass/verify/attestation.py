@@ -35,11 +35,22 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
 
 
 def verify_envelope(envelope: object, public_key: bytes) -> Attested:
-    """The statement in a DSSE envelope with one signature of this raw Ed25519 key; else refuses with `proof.invalid`."""
+    """The statement in a DSSE envelope signed by this raw Ed25519 key alone; else refuses with `proof.invalid`."""
     try:
         return _verify(envelope, public_key)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, InvalidSignature, binascii.Error, RecursionError):
-        raise Refusal(Code.PROOF_INVALID, "The attestation is malformed or its signature does not verify.") from None
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        InvalidSignature,
+        binascii.Error,
+        RecursionError,
+    ):
+        raise Refusal(
+            Code.PROOF_INVALID, "The attestation is malformed or its signature does not verify."
+        ) from None
 
 
 def _verify(envelope: Any, public_key: bytes) -> Attested:
@@ -47,7 +58,11 @@ def _verify(envelope: Any, public_key: bytes) -> Attested:
     signature = _base64(envelope["signatures"][0]["sig"])
     # DSSE leaves `keyid` and further members unsigned; one spelling only, so that no byte of a proof is free to change.
     signatures = [{"keyid": key_id(public_key), "sig": envelope["signatures"][0]["sig"]}]
-    if envelope != {"payload": envelope["payload"], "payloadType": PAYLOAD_TYPE, "signatures": signatures}:
+    if envelope != {
+        "payload": envelope["payload"],
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": signatures,
+    }:
         raise ValueError
     Ed25519PublicKey.from_public_bytes(public_key).verify(
         signature, pre_authentication_encoding(PAYLOAD_TYPE, payload)

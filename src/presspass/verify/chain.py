@@ -1,4 +1,4 @@
-"""The chains of roster, policy and upstreams from genesis on, and whether a statement's signatures are enough under them.
+"""The chains of roster, policy and upstreams from genesis on, and whether signatures are enough under them.
 
 1. Genesis is the first element of every chain; its digest is the trust root.
 2. A statement belongs to this installation and space, and names heads that this chain has had.
@@ -62,18 +62,22 @@ class Verdict:
 
     def key_kind(self, key_id: str) -> str:
         """The kind of a key whose signature counts in every count; "" for any other."""
-        if any(electorate.why_not(key_id) is not None for electorate in self.electorates):
+        if not all(electorate.approves(key_id) for electorate in self.electorates):
             return ""
         key = self.electorates[0].roster_now.key(key_id)
         return key.kind if key else ""
 
     def require(self) -> None:
-        """Refuses, saying what is missing, unless every count is reached."""
-        if self.problems and not self.signed:
+        """Refuses, saying what is missing and what was worth nothing, unless every count is reached."""
+        try:
+            for electorate in self.electorates:
+                quorum.require(electorate, self.signed)
+        except Refusal as refusal:
+            if not self.problems or refusal.code is Code.QUORUM_TOO_FEW_PEOPLE:
+                raise
             first = self.problems[0]
-            raise Refusal(first.code, first.message)
-        for electorate in self.electorates:
-            quorum.require(electorate, self.signed)
+            message = f"{refusal.message} A signature is worth nothing: {first.message}"
+            raise Refusal(first.code, message, refusal.hint) from None
 
     def require_all(self) -> None:
         """`require`, and refuses when any signature does not verify: the press keeps only those that did."""
@@ -97,11 +101,17 @@ class Chain:
     def begin(cls, genesis: Statement) -> Chain:
         """The chain that holds genesis alone."""
         body, digest = genesis.body_as(GenesisBody), genesis.digest
-        return cls(genesis, body, Heads(digest, digest, digest), {digest: body.roster}, {digest: body.policy})
+        return cls(
+            genesis,
+            body,
+            Heads(digest, digest, digest),
+            {digest: body.roster},
+            {digest: body.policy},
+        )
 
     @classmethod
     def of(cls, admitted: Sequence[Statement]) -> Chain | None:
-        """The chain after these statements, admitted by whoever hands them in: genesis first; None when there are none."""
+        """The chain after these statements, admitted by whoever hands them in, genesis first; None for none."""
         if not admitted:
             return None
         chain = cls.begin(admitted[0])
@@ -135,10 +145,21 @@ class Chain:
         if statement.intent is not Intent.APPROVE:
             raise Refusal(Code.APPROVAL_WRONG_STATEMENT, "This is a veto; it cannot be approved.")
         if statement.genesis != self.genesis.digest or statement.space != self.genesis.space:
-            raise Refusal(Code.STATEMENT_FOREIGN, "The statement belongs to another installation or space.")
-        if statement.heads.roster not in self.rosters or statement.heads.policy not in self.policies:
-            raise Refusal(Code.STATEMENT_FOREIGN, "The statement names a roster or policy that was never in force here.")
-        if statement.heads.revocation != self.heads.revocation or statement.previous != self.head_of(statement):
+            raise Refusal(
+                Code.STATEMENT_FOREIGN, "The statement belongs to another installation or space."
+            )
+        if (
+            statement.heads.roster not in self.rosters
+            or statement.heads.policy not in self.policies
+        ):
+            raise Refusal(
+                Code.STATEMENT_FOREIGN,
+                "The statement names a roster or policy that was never in force here.",
+            )
+        if (
+            statement.heads.revocation != self.heads.revocation
+            or statement.previous != self.head_of(statement)
+        ):
             raise Refusal(
                 Code.STATEMENT_OLD_HEAD,
                 "Something else was decided since this was asked for.",
@@ -146,7 +167,7 @@ class Chain:
             )
 
     def check_alive(self, statement: Statement, now_s: int) -> None:
-        """Refuses a statement that has expired by its own word, or by the policy in force: the earlier of both counts."""
+        """Refuses a statement that has expired by its own word or by the policy in force, whichever is earlier."""
         statement.check_alive(now_s)
         if now_s >= statement.issued_at + self.policy.approval_life_s:
             raise Refusal(
@@ -191,7 +212,11 @@ class Chain:
         A roster that the recovery key asked for carries that key's signature alone, or the quorum's, had people agreed.
         """
         approvals = tuple(approvals)
-        if isinstance(statement.body, RosterBody) and statement.body.recovery and _by_recovery_key(approvals):
+        if (
+            isinstance(statement.body, RosterBody)
+            and statement.body.recovery
+            and _by_recovery_key(approvals)
+        ):
             self.verify_recovery(statement, approvals)
         else:
             self.evaluate(statement, approvals).require_all()
@@ -209,7 +234,9 @@ class Chain:
         elif isinstance(body, UpstreamBody):
             self.upstreams[body.name] = (digest, body)
         else:
-            raise Refusal(Code.STATEMENT_MALFORMED, f"A {statement.kind.value} statement forms no chain.")
+            raise Refusal(
+                Code.STATEMENT_MALFORMED, f"A {statement.kind.value} statement forms no chain."
+            )
 
     def verify_recovery(self, statement: Statement, approvals: Iterable[Approval]) -> None:
         """The offline recovery key's signature under a roster statement that says so."""
@@ -220,13 +247,19 @@ class Chain:
             if approval.form == "recovery" and approval.key == sha256_hex(public):
                 try:
                     message = signed_message(statement.to_bytes())
-                    return Ed25519PublicKey.from_public_bytes(public).verify(approval.signature, message)
+                    return Ed25519PublicKey.from_public_bytes(public).verify(
+                        approval.signature, message
+                    )
                 except InvalidSignature:
                     break
-        raise Refusal(Code.APPROVAL_INVALID, "The recovery key's signature is missing or does not verify.")
+        raise Refusal(
+            Code.APPROVAL_INVALID, "The recovery key's signature is missing or does not verify."
+        )
 
     def _verify(self, data: bytes, approval: Approval) -> Signed:
-        return verify_approval(data, approval, self._key(approval.key), origin=self.body.origin, rp_id=self.body.rp_id)
+        return verify_approval(
+            data, approval, self._key(approval.key), origin=self.body.origin, rp_id=self.body.rp_id
+        )
 
     def _key(self, key_id: str) -> Key:
         for roster in (self.roster, *self.rosters.values()):

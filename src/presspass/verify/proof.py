@@ -179,7 +179,10 @@ class Entry:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Entry:
-        members = Members(parse_canonical(data, bytes_max=STATEMENT_BYTES_MAX, what="ledger entry"), "ledger entry")
+        members = Members(
+            parse_canonical(data, bytes_max=STATEMENT_BYTES_MAX, what="ledger entry"),
+            "ledger entry",
+        )
         members.choice("kind", ("verified",))
         entry = cls(
             space=members.name("space"),
@@ -204,6 +207,7 @@ class Valid:
     release: ReleaseBody
     upstream: str
     approved_by: tuple[str, ...]
+    requester_signed: bool
     keys: tuple[tuple[str, str], ...]
     entry: Entry
     checkpoint: Checkpoint
@@ -228,13 +232,16 @@ def check_proof(proof: Proof, *, filename: str, sha256: str, size: int, trust_ro
     checkpoint = _check_record(proof.record, chain.body)
     _check_attestation(proof.attestation, chain.body, proof.release.statement, body)
     verdict = chain.evaluate(proof.release.statement, proof.release.approvals)
-    upstream = next(name for name, (digest, _) in chain.upstreams.items() if digest == body.upstream)
-    kinds = {key.id: key.kind for roster in chain.rosters.values() for key in roster.keys()}
+    upstream = next(
+        name for name, (digest, _) in chain.upstreams.items() if digest == body.upstream
+    )
+    kinds = {key.id: key.kind for roster in chain.rosters.values() for key in roster.all_keys()}
     return Valid(
         file=file,
         release=body,
         upstream=upstream,
         approved_by=verdict.tally.counted,
+        requester_signed=verdict.tally.requester_signed,
         keys=tuple((signed.key, kinds[signed.key]) for signed in verdict.signed),
         entry=entry,
         checkpoint=checkpoint,
@@ -255,31 +262,47 @@ def _check_release(
     if statement.intent is not Intent.APPROVE:
         raise Refusal(Code.PROOF_INVALID, "The proof carries a veto, not an approval.")
     if (entry.roster, entry.policy) != (chain.heads.roster, chain.heads.policy):
-        raise Refusal(Code.PROOF_INVALID, "The proof's chain does not end where the press published.")
+        raise Refusal(
+            Code.PROOF_INVALID, "The proof's chain does not end where the press published."
+        )
     chain.evaluate(statement, proof.release.approvals).require_all()
     if body.upstream not in {digest for digest, _ in chain.upstreams.values()}:
         raise Refusal(Code.PROOF_INVALID, "The release names an upstream that was not in force.")
-    if entry.statement != statement.digest or entry.files != body.files or entry.space != statement.space:
+    if (
+        entry.statement != statement.digest
+        or entry.files != body.files
+        or entry.space != statement.space
+    ):
         raise Refusal(Code.PROOF_INVALID, "The press's entry is about another release.")
     try:
         chain.check_alive(statement, entry.claimed_at)
     except Refusal:
-        raise Refusal(Code.PROOF_INVALID, "The release was published outside the life of its approval.") from None
+        raise Refusal(
+            Code.PROOF_INVALID, "The release was published outside the life of its approval."
+        ) from None
     return body, file
 
 
 def _check_record(record: Record, genesis: GenesisBody) -> Checkpoint:
     public = bytes.fromhex(genesis.log_key)
-    checkpoint = open_note(record.checkpoint, public, lambda signature, message: _verifies(public, signature, message))
+    checkpoint = open_note(
+        record.checkpoint, public, lambda signature, message: _verifies(public, signature, message)
+    )
     if checkpoint.origin != log_origin(genesis):
         raise Refusal(Code.PROOF_INVALID, "The checkpoint belongs to another log.")
     leaf = merkle.leaf_hash(record.entry)
-    if not merkle.verify_inclusion(leaf, record.position, checkpoint.size, record.inclusion, checkpoint.root):
-        raise Refusal(Code.PROOF_INVALID, "The press's entry is not in the log that its checkpoint describes.")
+    if not merkle.verify_inclusion(
+        leaf, record.position, checkpoint.size, record.inclusion, checkpoint.root
+    ):
+        raise Refusal(
+            Code.PROOF_INVALID, "The press's entry is not in the log that its checkpoint describes."
+        )
     return checkpoint
 
 
-def _check_attestation(envelope: object, genesis: GenesisBody, statement: Statement, body: ReleaseBody) -> None:
+def _check_attestation(
+    envelope: object, genesis: GenesisBody, statement: Statement, body: ReleaseBody
+) -> None:
     attested = verify_envelope(envelope, bytes.fromhex(genesis.log_key))
     expected = {file.name: file.sha256 for file in body.files}
     policy: Any = attested.predicate.get("policy")
@@ -333,12 +356,17 @@ def verdict_json(valid: Valid) -> str:
             "version": valid.release.version,
             "upstream": valid.upstream,
             "requester": valid.release.requester,
+            "requester_signed": valid.requester_signed,
             "approved_by": list(valid.approved_by),
             "keys": [{"key": key, "kind": kind} for key, kind in valid.keys],
             "verified_at": valid.entry.verified_at,
             "mode": valid.entry.mode,
             "zones": valid.entry.zones,
-            "log": {"origin": valid.checkpoint.origin, "size": valid.checkpoint.size, "position": valid.position},
+            "log": {
+                "origin": valid.checkpoint.origin,
+                "size": valid.checkpoint.size,
+                "position": valid.position,
+            },
             "witnesses": [],
             "genesis": valid.genesis,
         },

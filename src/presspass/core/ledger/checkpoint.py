@@ -51,7 +51,12 @@ def open_note(note: bytes, public_key: bytes, verify: Callable[[bytes, bytes], b
         dash, _, rest = line.partition(" ")
         name, _, encoded = rest.partition(" ")
         blob = _b64(encoded)
-        if dash == _DASH and name == checkpoint.origin and blob[:4] == wanted and verify(blob[4:], checkpoint.body()):
+        if (
+            dash == _DASH
+            and name == checkpoint.origin
+            and blob[:4] == wanted
+            and verify(blob[4:], checkpoint.body())
+        ):
             return checkpoint
     raise Refusal(Code.PROOF_INVALID, "The checkpoint carries no valid signature of this log.")
 
@@ -61,9 +66,13 @@ def _parse(note: bytes) -> tuple[Checkpoint, list[str]]:
         text, _, signatures = note.decode("utf-8").partition("\n\n")
         origin, size, root = text.split("\n")
     except ValueError:
-        raise Refusal(Code.PROOF_INVALID, "The checkpoint is not a signed note of three lines.") from None
+        raise Refusal(
+            Code.PROOF_INVALID, "The checkpoint is not a signed note of three lines."
+        ) from None
     root_bytes = _b64(root)
-    canonical_size = size.isascii() and size.isdigit() and str(int(size)) == size if len(size) < 20 else False
+    canonical_size = (
+        size.isascii() and size.isdigit() and str(int(size)) == size if len(size) < 20 else False
+    )
     if not origin or not canonical_size or len(root_bytes) != 32 or not signatures.endswith("\n"):
         raise Refusal(Code.PROOF_INVALID, "The checkpoint's origin, size or root is malformed.")
     return Checkpoint(origin, int(size), root_bytes), signatures[:-1].split("\n")

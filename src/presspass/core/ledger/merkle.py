@@ -1,7 +1,7 @@
 """Merkle tree hash, inclusion and consistency proofs: RFC 6962 section 2.1, verification as in RFC 9162 section 2.1.
 
-The tree is kept as the hashes of its complete subtrees: node (level, index) covers leaves [index·2^level, (index+1)·2^level).
-Whoever stores nodes hands in a reader; nothing here does I/O.
+The tree is kept as the hashes of its complete subtrees: node (level, index) covers leaves [index·2^level,
+(index+1)·2^level). Whoever stores nodes hands in a reader; nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -79,14 +79,19 @@ def _subproof(old: int, start: int, end: int, whole: bool, read: ReadNode) -> li
         return [] if whole else [range_hash(start, end, read)]
     split = 1 << (width - 1).bit_length() - 1
     if old <= split:
-        return [*_subproof(old, start, start + split, whole, read), range_hash(start + split, end, read)]
+        return [
+            *_subproof(old, start, start + split, whole, read),
+            range_hash(start + split, end, read),
+        ]
     return [
         *_subproof(old - split, start + split, end, False, read),
         range_hash(start, start + split, read),
     ]
 
 
-def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected_root: bytes) -> bool:
+def verify_inclusion(
+    leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected_root: bytes
+) -> bool:
     """RFC 9162 section 2.1.3.2: does the tree of `size` with this root contain `leaf` at `index`?"""
     if not 0 <= index < size:
         return False
@@ -104,7 +109,9 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
     return sn == 0 and value == expected_root
 
 
-def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> bool:
+def verify_consistency(
+    old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]
+) -> bool:
     """RFC 9162 section 2.1.4.2: is the tree (new, new_root) an extension of (old, old_root)?"""
     if old == new:
         return not proof and old_root == new_root

@@ -28,6 +28,7 @@ from presspass.store.database import Reader
 _COMMAND_S_MAX = 60
 _SETTLE_S_MAX = 30.0
 UPSTREAM = "main"
+_PRESSPASS = (sys.executable, "-P", "-m", "presspass.cli.main")
 T = TypeVar("T")
 
 
@@ -63,8 +64,14 @@ class Gate:
     def command(self, *words: str, **environment: str) -> Answer:
         """`presspass WORDS`, to its end."""
         done = subprocess.run(
-            [sys.executable, "-m", "presspass.cli.main", *words],
-            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "110", **environment},
+            [*_PRESSPASS, *words],
+            env={
+                **os.environ,
+                "NO_COLOR": "1",
+                "COLUMNS": "110",
+                "XDG_CONFIG_HOME": str(self.folder.absolute()),  # its gates are not the user's
+                **environment,
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -100,7 +107,7 @@ class Gate:
         self._forget_server()
         with (self.folder / "serve.log").open("a") as log:
             self.server = subprocess.Popen(
-                [sys.executable, "-m", "presspass.cli.main", "serve", "--home", str(self.home), "--format", "json"],
+                [*_PRESSPASS, "serve", "--home", str(self.home), "--format", "json"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -336,7 +336,8 @@ def _person_of(roster: Roster, key: str) -> str:
 
 def _verify(stage: Stage, file: Path, proof: Path) -> Answer:
     words = ["verify", str(file), "--proof", str(proof), "--trust", str(stage.out / "trust-root.json")]
-    done = subprocess.run([sys.executable, "-c", _OFFLINE, *words], capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-P", "-c", _OFFLINE, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return Answer(done.returncode, done.stdout, done.stderr)
 
 

@@ -24,7 +24,6 @@ NOT_COUNTED = {
     Code.APPROVAL_KEY_REMOVED: "does not count: this key has been removed from the roster",
     Code.APPROVAL_KEY_UNKNOWN: "does not count: this key was not in the roster when the request was written",
     Code.APPROVAL_SOFTWARE_KEY: "does not count: the policy takes no software keys",
-    Code.QUORUM_MISSING: "does not count: the person who asked cannot approve it",
 }
 
 
@@ -90,7 +89,7 @@ def view(ballot: Ballot, situation: Situation) -> BallotView:
         veto=_text(statement.with_intent(Intent.VETO)),
         needed=tally.needed,
         counted=len(tally.counted),
-        condition=_condition(electorate, situation),
+        condition=_condition(electorate, situation, tally.requester_signed),
         frozen=_frozen(ballot),
         signers=_signers(electorate, situation),
         signatures=tuple(_signature(one, electorate, situation) for one in ballot.signatures),
@@ -103,15 +102,18 @@ def _text(statement: Statement) -> TextView:
     return TextView(data.decode("utf-8"), statement.digest, b64u(challenge(data)))
 
 
-def _condition(electorate: Electorate, situation: Situation) -> str:
+def _condition(electorate: Electorate, situation: Situation, requester_signed: bool) -> str:
     """Who the signatures must come from."""
     if electorate.solo:
         return "by different keys. Profile solo: one person, and nobody else has looked"
     if electorate.kind is not Kind.RELEASE:
         return "by different people"
-    if electorate.requester_resolved:
-        return f"by somebody other than {situation.name(electorate.requester)}"
-    return "by different people; one more than usual, because nobody knows who is behind the upload"
+    if not electorate.requester_resolved:
+        return "by different people"
+    name = situation.name(electorate.requester)
+    if requester_signed:
+        return f"by somebody other than {name}, who has signed for having asked"
+    return f"by people other than {name}; one fewer once {name} has signed, too, for having asked"
 
 
 def _frozen(ballot: Ballot) -> str:
@@ -119,7 +121,7 @@ def _frozen(ballot: Ballot) -> str:
     if not tally.frozen:
         return ""
     return (
-        f"{tally.needed} must sign and only {tally.eligible} could. The number is not lowered: "
+        f"{tally.needed} must approve and only {tally.eligible} could. The number is not lowered: "
         "enrol more people or keys (an approved roster statement), then ask again."
     )
 
@@ -136,10 +138,14 @@ def _signers(electorate: Electorate, situation: Situation) -> tuple[SignerView, 
                     kind=KIND_WORDS[key.kind] + (", synced" if key.backed_up else ""),
                     credential=b64u(key.credential_id),
                     counts=why is None,
-                    why_not="" if why is None else NOT_COUNTED.get(why, why.value),
+                    why_not=_role(electorate, key.id) if why is None else NOT_COUNTED.get(why, why.value),
                 )
             )
     return tuple(sorted(found, key=lambda one: (not one.counts, one.person.casefold(), one.key)))
+
+
+def _role(electorate: Electorate, key: str) -> str:
+    return "asked for it: proves who asked, approves nothing" if electorate.is_requester(key) else ""
 
 
 def _signature(one: SignatureFacts, electorate: Electorate, situation: Situation) -> SignatureView:
@@ -147,8 +153,10 @@ def _signature(one: SignatureFacts, electorate: Electorate, situation: Situation
     why = electorate.why_not(one.key) if one.intent is Intent.APPROVE else None
     if why is not None:
         remark = NOT_COUNTED.get(why, f"does not count ({why.value})")
+    elif one.intent is Intent.APPROVE:
+        remark = "proves who asked; approves nothing" if electorate.is_requester(one.key) else "counts"
     else:
-        remark = "counts" if one.intent is Intent.APPROVE else "ends it"
+        remark = "ends it"
     return SignatureView(
         person=situation.name(owner.id) if owner else "an unknown key",
         key=one.key,

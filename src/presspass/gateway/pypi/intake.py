@@ -1,6 +1,7 @@
 """The bytes of one file on their way from the socket to a durable blob, hashed once, in constant memory.
 
-A file below one block stays in memory until its form is complete; then one worker thread hashes, writes and syncs it.
+A file below one block stays in memory until its form is complete; then the keeper hashes, writes and syncs it together
+with all others that wait.
 A larger one is taken block by block: two threads hash and write a block (both leave the interpreter lock) while the
 next one is read from the socket. At most one block is at work and one is being gathered; the socket waits otherwise.
 """
@@ -10,34 +11,40 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import UPLOAD_BLOCK_BYTES
 from presspass.store.blobs import Blobs, Spool
+from presspass.store.keeper import Keeper
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 _PIECES_MAX: Final = 256  # below what one writev takes (IOV_MAX: 1024)
 _SHA256: Final = "sha256_digest"
+Result = TypeVar("Result")
 
 
 class Intake:
     """One file. Call `add` (and `flush` when it says so) in order, then `finish`; `abandon` in any other case."""
 
-    def __init__(self, blobs: Blobs, pool: Executor, digests: Iterable[str]) -> None:
+    def __init__(
+        self, blobs: Blobs, keeper: Keeper, pool: Executor, digests: Iterable[str]
+    ) -> None:
         """`digests`: form fields of the digests that are known to be wanted; SHA-256 always is."""
         self._blobs = blobs
+        self._keeper = keeper
         self._pool = pool
         self._loop = asyncio.get_running_loop()
         self._hashes = _hashes({*digests, _SHA256})
         self._pieces: list[bytes] = []
         self._waiting = 0
         self._spool: Spool | None = None
-        self._at_work: tuple[Future[None], ...] = ()
+        self._at_work: tuple[Future[Any], ...] = ()
 
     def add(self, piece: bytes) -> bool:
         """Takes a piece; true when `flush` is due."""
@@ -56,40 +63,66 @@ class Intake:
             self._pool.submit(self._spool.write, block),
         )
 
-    async def finish(self, claimed: Mapping[str, str]) -> str:
-        """Checks every claimed digest and keeps the blob; its SHA-256, once bytes and name are durable.
+    async def finish(
+        self, claimed: Mapping[str, str], then: Callable[[str], Future[Result]]
+    ) -> Result:
+        """Checks every claimed digest, keeps the blob, and asks `then` where it belongs; what that answers.
 
-        Refuses with `artifact.digest-mismatch` or `storage.full`.
+        `then` gets the SHA-256 once bytes and name are durable. It is called in the thread that made them so: the event
+        loop has no part in the way from one durable step to the next. Refuses with `artifact.digest-mismatch` or
+        `storage.full`.
         """
         if self._spool is None:
-            return await self._loop.run_in_executor(
-                self._pool, _keep_small, self._blobs, self._pieces, claimed
-            )
-        if self._pieces:
-            await self.flush()
-        await self._settle()
-        return await self._loop.run_in_executor(
-            self._pool, _keep, self._spool, self._hashes, claimed
-        )
+            kept = self._keeper.submit(self._pieces, partial(_digest, self._pieces, claimed))
+        else:
+            if self._pieces:
+                await self.flush()
+            await self._settle()
+            kept = self._pool.submit(_keep, self._spool, self._hashes, claimed)
+            self._at_work = (kept,)
+        return await asyncio.wrap_future(_followed(kept, then))
 
     async def close(self) -> None:
         """Forgets what was not kept. The threads end first (one block at most): they use the file's descriptor."""
         spool, self._spool = self._spool, None
         if spool is not None:
-            wait(self._at_work)
-            await self._loop.run_in_executor(self._pool, spool.close)
+            await self._loop.run_in_executor(self._pool, _close_after, self._at_work, spool)
 
     async def _settle(self) -> None:
         for job in self._at_work:
             await asyncio.wrap_future(job)
 
 
-def _keep_small(blobs: Blobs, pieces: Sequence[bytes], claimed: Mapping[str, str]) -> str:
+def _followed(first: Future[str], then: Callable[[str], Future[Result]]) -> Future[Result]:
+    """The answer to `then(first's answer)`. Not to be cancelled: a file that is being kept is kept."""
+    whole: Future[Result] = Future()
+    whole.set_running_or_notify_cancel()
+
+    def first_done(done: Future[str]) -> None:
+        try:
+            then(done.result()).add_done_callback(second_done)
+        except Exception as error:  # raised where the whole is awaited
+            whole.set_exception(error)
+
+    def second_done(done: Future[Result]) -> None:
+        if error := done.exception():
+            whole.set_exception(error)
+        else:
+            whole.set_result(done.result())
+
+    first.add_done_callback(first_done)
+    return whole
+
+
+def _close_after(jobs: Sequence[Future[Any]], spool: Spool) -> None:
+    wait(jobs)  # they were given to the threads before this was, so none of them waits for us
+    spool.close()
+
+
+def _digest(pieces: Sequence[bytes], claimed: Mapping[str, str]) -> str:
     hashes = _hashes({*claimed, _SHA256})
     _update(hashes, pieces)
-    sha256 = _checked(hashes, claimed)
-    blobs.add(pieces, sha256)
-    return sha256
+    return _checked(hashes, claimed)
 
 
 def _keep(spool: Spool, hashes: dict[str, _Hash], claimed: Mapping[str, str]) -> str:

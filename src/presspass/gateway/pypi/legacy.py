@@ -7,8 +7,9 @@ A crash before the commit leaves at most a blob that no row names: the client go
 
 from __future__ import annotations
 
-import asyncio
 import re
+from concurrent.futures import Future
+from typing import Final
 
 from sqlalchemy.engine import Connection
 
@@ -29,8 +30,11 @@ from presspass.gateway.problems import (
 )
 from presspass.gateway.pypi.intake import Intake
 from presspass.gateway.tokens import Right
+from presspass.store.keeper import Keeper
 
 PATH = re.compile(r"/pypi/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/legacy/?")
+_REMEMBERED_MS: Final = 1000
+_REMEMBERED_MAX: Final = 1000
 
 
 class LegacyUpload:
@@ -38,16 +42,16 @@ class LegacyUpload:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._reads: Connection = (
-            gate.writer.engine.connect()
-        )  # used on the event loop's thread only
+        self._rights = _Rights(gate)
+        self._keeper = Keeper(gate.blobs, gate.pool)
 
     def close(self) -> None:
-        """Gives the reading connection back."""
-        self._reads.close()
+        """Finishes what is being kept and gives the reading connection back."""
+        self._keeper.close()
+        self._rights.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        upload = _Upload(self._gate, self._reads, scope, receive)
+        upload = _Upload(self._gate, self._rights, self._keeper, scope, receive)
         try:
             answer = await upload.run()
         except ClientGoneError:
@@ -67,12 +71,44 @@ class LegacyUpload:
         return refusal_answer(refusal, close=not upload.read_whole, one_text=True)
 
 
+class _Rights:
+    """Who may send, asked before a body is read. Used on the event loop's thread only.
+
+    A yes is remembered for a second: one client sends many files. Nothing rests on it but the reading of a body, since
+    the transaction that gives a file its place asks again.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._clock = gate.clock
+        self._reads: Connection = gate.writer.engine.connect()
+        self._known: dict[str, tuple[int, Right]] = {}
+
+    def of(self, token: str) -> Right:
+        """The right that comes with `token`, or a refusal."""
+        now = self._clock()
+        token_hash = tokens.secret_hash(token)
+        until, known = self._known.get(token_hash, (0, None))
+        if known is not None and now < until:
+            return known
+        right = tokens.check_right(self._reads, token, now)
+        if len(self._known) >= _REMEMBERED_MAX:
+            self._known.clear()
+        self._known[token_hash] = (now + _REMEMBERED_MS, right)
+        return right
+
+    def close(self) -> None:
+        self._reads.close()
+
+
 class _Upload:
     """One request."""
 
-    def __init__(self, gate: Gate, reads: Connection, scope: Scope, receive: Receive) -> None:
+    def __init__(
+        self, gate: Gate, rights: _Rights, keeper: Keeper, scope: Scope, receive: Receive
+    ) -> None:
         self._gate = gate
-        self._reads = reads
+        self._rights = rights
+        self._keeper = keeper
         self._scope = scope
         self._receive = receive
         self._name: ArtifactName | None = None
@@ -99,7 +135,7 @@ class _Upload:
         match = PATH.fullmatch(self._scope["path"])
         upstream = match.group(1) if match else ""
         token = tokens.from_authorization(header(self._scope, b"authorization"))
-        right = tokens.check_right(self._reads, token, self._gate.clock())
+        right = self._rights.of(token)
         self.who = right.hash
         tokens.require_upstream(right, upstream)
         if (
@@ -140,29 +176,31 @@ class _Upload:
     def _begin(self, start: FileStart, right: Right) -> None:
         self._name = parse_filename(start.filename)
         tokens.require_project(right, self._name.project)
-        self._intake = Intake(self._gate.blobs, self._gate.pool, start.digests)
+        self._intake = Intake(self._gate.blobs, self._keeper, self._gate.pool, start.digests)
 
     async def _store(self, form: UploadForm, right: Right) -> Answer:
-        name, intake, gate = self._name, self._intake, self._gate
+        name, intake = self._name, self._intake
         if name is None or intake is None or form.size == 0:
             raise Refusal(
                 Code.REQUEST_MALFORMED, "The file is empty.", "Build it again, then upload it."
             )
-        sha256 = await intake.finish(form.digests)
-        offer = sets.Offer(right, name.version, form.filename, sha256, form.size)
-        page = gate.release_url("")
 
-        def work(connection: Connection) -> sets.Placed:
-            now = gate.clock()
-            tokens.right_by_hash(
-                connection, right.hash, now
-            )  # it may have ended while the file was on its way
-            gate.journal.refresh()
-            published = gate.journal.published(right.upstream, right.project, offer.version)
-            return sets.place(connection, offer, published, page, now)
+        def place(sha256: str) -> Future[tuple[sets.Placed, sets.Offer]]:
+            offer = sets.Offer(right, name.version, form.filename, sha256, form.size)
+            return self._gate.writer.submit(
+                lambda connection: (self._place(connection, offer), offer)
+            )
 
-        placed = await asyncio.wrap_future(gate.writer.submit(work))
+        placed, offer = await intake.finish(form.digests, place)
         return self._answer(placed, offer)
+
+    def _place(self, connection: Connection, offer: sets.Offer) -> sets.Placed:
+        """In the writer's thread and transaction."""
+        gate, right, now = self._gate, offer.right, self._gate.clock()
+        tokens.right_by_hash(connection, right.hash, now)  # it may have ended meanwhile
+        gate.journal.refresh()
+        published = gate.journal.published(right.upstream, right.project, offer.version)
+        return sets.place(connection, offer, published, gate.release_url(""), now)
 
     def _answer(self, placed: sets.Placed, offer: sets.Offer) -> Answer:
         url = self._gate.release_url(placed.release) if placed.release else ""

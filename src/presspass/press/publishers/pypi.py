@@ -1,7 +1,7 @@
 """PyPI's legacy upload protocol and the simple API (PEP 503, PEP 691), as the press speaks them to an upstream.
 
-Redirects are refused: an upload that follows one would hand the credential to somebody else. The body's length and bytes
-are known before the first is sent.
+Redirects are refused: an upload that follows one would hand the credential to somebody else. The body's length and
+bytes are known before the first is sent.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class PyPIPublisher:
             if response.status_code in (404, 410):
                 return None
             _check_answer(response, "read")
-            for chunk in response.iter_raw(_CHUNK_BYTES):  # as stored, whatever a Content-Encoding says of it
+            for chunk in response.iter_raw(
+                _CHUNK_BYTES
+            ):  # as stored, whatever a Content-Encoding says of it
                 digest.update(chunk)
                 size += len(chunk)
                 if size > size_max:
@@ -62,7 +64,9 @@ class PyPIPublisher:
         body = MultipartBody(upload_fields(outgoing), outgoing)
         headers = {"Content-Type": body.content_type, "Content-Length": str(body.length)}
         auth = httpx2.BasicAuth(username, secret)
-        with self._stream("POST", self.upload_url, content=iter(body), headers=headers, auth=auth) as response:
+        with self._stream(
+            "POST", self.upload_url, content=iter(body), headers=headers, auth=auth
+        ) as response:
             _check_answer(response, "upload", secret)
 
     def close(self) -> None:
@@ -70,7 +74,9 @@ class PyPIPublisher:
         self.client.close()
 
     def _find(self, project: str, filename: str) -> str | None:
-        page = urljoin(self.index_url if self.index_url.endswith("/") else self.index_url + "/", f"{project}/")
+        page = urljoin(
+            self.index_url if self.index_url.endswith("/") else self.index_url + "/", f"{project}/"
+        )
         with self._stream("GET", page, headers={"Accept": _ACCEPT}) as response:
             if response.status_code in (404, 410):
                 return None
@@ -79,7 +85,11 @@ class PyPIPublisher:
             for chunk in response.iter_raw(_CHUNK_BYTES):
                 data += chunk
                 if len(data) > UPSTREAM_ANSWER_BYTES_MAX:
-                    raise Fault("upstream.index-too-large", "The upstream's index page is too large.", retryable=True)
+                    raise Fault(
+                        "upstream.index-too-large",
+                        "The upstream's index page is too large.",
+                        retryable=True,
+                    )
             kind = response.headers.get("content-type", "")
         links = _json_links(data) if "json" in kind else _html_links(data)
         return next((url for link in links if (url := _address(page, link, filename))), None)
@@ -91,7 +101,9 @@ class PyPIPublisher:
 class _Stream:
     """One request; turns the client's own errors into ours."""
 
-    def __init__(self, client: httpx2.Client, method: str, url: str, options: dict[str, Any]) -> None:
+    def __init__(
+        self, client: httpx2.Client, method: str, url: str, options: dict[str, Any]
+    ) -> None:
         self._context = client.stream(method, url, **options)
         self._host = urlsplit(url).netloc
 
@@ -108,13 +120,19 @@ class _Stream:
 
     def _fault(self, error: Exception) -> Fault:
         why = str(error) or type(error).__name__
-        return Fault("upstream.unreachable", f"The upstream {self._host} did not answer: {why}", retryable=True)
+        return Fault(
+            "upstream.unreachable",
+            f"The upstream {self._host} did not answer: {why}",
+            retryable=True,
+        )
 
 
 def new_client() -> httpx2.Client:
     """A client that follows nothing, trusts no proxy variable, waits for a bounded time and unpacks nothing."""
     headers = {"Accept-Encoding": "identity"}
-    return httpx2.Client(follow_redirects=False, trust_env=False, timeout=UPSTREAM_TIMEOUT_S, headers=headers)
+    return httpx2.Client(
+        follow_redirects=False, trust_env=False, timeout=UPSTREAM_TIMEOUT_S, headers=headers
+    )
 
 
 def upload_fields(outgoing: Outgoing) -> list[tuple[str, str]]:
@@ -138,8 +156,22 @@ def _python_tag(filename: str) -> str:
 
 
 def _metadata_fields(metadata: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    given = {"name", "version", "filetype", "pyversion", "sha256_digest", ":action", "protocol_version", "content"}
-    fields = [(name, value) for name, values in sorted(metadata.items()) if name not in given for value in values]
+    given = {
+        "name",
+        "version",
+        "filetype",
+        "pyversion",
+        "sha256_digest",
+        ":action",
+        "protocol_version",
+        "content",
+    }
+    fields = [
+        (name, value)
+        for name, values in sorted(metadata.items())
+        if name not in given
+        for value in values
+    ]
     return fields if "metadata_version" in metadata else [("metadata_version", "2.1"), *fields]
 
 
@@ -182,8 +214,14 @@ def _check_answer(response: httpx2.Response, what: str, secret: str = "") -> Non
         )
     said = _plain(f"{status} {response.reason_phrase}: {_said(response)}", secret)
     if status >= 500 or status in (408, 425, 429):
-        raise Fault("upstream.failing", f"The upstream answered the {what} with {said}", retryable=True)
-    raise Refusal(Code.UPSTREAM_REFUSED, f"The upstream refused the {what}: {said}", "See the registry's own message.")
+        raise Fault(
+            "upstream.failing", f"The upstream answered the {what} with {said}", retryable=True
+        )
+    raise Refusal(
+        Code.UPSTREAM_REFUSED,
+        f"The upstream refused the {what}: {said}",
+        "See the registry's own message.",
+    )
 
 
 def _said(response: httpx2.Response) -> str:
@@ -216,7 +254,11 @@ def _json_links(data: bytes) -> list[str]:
         value = json.loads(data)
         return [str(file["url"]) for file in value["files"]]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise Fault("upstream.index-unreadable", "The upstream's index page is no PEP 691 document.", retryable=True) from None
+        raise Fault(
+            "upstream.index-unreadable",
+            "The upstream's index page is no PEP 691 document.",
+            retryable=True,
+        ) from None
 
 
 def _html_links(data: bytes) -> list[str]:
@@ -224,7 +266,11 @@ def _html_links(data: bytes) -> list[str]:
     try:
         parser.feed(data.decode("utf-8", "replace"))
     except AssertionError:  # the standard library's word for a broken declaration
-        raise Fault("upstream.index-unreadable", "The upstream's index page is no HTML document.", retryable=True) from None
+        raise Fault(
+            "upstream.index-unreadable",
+            "The upstream's index page is no HTML document.",
+            retryable=True,
+        ) from None
     return parser.links
 
 
