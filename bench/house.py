@@ -26,7 +26,7 @@ from presspass.drill.demo.tell import Teller
 from presspass.drill.peers import PypiServer
 from rawhttp import Door
 
-REQUESTER, APPROVER = "Ana", "Ben"
+REQUESTER, APPROVER = PEOPLE = ("Ana", "Ben")
 UPSTREAM_SECRET: Final = (
     "the-credential-of-the-bench"  # of a registry that lives as long as the run
 )
@@ -115,9 +115,9 @@ def house(folder: Path) -> Iterator[House]:
     with PypiServer(folder / "upstream", password=UPSTREAM_SECRET) as upstream:
         gate = Gate(folder, Teller(Console(file=io.StringIO())))
         try:
-            gate.begin([REQUESTER, APPROVER], approvals=1)
-            signers = [REQUESTER, APPROVER]
-            gate.add_upstream(upstream.upload_url, upstream.simple_url, UPSTREAM_SECRET, signers)
+            gate.begin(list(PEOPLE), approvals=1)
+            urls = upstream.upload_url, upstream.simple_url
+            gate.add_upstream(*urls, UPSTREAM_SECRET, signers=list(PEOPLE))
             yield House(folder, gate, upstream)
         finally:
             gate.stop()

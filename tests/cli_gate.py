@@ -15,7 +15,14 @@ from presspass.cli.inspection import inspect_here
 from presspass.core.approval import Approval
 from presspass.core.digests import sha256_hex
 from presspass.core.findings import report_digest
-from presspass.core.statement import Heads, Intent, ReleaseBody, ReleaseFile, Statement
+from presspass.core.statement import (
+    Heads,
+    Intent,
+    ReleaseBody,
+    ReleaseFile,
+    Statement,
+    UpstreamBody,
+)
 from presspass.drill.world.loopback import LoopbackServer, Request, Response
 
 GENESIS = "a" * 64
@@ -29,6 +36,7 @@ class Release:
     files: dict[str, bytes]
     review: bytes
     statement: Statement
+    upstream: Statement
     baseline: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -51,9 +59,10 @@ def make_release(
     for _file, handle in (*opened, *opened_old):
         handle.close()
     now = int(time.time())
+    upstream = make_upstream(now)
     body = ReleaseBody(
         release=RELEASE_ID,
-        upstream="b" * 64,
+        upstream=upstream.digest,
         project=project,
         version=version,
         files=tuple(file for _name, file in files),
@@ -74,7 +83,23 @@ def make_release(
     )
     content = {path.name: path.read_bytes() for path in paths}
     return Release(
-        content, review, statement, {path.name: path.read_bytes() for path in baseline or []}
+        content,
+        review,
+        statement,
+        upstream,
+        {path.name: path.read_bytes() for path in baseline or []},
+    )
+
+
+def make_upstream(now: int, genesis: str = GENESIS) -> Statement:
+    """The statement of the registry that releases go to."""
+    url = "https://registry.example"
+    body = UpstreamBody(
+        "main", "pypi", f"{url}/legacy/", f"{url}/simple/", "robot", "custody", "c" * 64
+    )
+    heads = Heads(genesis, genesis, genesis)
+    return Statement(
+        genesis, "main", Intent.APPROVE, body, heads, genesis, "1" * 32, now - 90, now + 900
     )
 
 
@@ -111,7 +136,9 @@ class StandInGate(LoopbackServer):
             name = request.path.removeprefix(f"{base}/{folder}/")
             if name in files:
                 return Response(200, files[name], "application/octet-stream")
-        if request.path == f"/api/v1/requests/{self.release.statement.digest}/approvals":
+        if request.path == f"/api/v1/requests/{self.release.upstream.digest}":
+            return as_json(request_json(self.release.upstream))
+        if request.path.endswith("/approvals"):  # of whatever it got signed
             self.received.append(Approval.from_bytes(request.body))
             return as_json({"state": "awaiting", "tally": {"needed": 1, "counted": ["p-grace"]}})
         return problem(404, "request.not-found", "There is no such thing here.")
@@ -130,6 +157,11 @@ class StandInGate(LoopbackServer):
             "statement": statement.to_bytes().decode(),
             "tally": {"needed": 1, "counted": [], "excluded": []},
         }
+
+
+def request_json(statement: Statement) -> dict[str, Any]:
+    """The JSON of a request, as far as the client looks at it."""
+    return {"state": "awaiting", "statement": statement.to_bytes().decode(), "details": {}}
 
 
 def as_json(value: object, status: int = 200) -> Response:

@@ -23,7 +23,9 @@ class Rig:
     ) -> None:
         self.folder = folder
         self.command = [interpreter, "-m", "presspass.cli.main"]
-        self.environment = {"PYTHONPATH": python_path} if python_path else {}
+        self.environment = {"XDG_CONFIG_HOME": str(folder / "config")}
+        if python_path:
+            self.environment["PYTHONPATH"] = python_path
         self.home = folder / "home"
         self.port = free_port()
         self.origin = f"http://localhost:{self.port}"

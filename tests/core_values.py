@@ -27,7 +27,7 @@ from presspass.core.statement import (
 )
 
 #: How hard a law is tried. No deadline: what is slow on a busy machine is not wrong.
-law = settings(max_examples=60, deadline=None)
+law = settings(max_examples=40, deadline=None)
 
 digests = (
     st.binary(min_size=32, max_size=32).map(bytes.hex).filter(lambda text: text != HEAD_AT_GENESIS)

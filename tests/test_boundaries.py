@@ -17,15 +17,34 @@ from presspass.drill.demo.gate import Gate
 from presspass.drill.demo.tell import Teller
 
 _LISTEN = "0A"
-_NOT_IN_GATEWAY = {"presspass.press", "presspass.keystore", "presspass.notify", "presspass.inspector", "httpx2", "smtplib", "securesystemslib"}
-_NOT_IN_PRESS = {"presspass.gateway", "presspass.inspector", "presspass.cli", "starlette", "uvicorn", "jinja2", "webauthn", "multipart"}
+_NOT_IN_GATEWAY = {
+    "presspass.press",
+    "presspass.keystore",
+    "presspass.notify",
+    "presspass.inspector",
+    "httpx2",
+    "smtplib",
+    "securesystemslib",
+}
+_NOT_IN_PRESS = {
+    "presspass.gateway",
+    "presspass.inspector",
+    "presspass.cli",
+    "starlette",
+    "uvicorn",
+    "jinja2",
+    "webauthn",
+    "multipart",
+}
 _NOT_IN_INSPECTOR = {
-    "presspass.press", "presspass.gateway", "presspass.keystore", "presspass.store", "presspass.notify", "presspass.verify",
+    "presspass.press", "presspass.gateway", "presspass.keystore", "presspass.store", "presspass.notify",
+    "presspass.verify",
     "ssl", "http.client", "urllib.request", "sqlite3", "sqlalchemy", "httpx2", "smtplib", "asyncio", "cryptography",
 }  # fmt: skip
 
 needs_kernel = pytest.mark.skipif(
-    bool([line for line in confine.missing() if not line.startswith("own-user")]) and not os.environ.get("PRESSPASS_REQUIRE_ALL"),
+    bool([line for line in confine.missing() if not line.startswith("own-user")])
+    and not os.environ.get("PRESSPASS_REQUIRE_ALL"),
     reason="this kernel lacks a mechanism: " + "; ".join(confine.missing()),
 )
 
@@ -35,8 +54,13 @@ needs_kernel = pytest.mark.skipif(
     [("gateway", _NOT_IN_GATEWAY), ("press", _NOT_IN_PRESS), ("inspector", _NOT_IN_INSPECTOR)],
 )
 def test_a_process_imports_nothing_of_another_zone(service: str, forbidden: set[str]) -> None:
-    program = f"import json, sys; import presspass.services.{service} as s; getattr(s, 'warm_up', int)(); print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    program = (
+        f"import json, sys; import presspass.services.{service} as s; getattr(s, 'warm_up', int)(); "
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
     loaded = set(json.loads(done.stdout))
     assert f"presspass.services.{service}" in loaded
     assert not loaded & forbidden
@@ -57,7 +81,11 @@ def processes(gate: Gate) -> dict[str, int]:
     assert gate.server is not None
     found = {"supervisor": gate.server.pid}
     for child in _children(gate.server.pid):
-        name = "gateway" if b"services.gateway" in Path(f"/proc/{child}/cmdline").read_bytes() else "press"
+        name = (
+            "gateway"
+            if b"services.gateway" in Path(f"/proc/{child}/cmdline").read_bytes()
+            else "press"
+        )
         found[name] = child
         for inspector in _children(child):
             found[f"{name}'s inspector"] = inspector
@@ -65,13 +93,20 @@ def processes(gate: Gate) -> dict[str, int]:
     return found
 
 
-def test_the_press_listens_nowhere_and_the_gateway_on_its_two_doors_only(gate: Gate, processes: dict[str, int]) -> None:
-    assert _listening(processes["gateway"]) == {f"tcp:{gate.port}", f"unix:{gate.home}/gateway/control.sock"}
+def test_the_press_listens_nowhere_and_the_gateway_on_its_two_doors_only(
+    gate: Gate, processes: dict[str, int]
+) -> None:
+    assert _listening(processes["gateway"]) == {
+        f"tcp:{gate.port}",
+        f"unix:{gate.home}/gateway/control.sock",
+    }
     for name in processes.keys() - {"gateway"}:
         assert _listening(processes[name]) == set(), name
 
 
-def test_no_process_but_the_press_has_a_key_open_and_no_inspector_a_database(gate: Gate, processes: dict[str, int]) -> None:
+def test_no_process_but_the_press_has_a_key_open_and_no_inspector_a_database(
+    gate: Gate, processes: dict[str, int]
+) -> None:
     for name, pid in processes.items():
         opened = _open_files(pid)
         if name != "press":
@@ -79,13 +114,19 @@ def test_no_process_but_the_press_has_a_key_open_and_no_inspector_a_database(gat
         if "inspector" in name:
             assert not any(path.endswith((".db", "-wal", "-shm")) for path in opened), name
         if name == "gateway":
-            writable = {path for path in opened if path.startswith(str(gate.home)) and _open_for_writing(pid, path)}
+            writable = {
+                path
+                for path in opened
+                if path.startswith(str(gate.home)) and _open_for_writing(pid, path)
+            }
             assert all(path.startswith(f"{gate.home}/gateway/") for path in writable), writable
 
 
 @needs_kernel
 @pytest.mark.parametrize("name", ["gateway", "press"])
-def test_the_running_process_is_confined_by_the_kernel(processes: dict[str, int], name: str) -> None:
+def test_the_running_process_is_confined_by_the_kernel(
+    processes: dict[str, int], name: str
+) -> None:
     status = Path(f"/proc/{processes[name]}/status").read_text()
     assert "NoNewPrivs:\t1" in status
     assert "Seccomp:\t2" in status
@@ -95,7 +136,10 @@ def test_the_running_process_is_confined_by_the_kernel(processes: dict[str, int]
 def somebody(tmp_path: Path) -> Iterator[list[str]]:
     """Paths of two Unix sockets that do not belong to the gate: one for connections, one for datagrams."""
     paths = [str(tmp_path / "stream"), str(tmp_path / "datagram")]
-    with socket.socket(socket.AF_UNIX) as stream, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
+    with (
+        socket.socket(socket.AF_UNIX) as stream,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram,
+    ):
         stream.bind(paths[0])
         stream.listen()
         datagram.bind(paths[1])
@@ -167,21 +211,28 @@ print(json.dumps({name: attempt(act) for name, act in acts.items()}))
 _ALLOWED = {
     "gateway": {"read the journal", "read the gateway's database", "write the gateway's database"},
     "press": {
-        "read the key-encryption key", "read the log key", "list the credentials", "put an order into the inbox", "read the journal",
-        "write the journal", "read the gateway's database", "read the drop box", "connect somewhere",
-        "connect to somebody's Unix socket", "send to somebody's Unix socket", "send there from a pair", "send a datagram",
+        "read the key-encryption key", "read the log key", "list the credentials", "put an order into the inbox",
+        "read the journal", "write the journal", "read the gateway's database", "read the drop box",
+        "connect somewhere", "connect to somebody's Unix socket", "send to somebody's Unix socket",
+        "send there from a pair", "send a datagram",
     },
 }  # fmt: skip
 
 
 @needs_kernel
 @pytest.mark.parametrize("process", ["gateway", "press"])
-def test_what_a_taken_over_process_can_still_open_and_reach(gate: Gate, process: str, somebody: list[str]) -> None:
+def test_what_a_taken_over_process_can_still_open_and_reach(
+    gate: Gate, process: str, somebody: list[str]
+) -> None:
     command = [sys.executable, "-c", _TRY, str(gate.home), process, str(gate.port), *somebody]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     outcome = json.loads(done.stdout)
-    assert {name for name, result in outcome.items() if result == "done"} == _ALLOWED[process], outcome
-    assert {result for name, result in outcome.items() if name not in _ALLOWED[process]} == {"denied"}, outcome
+    assert {name for name, result in outcome.items() if result == "done"} == _ALLOWED[process], (
+        outcome
+    )
+    assert {result for name, result in outcome.items() if name not in _ALLOWED[process]} == {
+        "denied"
+    }, outcome
 
 
 def test_the_home_is_closed_to_other_users(gate: Gate) -> None:
@@ -202,7 +253,9 @@ def _open_files(pid: int) -> set[str]:
 def _open_for_writing(pid: int, path: str) -> bool:
     for link in Path(f"/proc/{pid}/fd").iterdir():
         if os.readlink(link) == path:
-            flags = Path(f"/proc/{pid}/fdinfo/{link.name}").read_text().split("flags:")[1].split()[0]
+            flags = (
+                Path(f"/proc/{pid}/fdinfo/{link.name}").read_text().split("flags:")[1].split()[0]
+            )
             if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
                 return True
     return False

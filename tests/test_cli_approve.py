@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import io
+import json
+import stat
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import packages
-from cli_gate import RELEASE_ID, StandInGate, as_json, make_release
+from cli_gate import (
+    GENESIS,
+    RELEASE_ID,
+    StandInGate,
+    as_json,
+    make_release,
+    make_upstream,
+    request_json,
+)
 from presspass.cli import exits
 from presspass.cli.main import run
 from presspass.core.digests import sha256_hex
-from presspass.core.roster import Key
-from presspass.core.statement import Intent, Statement
+from presspass.core.policy import Policy
+from presspass.core.roster import Key, Roster
+from presspass.core.statement import (
+    HEAD_AT_GENESIS,
+    GenesisBody,
+    Heads,
+    Intent,
+    ReleaseBody,
+    RosterBody,
+    Statement,
+)
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.drill.world.loopback import Response
 from presspass.formats import sshsig
 from presspass.verify.approvals import verify_approval
 
 BASE = f"/api/v1/releases/{RELEASE_ID}"
+
+
+pytestmark = pytest.mark.usefixtures("own_config")
 
 
 @pytest.fixture
@@ -99,6 +122,10 @@ def test_nothing_is_signed_without_a_yes(
     assert "greet-1.0-py3-none-any.whl" in shown
 
 
+def _upstream_path(gate: StandInGate) -> str:
+    return f"/api/v1/requests/{gate.release.upstream.digest}"
+
+
 LIES = {
     "other bytes": (
         f"{BASE}/files/greet-1.0.tar.gz",
@@ -130,6 +157,21 @@ LIES = {
             }
         ),
     ),
+    "a roster at the release's address": (
+        BASE,
+        lambda g: as_json(
+            {
+                **g.release_json(),
+                "statement": _roster(g).to_bytes().decode(),
+                "request": _roster(g).digest,
+            }
+        ),
+    ),
+    "another upstream": (
+        _upstream_path,
+        lambda g: as_json(request_json(replace(g.release.upstream, nonce="2" * 32))),
+    ),
+    "no upstream": (_upstream_path, lambda g: as_json({"state": "awaiting", "statement": None})),
     "a veto to sign": (
         BASE,
         lambda g: as_json(
@@ -143,15 +185,16 @@ LIES = {
 }
 
 
-def _other(gate: StandInGate) -> Statement:
-    from dataclasses import replace
+def _roster(gate: StandInGate) -> Statement:
+    """What a stolen gateway wants signed most: other people in the place of those who approve."""
+    return replace(gate.release.statement, body=RosterBody(Roster(())), previous=GENESIS)
 
+
+def _other(gate: StandInGate) -> Statement:
     return replace(gate.release.statement, nonce="1" * 32)
 
 
 def _moved(gate: StandInGate) -> Statement:
-    from dataclasses import replace
-
     return replace(
         gate.release.statement, body=replace(gate.release.statement.body, release="another")
     )
@@ -164,7 +207,7 @@ def _veto(gate: StandInGate) -> Statement:
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lying_gate_gets_no_signature(gate: StandInGate, ssh_key: Path, lie: str) -> None:
     path, answer = LIES[lie]
-    gate.lies[path] = answer(gate)
+    gate.lies[path(gate) if callable(path) else path] = answer(gate)
     assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.REFUSED
     assert gate.received == []
 
@@ -173,8 +216,6 @@ def test_a_report_that_the_inspection_here_does_not_come_to_is_not_signed(
     gate: StandInGate, ssh_key: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The statement and the shown report agree, and hide a finding: only our own inspection can tell."""
-    from dataclasses import replace
-
     from presspass.core.findings import parse_report, report_digest
 
     report = parse_report(gate.release.review)
@@ -255,3 +296,126 @@ def test_a_gate_that_refuses_a_signature_is_quoted(
     assert capsys.readouterr().err.endswith(
         "error: This key was removed. [approval.key-removed]\n  Enrol another.\n"
     )
+
+
+def test_a_roster_at_the_address_of_a_release_is_not_vetoed_either(
+    gate: StandInGate, ssh_key: Path
+) -> None:
+    path, answer = LIES["a roster at the release's address"]
+    gate.lies[path] = answer(gate)
+    assert run(["veto", gate.page, "--key", str(ssh_key), "--yes"]) == exits.REFUSED
+    assert gate.received == []
+
+
+def test_it_is_shown_to_which_registry_the_files_would_go(
+    gate: StandInGate, ssh_key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.DONE
+    shown = capsys.readouterr().out
+    assert "upstream main (pypi, custody)" in shown
+    assert "upload to    https://registry.example/legacy/" in shown
+
+
+def test_an_upstream_of_another_installation_is_not_taken_for_ours(
+    gate: StandInGate, ssh_key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _use_upstream(gate, make_upstream(gate.release.statement.issued_at, "9" * 64))
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.REFUSED
+    assert "another installation" in capsys.readouterr().err
+    assert gate.received == []
+
+
+def _use_upstream(gate: StandInGate, upstream: Statement) -> None:
+    body = gate.release.statement.body_as(ReleaseBody)
+    named = replace(gate.release.statement, body=replace(body, upstream=upstream.digest))
+    gate.release.statement, gate.release.upstream = named, upstream
+
+
+# which installation
+
+
+def known_gates(config: Path) -> Path:
+    return config / "presspass" / "known-gates.json"
+
+
+def move_to(gate: StandInGate, genesis: str) -> None:
+    """The same gate, suddenly another installation."""
+    gate.release.statement = replace(gate.release.statement, genesis=genesis)
+    _use_upstream(gate, make_upstream(gate.release.statement.issued_at, genesis))
+
+
+def test_the_installation_is_shown_whole_the_first_time_and_remembered(
+    gate: StandInGate, ssh_key: Path, own_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["approve", gate.page, "--key", str(ssh_key), "--yes"]
+    whole = " ".join(["aaaa"] * 16)
+    assert run(words) == exits.DONE
+    assert whole in capsys.readouterr().out
+    file = known_gates(own_config)
+    assert json.loads(file.read_text()) == {gate.url: GENESIS}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert run(words) == exits.DONE
+    assert whole not in capsys.readouterr().out
+
+
+def test_another_installation_behind_a_known_gate_gets_no_signature(
+    gate: StandInGate, ssh_key: Path, own_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["approve", gate.page, "--key", str(ssh_key), "--yes"]
+    assert run(words) == exits.DONE
+    move_to(gate, "9" * 64)
+    assert run(words) == exits.REFUSED
+    assert "shows another installation than the one remembered" in capsys.readouterr().err
+    assert len(gate.received) == 1
+    assert json.loads(known_gates(own_config).read_text()) == {gate.url: GENESIS}
+
+
+def test_what_was_not_signed_is_not_remembered(
+    gate: StandInGate, ssh_key: Path, own_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert run(["approve", gate.page, "--key", str(ssh_key)]) == exits.INTERRUPTED
+    assert not known_gates(own_config).exists()
+
+
+def test_a_pinned_trust_root_counts_and_takes_the_place_of_what_is_remembered(
+    gate: StandInGate, ssh_key: Path, tmp_path: Path, own_config: Path
+) -> None:
+    words = ["approve", gate.page, "--key", str(ssh_key), "--yes"]
+    assert run(words) == exits.DONE
+    roots = [genesis(number) for number in ("3", "4")]
+    for root in roots:
+        (tmp_path / root.nonce).write_bytes(root.to_bytes())
+    move_to(gate, roots[0].digest)
+    wrong, right = (str(tmp_path / root.nonce) for root in reversed(roots))
+    assert run([*words, "--trust", wrong]) == exits.REFUSED
+    assert run([*words, "--trust", right]) == exits.DONE
+    assert json.loads(known_gates(own_config).read_text()) == {gate.url: roots[0].digest}
+    assert run(words) == exits.DONE
+
+
+def genesis(number: str) -> Statement:
+    body = GenesisBody("https://g.example", "g.example", Roster(()), Policy(), "a" * 64, "b" * 64)
+    heads = Heads(HEAD_AT_GENESIS, HEAD_AT_GENESIS, HEAD_AT_GENESIS)
+    return Statement(HEAD_AT_GENESIS, "main", Intent.APPROVE, body, heads, None, number * 32, 1, 2)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"http://x": "short"}'])
+def test_a_damaged_memory_is_refused_and_never_taken_for_an_empty_one(
+    gate: StandInGate, ssh_key: Path, own_config: Path, content: str
+) -> None:
+    known_gates(own_config).parent.mkdir(parents=True)
+    known_gates(own_config).write_text(content)
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.REFUSED
+    assert gate.received == []
+
+
+def test_a_memory_that_cannot_be_written_is_said_and_stops_nobody(
+    gate: StandInGate,
+    ssh_key: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/proc")
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.DONE
+    assert "could not be remembered" in capsys.readouterr().err

@@ -359,6 +359,7 @@ def test_nothing_of_the_callers_folder_runs_in_the_inspector(
     try:
         assert parse_report(_inspected(worker, WHEEL)).findings
         assert Path(f"/proc/{worker.pid}/cwd").readlink() == Path(FOLDER)
+        assert Path(f"/proc/{worker.pid}/cmdline").read_bytes().split(b"\0")[1] == b"-P"
     finally:
         worker.close()
     assert not ran.exists()

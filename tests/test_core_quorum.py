@@ -47,7 +47,7 @@ def owner_now(electorate: Electorate, key: str) -> str:
     return owner.id if owner else ""
 
 
-@settings(law, max_examples=400)
+@settings(law, max_examples=200)
 @given(ballots())
 def test_two_distinct_identities_stand_behind_every_widening(
     ballot: tuple[Electorate, list[Signed]],

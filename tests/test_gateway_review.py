@@ -78,9 +78,10 @@ def test_a_closed_set_becomes_a_request_for_exactly_these_files(
         path.name for path in paths
     }
     assert release["tally"] == {
-        "needed": 1,
+        "needed": 2,
         "counted": [],
-        "missing": 1,
+        "missing": 2,
+        "requester_signed": False,
         "frozen": False,
         "excluded": [],
     }

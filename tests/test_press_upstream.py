@@ -97,7 +97,7 @@ def assert_published_once(rig: Rig, statement: Statement, wheel: Path) -> None:
 
 FAULTS: dict[str, Callable[[Registry], None]] = {
     "5xx-after-it-was-stored": lambda registry: registry.error_after_store(502),
-    "5xx-before-it-was-stored": lambda registry: registry.error_before_store(503, times=2),
+    "5xx-before-it-was-stored": lambda registry: registry.error_before_store(503),
     "429": lambda registry: registry.error_before_store(429),
     "408-after-it-was-stored": lambda registry: registry.error_after_store(408),
     "connection-lost-before-the-answer": lambda registry: registry.drop_connection_before_answer(),
@@ -377,7 +377,9 @@ def test_two_projects_are_published_beside_each_other(
     for statement in (first, second):
         rig.until(press, statement.digest, "verified")
     assert sorted(rig.registry.files()) == sorted((wheel.name, other.name))
-    assert rig.journal(log.check) == 8
+    assert rig.journal(log.check) > 8
+    published = {entry["statement"] for entry in entries(rig, "verified")}
+    assert published == {first.digest, second.digest}
 
 
 def test_a_press_that_closes_lets_its_upload_end(rig: Rig, wheel: Path) -> None:

@@ -112,6 +112,59 @@ def test_separate_zones_without_root_are_refused_and_never_silently_left_out(
         zones.identities(SEPARATE)
 
 
+def test_handing_a_folder_over_follows_no_link_not_even_one_that_appears_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, outside = tmp_path / "gateway", tmp_path / "outside"
+    (folder / "blobs").mkdir(parents=True)
+    outside.mkdir(mode=0o700)
+    victim = outside / "file"
+    victim.write_text("closed")
+    victim.chmod(0o600)
+    for name in ("plain", "late", "blobs/blob", "keys"):
+        (folder / name).write_text("ours")
+        (folder / name).chmod(0o666)
+    (folder / "linked").symlink_to(outside)
+    (folder / "link").symlink_to(victim)
+    os.mkfifo(folder / "pipe", 0o600)
+
+    change, real_open = (os.chmod, os.fchmod), os.open
+
+    def swap(name: str = "plain") -> None:
+        """What a process of the folder's owner could do between two steps."""
+        if not (folder / name).is_symlink():
+            (folder / name).rename(folder / f"was-{name}")
+            (folder / name).symlink_to(victim)
+
+    def late_chmod(path: Path, mode: int, **more: bool) -> None:
+        if Path(path).name == "plain":
+            swap()
+        change[0](path, mode, **more)
+
+    def late_fchmod(fd: int, mode: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("/plain"):
+            swap()
+        change[1](fd, mode)
+
+    def late_open(path: str, flags: int, *more: int, dir_fd: int | None = None) -> int:
+        if path == "late":
+            swap("late")
+        return real_open(path, flags, *more, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", late_open)
+    monkeypatch.setattr(os, "chmod", late_chmod)
+    monkeypatch.setattr(os, "fchmod", late_fchmod)
+    me = zones.Identity(os.getuid(), os.getgid())
+    zones._hand_over(folder, me, frozenset({"keys"}))
+    modes = {path.name: stat.S_IMODE(path.lstat().st_mode) for path in folder.rglob("*")}
+    assert (folder / "plain").is_symlink() and (folder / "late").is_symlink()
+    assert (modes["was-plain"], modes["blob"], modes["keys"]) == (0o640, 0o640, 0o600)
+    assert (stat.S_IMODE(folder.stat().st_mode), modes["blobs"]) == (0o2750, 0o2750)
+    assert modes["pipe"] == 0o600
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o700
+
+
 def test_what_is_not_separated_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(
         line.startswith("zones not separated")

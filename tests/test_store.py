@@ -596,10 +596,13 @@ def test_what_the_press_asks_of_a_gateway_runs_on_both(engines: Engines) -> None
     assert writer.run(lambda c: asks.list_asks(c, NOW + 1)) == {}
     (ask,) = writer.run(lambda c: asks.read_asks(c, [release.digest]))
     assert ask.statement == release
-    assert (len(ask.approvals), len(ask.vetoes)) == (2, 1)
-    found, last = writer.run(lambda c: asks.read_narrowings(c, 0))
-    assert [one.statement for one in found] == [freeze]
-    assert writer.run(lambda c: asks.read_narrowings(c, last)) == ([], last)
+    assert len(ask.approvals) == 2
+    assert writer.run(lambda c: asks.signed_among(c, [release.digest])) == {release.digest}
+    stops = writer.run(lambda c: asks.read_stops(c, asks.Marks()))
+    assert [one.statement for one in stops.freezes] == [freeze]
+    assert [one.statement for one in stops.vetoes] == [veto_of(release)]
+    later = writer.run(lambda c: asks.read_stops(c, stops.marks))
+    assert (later.freezes, later.vetoes) == ((), ())
     writer.close()
 
 

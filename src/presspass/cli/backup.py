@@ -24,13 +24,17 @@ from typing import IO, Final
 import click
 
 from presspass import __version__
+from presspass.cli.choosing import warn
+from presspass.cli.doctor import KEY_FILES
 from presspass.cli.options import example, format_option, home_option
-from presspass.cli.show import emit_json, note, say, size_text
+from presspass.cli.show import emit_json, note, quoted, say, size_text
 from presspass.core.digests import JsonObject, is_sha256
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import BACKUP_MANIFEST_BYTES_MAX, BACKUP_MEMBERS_MAX
 from presspass.core.strict import Members
 
+#: How the id of the freeze begins with which a restored press starts.
+RESTORED_PREFIX: Final = "restored-"
 _FORMAT: Final = "presspass/backup/v1"
 _MANIFEST: Final = "manifest.json"
 _PLAIN: Final = ("presspass.toml", "press/identity.json", "trust-root.json")
@@ -222,7 +226,7 @@ def restore_command(file: Path, home: Path, old_home: Path | None, as_json: bool
             f"{home} exists.",
             "Restore into a new folder, look at it, then move it.",
         )
-    work = home.with_name(f".{home.name}.restoring")
+    work = home.absolute().with_name(f".{home.absolute().name}.restoring")
     if work.exists():
         shutil.rmtree(work)
     try:
@@ -239,18 +243,21 @@ def restore_command(file: Path, home: Path, old_home: Path | None, as_json: bool
         ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    has_keys = any((home / "press" / "keys").iterdir())
+    keys = home / "press" / "keys"
+    missing = [name for name in KEY_FILES if not (keys / name).is_file()]
     if as_json:
-        emit_json({"home": str(home), "members": len(names), "keys": has_keys, "frozen": True})
+        emit_json({"home": str(home), "members": len(names), "keys": not missing, "frozen": True})
         return
     say(f"restored {len(names)} files to {home}; its press starts frozen")
-    if not has_keys:
-        note(
-            f"It has no keys: copy the old press/keys folder to {home}/press/keys (mode 0700, files 0600)."
+    at = quoted(home)
+    if missing:
+        warn(
+            f"press/keys is missing ({', '.join(missing)}): the press cannot start. Copy the old press/keys folder to "
+            f"{quoted(keys)} (folders 0700, files 0600)."
         )
-    note(
-        f"Next: presspass doctor --home {home}; presspass serve --home {home}; freeze --clear when you have looked."
-    )
+    note(f"Next: presspass doctor --home {at}; presspass serve --home {at}")
+    note("When you have looked, ask two people to end the freeze that it starts with:")
+    note(f"  presspass freeze --clear {RESTORED_PREFIX} --home {at}")
 
 
 def _mark_restored(home: Path) -> None:

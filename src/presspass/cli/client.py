@@ -35,6 +35,11 @@ class PageUrl:
     id: str
 
     @property
+    def url(self) -> str:
+        """The address itself."""
+        return f"{self.base}/{self.kind}/{quote(self.id, safe='')}"
+
+    @property
     def api(self) -> str:
         """The path of its JSON."""
         return f"/api/v1/{'releases' if self.kind == 'r' else 'requests'}/{quote(self.id, safe='')}"

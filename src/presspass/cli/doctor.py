@@ -18,12 +18,17 @@ import click
 
 from presspass.cli.exits import REFUSED
 from presspass.cli.options import example, format_option, home_option
-from presspass.cli.show import emit_json, safe, say, size_text
+from presspass.cli.show import emit_json, quoted, safe, say, size_text
 from presspass.core.errors import PresspassError, Refusal
 from presspass.core.limits import DISK_FREE_BYTES_MIN
+from presspass.core.policy import Policy
+from presspass.core.quorum import Electorate
+from presspass.core.statement import Kind
 from presspass.services.config import Config, read_config
 from presspass.services.layout import FOLDERS
 
+#: Without these in press/keys the press does not start.
+KEY_FILES: Final = ("kek", "log.key", "webhook.key")
 _UPSTREAM_TIMEOUT_S = 10
 OK, WARN, BAD = "ok", "warn", "bad"
 _COLOUR: Final = {OK: "green", WARN: "yellow", BAD: "red"}
@@ -145,7 +150,7 @@ def _folders(home: Path, config: Config) -> Iterator[Line]:
         path = home / name
         if not path.is_dir():
             wrong = True
-            yield Line(BAD, f"folder {name or '.'}", "is missing", f"mkdir -m 700 {path}")
+            yield Line(BAD, f"folder {name or '.'}", "is missing", f"mkdir -m 700 {quoted(path)}")
             continue
         mode = stat.S_IMODE(path.stat().st_mode)
         closed = name.startswith(("press/keys", "press/inbox", "press/spool"))
@@ -157,7 +162,7 @@ def _folders(home: Path, config: Config) -> Iterator[Line]:
                 BAD,
                 f"folder {name or '.'}",
                 f"is open to others (mode {mode:04o})",
-                f"chmod {limit:o} {path}",
+                f"chmod {limit:o} {quoted(path)}",
             )
     if not wrong:
         yield Line(OK, "folders", "all there and closed to others")
@@ -169,17 +174,18 @@ def _keys(home: Path, _config: Config) -> Iterator[Line]:
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     except OSError:
         files = []
-    if not files:
+    missing = [name for name in KEY_FILES if folder / name not in files]
+    if missing:
         yield Line(
             BAD,
             "keys",
-            "the press has no keys (or this user may not see them)",
-            f"Restore {folder} from where you keep it.",
+            f"{folder} lacks {', '.join(missing)} (or this user may not see them): the press cannot work",
+            f"Copy the old press/keys folder to {quoted(folder)} (folders 0700, files 0600).",
         )
     open_ones = [path for path in files if path.stat().st_mode & 0o077]
     for path in open_ones:
-        yield Line(BAD, "keys", f"{path.name} is readable by others", f"chmod 600 {path}")
-    if files and not open_ones:
+        yield Line(BAD, "keys", f"{path.name} is readable by others", f"chmod 600 {quoted(path)}")
+    if files and not open_ones and not missing:
         yield Line(OK, "keys", f"{len(files)} files, all private")
 
 
@@ -267,7 +273,7 @@ def _processes(home: Path, _config: Config) -> Iterator[Line]:
         ("press", home / "press" / "writer.lock"),
     ):
         running = _locked(lock)
-        fix = "" if running else f"presspass serve --home {home}"
+        fix = "" if running else f"presspass serve --home {quoted(home)}"
         yield Line(OK if running else WARN, name, "running" if running else "not running", fix)
     from presspass.cli.client import control
 
@@ -280,7 +286,7 @@ def _processes(home: Path, _config: Config) -> Iterator[Line]:
             WARN,
             "gateway",
             f"does not answer: {getattr(error, 'message', error)}",
-            f"presspass serve --home {home}",
+            f"presspass serve --home {quoted(home)}",
         )
 
 
@@ -328,7 +334,34 @@ def _genesis(home: Path, _config: Config) -> Iterator[Line]:
         )
     else:
         yield Line(OK, "genesis", f"sealed: {standing.genesis}")
+        yield from _reach(home, standing.policy)
         yield from _narrowings(home)
+
+
+def _reach(home: Path, policy: Policy) -> Iterator[Line]:
+    """Whether those who are enrolled could still change anything, and let a release out."""
+    from presspass.cli import press_room
+
+    roster = press_room.roster_of_home(home)
+    change = Electorate(Kind.ROSTER, roster, roster, policy, "")
+    could, needed = change.eligible(), change.needed()
+    whom = "keys" if change.solo else "people with keys that count"
+    if not change.reachable():
+        yield Line(
+            BAD,
+            "people",
+            f"{could} {whom}, and {needed} must sign: nothing can be approved any more",
+            "presspass recover, with the offline recovery key; it takes 72 hours.",
+        )
+    elif could == needed:
+        yield Line(
+            WARN,
+            "people",
+            f"{could} {whom}, and {needed} must sign: one lost key stops everything",
+            f"presspass invite NAME --home {quoted(home)}",
+        )
+    else:
+        yield Line(OK, "people", f"{could} {whom}, {needed} must sign a change")
 
 
 def _narrowings(home: Path) -> Iterator[Line]:
@@ -338,7 +371,8 @@ def _narrowings(home: Path) -> Iterator[Line]:
     for one in ask_journal(home, journal_view.narrowings):
         if one.what != "veto":
             found = f"{one.target or 'everything'}: {one.reason}"
-            yield Line(WARN, "frozen", found, f"presspass freeze --clear {one.id} --home {home}")
+            fix = f"presspass freeze --clear {one.id} --home {quoted(home)}"
+            yield Line(WARN, "frozen", found, fix)
 
 
 def _upstreams(home: Path) -> Iterator[Line]:

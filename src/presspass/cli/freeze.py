@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from presspass.cli.asking import put_before_approvers, standing_of_gate, standing_of_home
+from presspass.cli.choosing import compact, confirm
 from presspass.cli.client import Gate
+from presspass.cli.databases import ask_journal
 from presspass.cli.drop import drop_signed, drop_unsigned_freeze
 from presspass.cli.options import example, format_option, home_option, signing_options, yes_option
 from presspass.cli.show import emit_json, note, safe, say
 from presspass.cli.sign import make_signer
 from presspass.core.digests import canonical
+from presspass.core.errors import Code, Refusal
 from presspass.core.statement import FreezeBody
+
+if TYPE_CHECKING:
+    from presspass.store.journal_view import Narrowing
 
 
 @click.command(
@@ -22,7 +30,7 @@ from presspass.core.statement import FreezeBody
     epilog=example(
         "presspass freeze --reason 'token leaked' --url https://gate.example --key ~/.ssh/id_ed25519",
         "presspass freeze --project greet --drop /mnt/presspass-drop",
-        "presspass freeze --clear 3f2a… --home /srv/presspass",
+        "presspass freeze --clear 3f2a81c0 --home /srv/presspass",
     ),
 )
 @click.option("--project", default="", help="Only this project (default: everything).")
@@ -34,7 +42,9 @@ from presspass.core.statement import FreezeBody
     help="Past the gate: into this drop box; there no key is needed.",
 )
 @click.option(
-    "--clear", multiple=True, help="End this narrowing (its id; repeatable): asks the approvers."
+    "--clear",
+    multiple=True,
+    help="End this freeze (its id, or a beginning that no other has; repeatable): asks the approvers.",
 )
 @signing_options
 @yes_option
@@ -50,7 +60,7 @@ def freeze_command(
     there it needs no signature at all, since whoever may write to the drop box may stop things.
 
     --clear, on the gate's host, makes the opposite request; it needs the full number of approvals. The ids stand in
-    `presspass status`.
+    `presspass status`; that of a restored press begins with `restored-`. A veto is final.
 
     Exit codes: 0 handed in; 1 refused; 4 the gate cannot be reached (then use --drop).
     """
@@ -60,9 +70,7 @@ def freeze_command(
     if (url is None) == (drop is None):
         raise click.UsageError("Give one of --url or --drop.")
     what = f"everything of {project}" if project else "EVERYTHING"
-    if not yes and not click.confirm(
-        f"Stop publishing {what}, until a quorum clears it?", err=True
-    ):
+    if not yes and not confirm(f"Stop publishing {what}, until a quorum clears it?", "--yes"):
         raise click.Abort
     project = _normal(project)
     if drop is not None:
@@ -98,14 +106,39 @@ def _drop(
     return drop_signed(drop, statement, approval)
 
 
-def _clear(home: Path, ids: tuple[str, ...], reason: str, as_json: bool) -> None:
-    body = FreezeBody("clear", "", tuple(sorted(set(ids))), reason)
-    answer = put_before_approvers(home, standing_of_home(home).statement(body))
+def _clear(home: Path, typed: tuple[str, ...], reason: str, as_json: bool) -> None:
+    from presspass.store import journal_view
+
+    standing = standing_of_home(home)
+    in_force = ask_journal(home, journal_view.narrowings)
+    ids = {_freeze_meant(one, in_force) for one in typed}
+    body = FreezeBody("clear", "", tuple(sorted(ids)), reason)
+    answer = put_before_approvers(home, standing.statement(body))
     if as_json:
         emit_json(answer)
         return
     say(safe(answer["url"]))
     note("The freeze ends when enough people have approved this.")
+
+
+def _freeze_meant(typed: str, in_force: Sequence[Narrowing]) -> str:
+    """The id of the one freeze in force that is meant; refuses at once what the press would refuse after everybody had
+    signed."""
+    wanted = compact(typed)
+    freezes = [one for one in in_force if one.what != "veto"]
+    exact = [one.id for one in freezes if one.id == wanted]
+    found = exact or [one.id for one in freezes if wanted and one.id.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    vetoes = [one for one in in_force if one.what == "veto"]
+    if not found and any(wanted and one.id.startswith(wanted) for one in vetoes):
+        why = f"{safe(typed)} is a veto, and a veto is final."
+    else:
+        why = f"{safe(typed)} {'begins several freezes' if found else 'is no freeze in force'}."
+    listed = "; ".join(f"{one.id} ({safe(one.target) or 'everything'})" for one in freezes)
+    raise Refusal(
+        Code.NARROWING_CANNOT_CLEAR, why, f"In force: {listed}." if listed else "Nothing is frozen."
+    )
 
 
 def _normal(project: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -17,11 +18,18 @@ from presspass.cli.options import (
     home_option,
 )
 from presspass.cli.people import show_links
-from presspass.cli.show import emit_json, note, say
+from presspass.cli.show import emit_json, note, quoted, say
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import RECOVERY_WAIT_S
 from presspass.core.policy import PROFILES, Policy
-from presspass.services.config import DEFAULT_PORT, Config, Listen, check_origin, write_config
+from presspass.services.config import (
+    CONFIG_NAME,
+    DEFAULT_PORT,
+    Config,
+    Listen,
+    check_origin,
+    write_config,
+)
 from presspass.services.layout import make_folders
 
 #: Solo is one person with two keys: each needs a link of its own.
@@ -86,9 +94,7 @@ _PEOPLE_MIN: Final = {"solo": 1, "team": 2}
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
-    default=DEFAULT_PORT,
-    show_default=True,
-    help="The port it listens on.",
+    help=f"The port it listens on (default: that of an http --url, else {DEFAULT_PORT}).",
 )
 @click.option("--seal", is_flag=True, help="Compare fingerprints and seal genesis.")
 @click.option(
@@ -108,7 +114,7 @@ _PEOPLE_MIN: Final = {"solo": 1, "team": 2}
 @format_option
 def init_command(
     url: str | None, people: tuple[NamedPerson, ...], profile: str, approvals: int, veto_window: int, quiet_period: int,
-    software_keys: bool, host: str, port: int, seal: bool, confirmed: tuple[str, ...], all_compared: bool,
+    software_keys: bool, host: str, port: int | None, seal: bool, confirmed: tuple[str, ...], all_compared: bool,
     home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Make the home of a new installation, on the press's host.
@@ -135,14 +141,20 @@ def init_command(
         veto_window_s=veto_window,
         software_keys=software_keys,
     )
-    config = Config(
-        check_origin(url), listen=Listen(host, port), genesis=Policy.from_json(policy.to_json())
-    )
-    _check_people(people, profile)
+    origin = check_origin(url)
+    listen = Listen(host, _port_of(origin) if port is None else port)
+    config = Config(origin, listen=listen, genesis=Policy.from_json(policy.to_json()))
+    _check_people(people, profile, approvals)
     _make(home, config, people, as_json)
 
 
-def _check_people(people: tuple[NamedPerson, ...], profile: str) -> None:
+def _port_of(origin: str) -> int:
+    """Where browsers find http://localhost:PORT there is no proxy in between; https belongs to one."""
+    parts = urlsplit(origin)
+    return parts.port if parts.scheme == "http" and parts.port else DEFAULT_PORT
+
+
+def _check_people(people: tuple[NamedPerson, ...], profile: str, approvals: int) -> None:
     if len({person.name for person in people}) != len(people):
         raise click.UsageError("Two people have the same name; tell them apart.")
     if len(people) < _PEOPLE_MIN[profile] or (profile == "solo" and len(people) > 1):
@@ -152,28 +164,47 @@ def _check_people(people: tuple[NamedPerson, ...], profile: str) -> None:
             f"`{profile}` needs {needs}.",
             "One person alone can use --profile solo, which is stated as what it is.",
         )
+    most = len(people) - 1 if profile == "team" else _LINKS_PER_PERSON["solo"]
+    if approvals > most:
+        who = f"{len(people)} people and one of them asking" if profile == "team" else "two keys"
+        raise Refusal(
+            Code.GENESIS_INCOMPLETE,
+            f"--approvals {approvals} can never be reached: with {who}, at most {most} can approve.",
+            f"Name more people, or give --approvals {most}.",
+        )
 
 
 def _make(home: Path, config: Config, people: tuple[NamedPerson, ...], as_json: bool) -> None:
     """Builds the home beside its place and renames it: a crash leaves no half a home."""
-    if home.exists():
-        raise Refusal(
-            Code.HOME_EXISTS,
-            f"{home} exists.",
-            "A home is made once; name another folder, or seal this one with --seal.",
-        )
-    work = home.with_name(f".{home.name}.making")
+    _check_place(home)
+    work = home.absolute().with_name(f".{home.absolute().name}.making")
     shutil.rmtree(work, ignore_errors=True)
     try:
         recovery_key, links = _fill(work, config, people)
         work.rename(home)
     except OSError as error:
         raise Fault(
-            "init.failed", f"{home} cannot be made: {error.strerror}.", retryable=False
+            "init.failed",
+            f"{home} cannot be made: {error.strerror}. Its parent folder must be there for this user to write to, "
+            "and it must be a folder of its own, no mount point; or name another place with --home.",
+            retryable=False,
         ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     _tell(home, config, links, recovery_key, as_json)
+
+
+def _check_place(home: Path) -> None:
+    """Nothing, or an empty folder: anything else is kept as it is."""
+    if not home.exists() or (home.is_dir() and not any(home.iterdir())):
+        return
+    if (home / CONFIG_NAME).exists():
+        what = "is a home already"
+        hint = "Go on with `presspass serve` and `presspass init --seal`, or name another folder."
+    else:
+        what = "exists and is no empty folder"
+        hint = "Name a new or an empty folder with --home."
+    raise Refusal(Code.HOME_EXISTS, f"{home} {what}.", hint)
 
 
 def _fill(
@@ -217,6 +248,5 @@ def _tell(
         f"it works after {RECOVERY_WAIT_S // 3600} hours, everybody is told at once, and one veto ends it."
     )
     say()
-    note(
-        f"Next: presspass serve --home {home}; people enrol; then presspass init --seal --home {home}"
-    )
+    at = quoted(home)
+    note(f"Next: presspass serve --home {at}; people enrol; then presspass init --seal --home {at}")

@@ -36,6 +36,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "enrol": ("people", "Enrol a key of yours by a link."),
     "roster": ("roster", "Who may sign; take a person or key out."),
     "submit": ("submit", "Upload files and close the set."),
+    "withdraw": ("submit", "Take a release back before it goes out."),
     "status": ("status", "Show where a release stands, or all of them."),
     "wait": ("status", "Wait until a release is published or ended."),
     "approve": ("approve", "Look at a release or request, and sign it."),

@@ -8,11 +8,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import click
 
+from presspass.cli.choosing import compact, warn
 from presspass.cli.client import Gate, control
 from presspass.cli.options import NamedPerson, PersonParam, example, format_option, home_option
 from presspass.cli.show import emit_json, grouped, note, safe, say, table
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
+from presspass.core.roster import SOFTWARE_KINDS
 from presspass.formats import sshsig
 
 
@@ -96,7 +98,8 @@ def show_links(links: list[dict[str, Any]], as_json: bool) -> None:
     "--replace",
     "replaced",
     multiple=True,
-    help="Ask for this key of yours (fingerprint) to be taken out in the same change (repeatable).",
+    help="Ask for this key of yours (fingerprint, or its first 8 digits or more) to be taken out in the same change "
+    "(repeatable).",
 )
 @format_option
 def enrol_command(
@@ -115,7 +118,7 @@ def enrol_command(
     if (ssh_key is None) == (software_passkey is None):
         raise click.UsageError("Give one of --ssh-key or --software-passkey.")
     base, secret = parse_link(link)
-    more: JsonObject = {"replace": list(replaced)} if replaced else {}
+    more: JsonObject = {"replace": [compact(one) for one in replaced]} if replaced else {}
     with Gate(base) as gate:
         if ssh_key is not None:
             answer = _enrol_ssh(gate, secret, ssh_key, more)
@@ -126,6 +129,12 @@ def enrol_command(
         return
     say(f"enrolled a {safe(answer['kind'])} key for {safe(answer['person'])}")
     say(f"fingerprint  {grouped(safe(answer['key']))}")
+    if answer["kind"] in SOFTWARE_KINDS and answer.get("counts") is not True:
+        known = "counts no software keys" if answer.get("counts") is False else "may not count it"
+        warn(
+            f"A software key verifies nobody, and the policy of this gate {known} (`presspass init --software-keys`): "
+            "then it can veto, and approves nothing. Enrol a passkey in the browser, or a security key."
+        )
     if answer.get("request"):
         note(
             f"It counts when the others have approved it: {safe(base)}/q/{safe(answer['request'])}"

@@ -19,8 +19,10 @@ from presspass.core.digests import JsonObject, parse_canonical
 from presspass.core.errors import Fault
 from presspass.core.limits import INBOX_WAIT_S_MAX, JSON_BODY_BYTES_MAX
 from presspass.core.roster import Details, Key, Person, Roster
+from presspass.core.statement import GenesisBody, RosterBody, Statement
 from presspass.store import journal_view
 from presspass.store.gateway_tables import ENROLMENT, PERSON_DETAILS
+from presspass.store.journal_view import Decision
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -35,6 +37,14 @@ class Enrolled:
     groups: tuple[str, ...]
     key: Key
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that nobody has let in yet. `state`: the press's word on the request that asked for it."""
+
+    enrolled: Enrolled
+    state: str
 
 
 def order(home: Path, what: JsonObject) -> JsonObject:
@@ -73,6 +83,49 @@ def roster_of_home(home: Path) -> Roster:
 def enrolments(home: Path) -> list[Enrolled]:
     """Every key that was enrolled by a link, oldest first, from the gateway's database: to be compared by people."""
     return ask_gateway(home, _enrolments)
+
+
+def new_keys(home: Path) -> list[NewKey]:
+    """Keys that were enrolled after genesis, stood in no roster ever, and whose request nobody has ended.
+
+    What the quorum took out, or refused to let in, is not among them: it does not come back by a recovery.
+    """
+    from presspass.gateway import requests
+
+    asked = ask_gateway(home, requests.bringing_keys)
+
+    def question(connection: Connection) -> tuple[set[str], dict[str, Decision], set[str]]:
+        digests = sorted({one.digest for some in asked.values() for one in some})
+        stood = {key for one in journal_view.chained(connection) for key in _keys_in(one)}
+        stops = journal_view.narrowings(connection)
+        vetoed = {one.target for one in stops if one.what == "veto"}
+        return stood, journal_view.decisions(connection, digests), vetoed
+
+    stood, decisions, vetoed = ask_journal(home, question)
+    found = []
+    for one in enrolments(home):
+        bringing = asked.get(one.key.id, [])
+        states = [decisions[r.digest].state if r.digest in decisions else "" for r in bringing]
+        stopped = any({r.digest, r.veto_digest} & vetoed for r in bringing)
+        if bringing and one.key.id not in stood and not stopped and "rejected" not in states:
+            found.append(NewKey(one, states[-1] or "not seen by the press"))
+    return found
+
+
+def _keys_in(statement: Statement) -> list[str]:
+    body = statement.body
+    return (
+        [key.id for key in body.roster.all_keys()]
+        if isinstance(body, GenesisBody | RosterBody)
+        else []
+    )
+
+
+def names_in(home: Path, roster: Roster) -> dict[str, str]:
+    """Names by person id, as far as this host still knows them."""
+    known = known_details(home, {person.details for person in roster.people})
+    names = {one.commitment: one.name for one in known}
+    return {one.id: names[one.details] for one in roster.people if one.details in names}
 
 
 def known_details(home: Path, commitments: set[str]) -> list[Details]:

@@ -8,11 +8,11 @@ import click
 
 from presspass.cli import press_room
 from presspass.cli.asking import put_before_approvers, standing_of_home
+from presspass.cli.choosing import check_no_lock, pick_member
 from presspass.cli.options import example, format_option, home_option
 from presspass.cli.people import show_people
 from presspass.cli.show import emit_json, note, safe, say
 from presspass.core.digests import JsonObject
-from presspass.core.errors import Code, Refusal
 from presspass.core.roster import Person, Roster
 from presspass.core.statement import RosterBody
 
@@ -31,10 +31,10 @@ def show_command(home: Path, as_json: bool) -> None:
     Exit codes: 0 shown; 1 no such home; 4 the journal cannot be read.
     """
     roster = press_room.roster_of_home(home)
-    names = _names(home, roster)
+    names = press_room.names_in(home, roster)
     rows: list[JsonObject] = [
         {
-            "name": names.get(person.details, ""),
+            "name": names.get(person.id, ""),
             "person": person.id,
             "kind": key.kind,
             "key": key.id,
@@ -51,13 +51,17 @@ def show_command(home: Path, as_json: bool) -> None:
 
 
 @roster_command.command(
-    "remove", epilog=example("presspass roster remove p-264a989c6558 --home /srv/presspass")
+    "remove", epilog=example("presspass roster remove Ben --home /srv/presspass")
 )
 @click.argument("who", nargs=-1, required=True)
+@click.option(
+    "--yes-lock", is_flag=True, help="Also where too few people are left to change anything."
+)
 @home_option
 @format_option
-def remove_command(who: tuple[str, ...], home: Path, as_json: bool) -> None:
-    """Ask the approvers to take WHO out: a person's id (all keys), or a key's whole fingerprint.
+def remove_command(who: tuple[str, ...], yes_lock: bool, home: Path, as_json: bool) -> None:
+    """Ask the approvers to take WHO out: a person (name or id; all keys), or one key (fingerprint, or its first 8
+    digits or more).
 
     It counts from the moment the press has seen enough approvals; what the removed key signed before, and was not
     published yet, stops counting at once.
@@ -65,7 +69,10 @@ def remove_command(who: tuple[str, ...], home: Path, as_json: bool) -> None:
     Exit codes: 0 asked for; 1 refused; 4 the gate of this home is not running.
     """
     standing = standing_of_home(home)
-    roster = _without(press_room.roster_of_home(home), frozenset(who))
+    now = press_room.roster_of_home(home)
+    names = press_room.names_in(home, now)
+    roster = _without(now, frozenset(pick_member(one, now, names) for one in who))
+    check_no_lock(roster, standing.policy, yes_lock=yes_lock)
     statement = standing.statement(RosterBody(roster), previous=standing.heads.roster)
     asked = put_before_approvers(home, statement)
     if as_json:
@@ -76,14 +83,6 @@ def remove_command(who: tuple[str, ...], home: Path, as_json: bool) -> None:
 
 
 def _without(roster: Roster, who: frozenset[str]) -> Roster:
-    known = {person.id for person in roster.people} | {key.id for key in roster.all_keys()}
-    unknown = who - known
-    if unknown:
-        raise Refusal(
-            Code.REQUEST_NOT_FOUND,
-            f"The roster has no person or key {', '.join(sorted(map(safe, unknown)))}.",
-            "`presspass roster show` lists ids and whole fingerprints.",
-        )
     kept = [
         Person(
             person.id,
@@ -96,7 +95,3 @@ def _without(roster: Roster, who: frozenset[str]) -> Roster:
     ]
     return Roster(tuple(person for person in kept if person.keys))
 
-
-def _names(home: Path, roster: Roster) -> dict[str, str]:
-    commitments = {person.details for person in roster.people}
-    return {one.commitment: one.name for one in press_room.known_details(home, commitments)}

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from presspass.cli import press_room
+from presspass.cli.choosing import compact, confirm, warn
+from presspass.cli.databases import ask_journal
 from presspass.cli.genesis import genesis_statement, read_identity
 from presspass.cli.press_room import Enrolled
-from presspass.cli.show import emit_json, grouped, note, safe, say
+from presspass.cli.show import emit_json, grouped, note, quoted, safe, say
 from presspass.core.errors import Code, Refusal
 from presspass.core.policy import Policy
 from presspass.core.statement import Statement
-from presspass.services.config import read_config
+from presspass.services.config import Config, read_config
+from presspass.store import journal_view
 
 TRUST_ROOT_NAME = "trust-root.json"
 
 
 def seal_genesis(home: Path, confirmed: frozenset[str], all_compared: bool, as_json: bool) -> None:
-    """Shows every enrolled key, has each fingerprint confirmed, and gives genesis to the press."""
+    """Shows the rules and every enrolled key, has each fingerprint confirmed, and gives genesis to the press.
+
+    A key that is not confirmed is left out; refuses when too few are left.
+    """
     config, identity = read_config(home), read_identity(home)
+    _check_unsealed(home)
     enrolled = press_room.enrolments(home)
     _check_enough(enrolled, config.genesis)
-    kept = _compare(enrolled, {one.replace(" ", "").lower() for one in confirmed}, all_compared)
+    _show_rules(config)
+    kept = _compare(enrolled, config.genesis, {compact(one) for one in confirmed}, all_compared)
     roster = press_room.roster_of(kept)
     _check_enough(kept, config.genesis)
     statement = genesis_statement(config, identity, roster)
@@ -46,7 +52,28 @@ def seal_genesis(home: Path, confirmed: frozenset[str], all_compared: bool, as_j
         return
     say(f"sealed: genesis {answer['genesis']}", bold=True)
     say(f"trust root for your users: {home / TRUST_ROOT_NAME}")
-    note("Next: presspass upstream add NAME --upload-url … --index-url …")
+    at = quoted(home)
+    note(f"Next: presspass upstream add NAME --upload-url … --index-url … --home {at}")
+
+
+def _check_unsealed(home: Path) -> None:
+    genesis = ask_journal(home, journal_view.genesis)
+    if genesis is not None:
+        raise Refusal(
+            Code.GENESIS_SEALED,
+            f"This home is sealed already (genesis {genesis.digest[:16]}…).",
+            "Later people and keys come in by `presspass invite`; the others approve them.",
+        )
+
+
+def _show_rules(config: Config) -> None:
+    rules = config.genesis
+    who = "keys of the one person" if rules.profile == "solo" else "people beside the one who asks"
+    note(f"What is sealed, for good: origin {config.origin}, space {config.space}")
+    note(f"  profile {rules.profile}; approvals of a release: {rules.approvals} ({who})")
+    note(f"  a veto window of {rules.veto_window_s} s; requests live {rules.approval_life_s} s")
+    counting = "COUNT: whoever has the file can sign" if rules.software_keys else "do not count"
+    note(f"  software keys {counting}")
 
 
 def _check_enough(enrolled: list[Enrolled], policy: Policy) -> None:
@@ -57,8 +84,9 @@ def _check_enough(enrolled: list[Enrolled], policy: Policy) -> None:
     remark = f" {left_out} software keys do not count without --software-keys." if left_out else ""
     if policy.profile == "solo" and (len(people) != 1 or len(counting) < 2):
         missing = f"`solo` is one person with two keys; {len(people)} people with {len(counting)} keys have enrolled."
-    elif policy.profile == "team" and len(people) < 2:
-        missing = f"`team` needs at least two people with a key each; {len(people)} have one."
+    elif policy.profile == "team" and len(people) < max(2, policy.approvals):
+        least = max(2, policy.approvals)
+        missing = f"`team` needs at least {least} people with a key that counts; {len(people)} have one."
     else:
         return
     raise Refusal(
@@ -68,8 +96,10 @@ def _check_enough(enrolled: list[Enrolled], policy: Policy) -> None:
     )
 
 
-def _compare(enrolled: list[Enrolled], confirmed: set[str], all_compared: bool) -> list[Enrolled]:
-    """The keys that somebody has confirmed, one by one; refuses when one is not."""
+def _compare(
+    enrolled: list[Enrolled], policy: Policy, confirmed: set[str], all_compared: bool
+) -> list[Enrolled]:
+    """The keys that somebody has confirmed, one by one."""
     unknown = confirmed - {one.key.id for one in enrolled}
     if unknown:
         raise Refusal(
@@ -80,19 +110,21 @@ def _compare(enrolled: list[Enrolled], confirmed: set[str], all_compared: bool) 
     note(
         "Let each person read the fingerprint of the own key aloud, and compare it with the line here."
     )
+    kept = []
     for one in enrolled:
         note(f"\n{safe(one.name) or '(no name)'} ({one.person}), {one.key.kind}")
+        if one.key.is_software and not policy.software_keys:
+            warn("  a software key: it may veto, and never counts as an approval here")
         note(f"  {grouped(one.key.id)}")
         agreed = all_compared or one.key.id in confirmed
         if not agreed and not confirmed:
-            agreed = click.confirm("Is it the same?", default=False, err=True)
-        if not agreed:
-            raise Refusal(
-                Code.GENESIS_INCOMPLETE,
-                f"The key {one.key.id[:16]}… of {safe(one.name) or one.person} was not confirmed; nothing is sealed.",
-                "If it is not that person's key, the link was taken: make a new home and hand out the links better.",
-            )
-    return enrolled
+            instead = "--confirm FINGERPRINT for each key, or --yes-all-fingerprints-compared"
+            agreed = confirm("Is it the same?", instead)
+        if agreed:
+            kept.append(one)
+        else:
+            warn("  not confirmed: left out. If it is not that person's key, the link was taken")
+    return kept
 
 
 def _keep_trust_root(home: Path, genesis: Statement) -> None:

@@ -7,6 +7,7 @@ when a table or a progress bar goes to a real terminal.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -72,6 +73,11 @@ def _rich_table(columns: Sequence[str], cells: list[list[str]]) -> None:
     for row in cells:
         shown.add_row(*(Text(cell, overflow="fold") for cell in row))
     Console(stderr=json_is_wanted()).print(shown)
+
+
+def quoted(path: object) -> str:
+    """A path or argument as a shell takes it whole, for commands that people copy."""
+    return shlex.quote(str(path))
 
 
 def grouped(fingerprint: str) -> str:

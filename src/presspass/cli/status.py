@@ -9,9 +9,9 @@ from typing import Any, Final
 import click
 
 from presspass.cli.client import Gate, PageUrl, control, parse_page_url
-from presspass.cli.exits import TimedOutError
+from presspass.cli.exits import DONE, INTERRUPTED, TimedOutError
 from presspass.cli.options import Duration, example, format_option, home_option
-from presspass.cli.show import emit_json, note, safe, safe_lines, say, table
+from presspass.cli.show import emit_json, note, quoted, safe, safe_lines, say, table
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.lifecycle import SETTLED, State
@@ -61,7 +61,7 @@ def status_command(url: str | None, page: bool, home: Path, as_json: bool) -> No
     "--timeout", type=Duration(), default="1h", show_default=True, help="Give up after this time."
 )
 @format_option
-def wait_command(url: str, timeout: int, as_json: bool) -> None:
+def wait_command(url: str, timeout: int, as_json: bool) -> int:
     """Wait until the release at URL is published and read back, or has ended otherwise.
 
     For a request (/q/…): until it is admitted or has ended.
@@ -69,11 +69,25 @@ def wait_command(url: str, timeout: int, as_json: bool) -> None:
     Exit codes: 0 verified (or admitted), nothing less; 1 rejected, expired, withdrawn or failed; 3 timed out;
     4 the gate cannot be reached.
     """
-    wait_for(parse_page_url(url), timeout, as_json=as_json)
+    return wait_for(parse_page_url(url), timeout, as_json=as_json)
 
 
-def wait_for(page: PageUrl, timeout_s: int, *, as_json: bool) -> None:
-    """Polls to the end, each change told on stderr. TimedOutError after `timeout_s`; Refusal when it ended badly."""
+def wait_for(page: PageUrl, timeout_s: int, *, as_json: bool) -> int:
+    """Polls to the end, each change told on stderr; an exit code. TimedOutError after `timeout_s`; Refusal when it
+    ended badly. Ctrl-C ends the waiting alone, and says so.
+    """
+    try:
+        answer = _wait(page, timeout_s)
+    except KeyboardInterrupt:
+        note(f"\nIt goes on at the gate: presspass wait {quoted(page.url)}")
+        return INTERRUPTED
+    if answer["state"] not in _DONE:
+        raise _ended(answer)
+    emit_json(answer) if as_json else say(safe(answer["url"]))
+    return DONE
+
+
+def _wait(page: PageUrl, timeout_s: int) -> JsonObject:
     deadline = time.monotonic() + timeout_s
     seen, pause = "", _POLL_FIRST_S
     with Gate(page.base) as gate:
@@ -84,16 +98,13 @@ def wait_for(page: PageUrl, timeout_s: int, *, as_json: bool) -> None:
                 note(line)
                 seen, pause = line, _POLL_FIRST_S
             if answer["state"] in _ENDED | _DONE:
-                break
+                return answer
             if time.monotonic() >= deadline:
                 raise TimedOutError(
                     f"Still {answer['state']} after {timeout_s} seconds; it goes on without us."
                 )
             time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(pause * 1.3, _POLL_MAX_S)
-    if answer["state"] not in _DONE:
-        raise _ended(answer)
-    emit_json(answer) if as_json else say(safe(answer["url"]))
 
 
 def _ask(gate: Gate, page: PageUrl, deadline: float) -> JsonObject:
@@ -118,7 +129,7 @@ def _ended(answer: JsonObject) -> Refusal:
 
 def _progress_line(answer: JsonObject) -> str:
     press = answer.get("press") or {}
-    said = press.get("message") or answer.get("reason") or answer.get("message") or ""
+    said = answer.get("reason") or answer.get("message") or press.get("message") or ""
     return safe(f"{answer['state']}{': ' if said else ''}{said}")
 
 
@@ -153,9 +164,13 @@ def _show_overview(overview: JsonObject) -> None:
     _section(
         "Releases", ("project", "version", "state", "reason", "url"), overview.get("releases", [])
     )
-    _section("Requests", ("kind", "state", "message", "url"), overview.get("requests", []))
+    _section("Requests", ("title", "state", "message", "url"), overview.get("requests", []))
     _section("Enrolments", ("name", "person", "kind", "key"), overview.get("enrolments", []))
-    _section("Narrowings", ("what", "target", "reason", "id"), overview["narrowings"])
+    freezes = [one for one in overview["narrowings"] if one["what"] != "veto"]
+    shown = [{**one, "target": one["target"] or "everything"} for one in freezes]
+    _section("Freezes", ("target", "reason", "id"), shown)
+    vetoes = len(overview["narrowings"]) - len(freezes)
+    say(f"Vetoes: {vetoes or 'none'}{', each of them final' if vetoes else ''}")
 
 
 def _section(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
@@ -171,7 +186,7 @@ def _show_one(answer: JsonObject) -> None:
     else:
         say(f"{safe(answer['kind'])}: {safe(answer['state'])}")
     for name in ("code", "reason", "message", "hint", "url"):
-        if answer.get(name):
+        if answer.get(name) and answer[name] != Code.QUORUM_MISSING.value:
             say(f"  {name}: {' / '.join(safe_lines(str(answer[name])))}")
     _show_tally(answer.get("tally") or {})
     if answer.get("files"):
@@ -183,8 +198,13 @@ def _show_one(answer: JsonObject) -> None:
 
 def _show_tally(tally: JsonObject) -> None:
     if tally:
-        counted = tally.get("counted", [])
-        number = len(counted) if isinstance(counted, list) else counted
-        say(f"  signatures: {safe(number)} of {safe(tally.get('needed'))} needed count")
+        counted, needed = tally.get("counted"), tally.get("needed")
+        given = len(counted) if isinstance(counted, list) else 0
+        missing = max(0, needed - given) if isinstance(needed, int) else 0
+        more = f"{missing} more needed" if missing else "enough"
+        asked = "; the one who asked has signed that" if tally.get("requester_signed") else ""
+        say(f"  approvals: {given} given, {more}{asked}")
+    if tally.get("frozen"):
+        say("  FROZEN: not even everybody together could approve it; see `presspass doctor`", fg="red")
     for one in tally.get("excluded", []):
         say(f"  does not count: key {safe(one.get('key', ''))[:16]} ({safe(one.get('code', ''))})")

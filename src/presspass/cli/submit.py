@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from presspass.cli.client import Gate, PageUrl, parse_page_url
+from presspass.cli.exits import DONE
 from presspass.cli.options import Duration, example, format_option
 from presspass.cli.show import emit_json, note, safe, say, size_text
 from presspass.core.digests import JsonObject
@@ -37,6 +38,13 @@ class LocalFile:
     size: int
 
 
+_token_option = click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help=f"A file with the upload token (default: the variable {TOKEN_VARIABLE}).",
+)
+
+
 @click.command(
     "submit",
     short_help="Upload files and close the set.",
@@ -51,11 +59,7 @@ class LocalFile:
 @click.option(
     "--url", required=True, help="The gate's upload address, https://GATE/pypi/UPSTREAM/."
 )
-@click.option(
-    "--token-file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help=f"A file with the upload token (default: the variable {TOKEN_VARIABLE}).",
-)
+@_token_option
 @click.option(
     "--wait", "wait_for_it", is_flag=True, help="Wait until it is published, like `presspass wait`."
 )
@@ -70,7 +74,7 @@ def submit_command(
     wait_for_it: bool,
     timeout: int,
     as_json: bool,
-) -> None:
+) -> int:
     """Upload FILES (wheels and one sdist of one version) to the gate and close the set.
 
     A closed set never changes again: an inspection and a request for approval follow. Running the same command again
@@ -86,10 +90,40 @@ def submit_command(
         page = _send_all(gate, path, local, token)
         release = _close(gate, page)
     _tell(page, release, as_json and not wait_for_it)
-    if wait_for_it:
-        from presspass.cli.status import wait_for
+    if not wait_for_it:
+        return DONE
+    from presspass.cli.status import wait_for
 
-        wait_for(page, timeout, as_json=as_json)
+    return wait_for(page, timeout, as_json=as_json)
+
+
+@click.command(
+    "withdraw",
+    short_help="Take a release back before it goes out.",
+    epilog=example(
+        "export PRESSPASS_TOKEN=ppu_…", "presspass withdraw https://gate.example/r/4x…"
+    ),
+)
+@click.argument("url")
+@_token_option
+@format_option
+def withdraw_command(url: str, token_file: Path | None, as_json: bool) -> None:
+    """Take the release at URL back: with the upload token of the person who asked for it, before it begins to go out.
+
+    The press ends it when it sees that; nobody is asked any more. The same files, or corrected ones, may be uploaded
+    again for this version. Somebody else's release is ended by a veto.
+
+    Exit codes: 0 withdrawn; 1 refused (another's token, or it goes out already); 4 the gate cannot be reached.
+    """
+    page = parse_page_url(url)
+    if page.kind != "r":
+        raise click.UsageError("Only a release (https://GATE/r/…) is withdrawn; a request is vetoed.")
+    with Gate(page.base, token=_read_token(token_file)) as gate:
+        answer = gate.post_json(f"{page.api}/withdraw")
+    if as_json:
+        emit_json(answer)
+        return
+    say(f"{safe(answer['project'])} {safe(answer['version'])}: {safe(answer['state'])}")
 
 
 def _read_token(token_file: Path | None) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
 from pathlib import Path
 
 import click
 
 from presspass.cli.client import control
 from presspass.cli.options import Duration, example, format_option, home_option
-from presspass.cli.show import emit_json, note, say
+from presspass.cli.show import emit_json, note, safe, say
 from presspass.core.digests import is_sha256
+from presspass.core.limits import UPLOAD_TOKEN_S_MAX
 
 
 @click.group("token", short_help="Upload tokens.")
@@ -44,6 +46,8 @@ def create_command(
 
     Exit codes: 0 made; 1 refused; 4 the gate of this home is not running.
     """
+    if not 0 < life <= UPLOAD_TOKEN_S_MAX:
+        raise click.UsageError(f"--life is at least 1s and at most {UPLOAD_TOKEN_S_MAX // 86_400}d.")
     with control(home) as gate:
         asked = {"project": project, "upstream": upstream, "person": person, "life_s": life}
         answer = gate.post_json("/tokens", asked)
@@ -51,7 +55,10 @@ def create_command(
         emit_json(answer)
         return
     say(str(answer["token"]))
-    note(f"Good for {project} at {upstream}, {life} seconds. It is shown only this once.")
+    until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(int(answer["expires_at"])))
+    whose = f"{safe(person)}'s, whose approval does not count" if person else "nobody's in particular"
+    note(f"Good for {safe(project)} at {safe(upstream)} until {until}; {whose}.")
+    note("It is shown only this once.")
     note(
         "Use it as the password of twine or uv (user __token__), or as PRESSPASS_TOKEN for `presspass submit`."
     )

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
 from presspass.cli import press_room
 from presspass.cli.asking import put_before_approvers, standing_of_home
+from presspass.cli.choosing import warn
+from presspass.cli.client import control
 from presspass.cli.options import example, format_option, home_option
 from presspass.cli.show import emit_json, note, safe, say, table
 from presspass.core.errors import Code, Refusal
-from presspass.core.statement import UpstreamBody
+from presspass.core.statement import Kind, UpstreamBody
+
+#: What the upload door takes in its address.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @click.group("upstream", short_help="Registries that the press publishes to.")
@@ -64,20 +72,12 @@ def add_command(
     Exit codes: 0 asked for; 1 refused; 3 the press did not answer; 4 the gate of this home is not running.
     """
     standing = standing_of_home(home)
+    draft = _checked(UpstreamBody(name, "pypi", upload_url, index_url, username, "custody", "0" * 64))
+    with control(home):
+        pass  # whoever enters a secret should not hear only afterwards that no gate is running
     secret, salt = _read_secret(secret_stdin, secret_file), secrets.token_hex(16)
-    body = UpstreamBody(
-        name,
-        "pypi",
-        upload_url,
-        index_url,
-        username,
-        "custody",
-        press_room.credential_commitment(secret, salt),
-    )
+    body = replace(draft, credential=press_room.credential_commitment(secret, salt))
     statement = standing.statement(body, previous=_previous(home, name) or standing.genesis)
-    statement.from_bytes(
-        statement.to_bytes()
-    )  # says here already what the press would refuse in it
     press_room.order(
         home,
         {
@@ -97,11 +97,28 @@ def add_command(
     )
 
 
+def _checked(body: UpstreamBody) -> UpstreamBody:
+    """Says before anything is asked or sealed what would be refused later."""
+    if not _NAME.fullmatch(body.name):
+        raise click.UsageError(
+            f"{body.name!r} cannot be a registry's name: letters, digits and . _ - only, a letter or digit first. It "
+            "becomes part of the upload address, /pypi/NAME/legacy/."
+        )
+    for url in (body.upload_url, body.index_url):
+        parts = urlsplit(url)
+        if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            warn(
+                f"WARNING: {url} is plain http: anybody on the way can read the credential and change the files."
+            )
+    return UpstreamBody.from_json(body.to_json())
+
+
 @upstream_command.command("list", epilog=example("presspass upstream list --home /srv/presspass"))
 @home_option
 @format_option
 def list_command(home: Path, as_json: bool) -> None:
-    """List the registries in force, from the press's journal. Credentials are not shown: nobody can read them.
+    """List the registries in force, from the press's journal, and those that wait for signatures. Credentials are not
+    shown: nobody can read them.
 
     Exit codes: 0 shown; 1 not sealed yet; 4 the journal cannot be read.
     """
@@ -113,14 +130,17 @@ def list_command(home: Path, as_json: bool) -> None:
                 for name, (digest, body) in found.items()
             }
         )
-    elif not found:
-        say("no upstreams; `presspass upstream add` makes one")
+        return
+    if not found:
+        say("no upstreams in force; `presspass upstream add` asks for one")
     else:
         rows = [
             (n, b.protocol, b.mode, b.username, b.upload_url, b.index_url)
             for n, (_d, b) in sorted(found.items())
         ]
         table(("name", "protocol", "mode", "user", "upload", "index"), rows)
+    for name, digest in _waiting(home):
+        note(f"waits for signatures: {safe(name)}, request {digest} (`presspass status` has its address)")
 
 
 def _upstreams(home: Path) -> dict[str, tuple[str, UpstreamBody]]:
@@ -129,6 +149,22 @@ def _upstreams(home: Path) -> dict[str, tuple[str, UpstreamBody]]:
 
     standing_of_home(home)  # refuses before genesis
     return ask_journal(home, journal_view.upstreams)
+
+
+def _waiting(home: Path) -> list[tuple[str, str]]:
+    """Name and digest of every request for an upstream that nobody has decided yet."""
+    from presspass.cli.databases import ask_gateway, ask_journal
+    from presspass.gateway import requests
+    from presspass.store import journal_view
+
+    asked = ask_gateway(home, lambda c: requests.of_kind(c, Kind.UPSTREAM))
+    decided = ask_journal(home, lambda c: journal_view.decisions(c, [one.digest for one in asked]))
+    waiting = [
+        one
+        for one in asked
+        if one.digest not in decided or decided[one.digest].state in ("seen", "approved")
+    ]
+    return [(one.statement.body_as(UpstreamBody).name, one.digest) for one in waiting]
 
 
 def _previous(home: Path, name: str) -> str | None:
@@ -144,6 +180,10 @@ def _read_secret(secret_stdin: bool, secret_file: Path | None) -> str:
         secret = sys.stdin.readline()
     elif secret_file is not None:
         secret = secret_file.read_text(encoding="utf-8")
+    elif not sys.stdin.isatty():
+        raise click.UsageError(
+            "There is no terminal to ask at; give the password or token with --secret-stdin or --secret-file."
+        )
     else:
         secret = click.prompt("Password or token", hide_input=True, err=True)
     if not secret.strip():

@@ -16,7 +16,6 @@ class Code(StrEnum):
     """Every reason for which Presspass says no. Documented in docs/reference/refusals.md (a test compares)."""
 
     # approvals and quorum
-    APPROVAL_EXPIRED = "approval.expired"
     APPROVAL_INVALID = "approval.invalid"
     APPROVAL_KEY_REMOVED = "approval.key-removed"
     APPROVAL_KEY_UNKNOWN = "approval.key-unknown"
@@ -70,7 +69,6 @@ class Code(StrEnum):
     RELEASE_REJECTED = "release.rejected"
     RELEASE_SET_CLOSED = "release.set-closed"
     RELEASE_STALE = "release.stale"
-    RELEASE_UNAPPROVED = "release.unapproved"
     RELEASE_WRONG_STATE = "release.wrong-state"
     # statements
     STATEMENT_EXPIRED = "statement.expired"

@@ -8,6 +8,7 @@ All text in it may come from hostile files: it is bounded here, and must be esca
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -352,6 +353,8 @@ def _read_metadata(members: Members) -> tuple[tuple[str, tuple[str, ...]], ...]:
             f"has no object of at most {limits.METADATA_FIELDS_MAX} members in 'metadata'"
         )
     for name, values in value.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+            members.refuse("has a field with an impossible name in 'metadata'")
         if not isinstance(values, list) or len(values) > limits.METADATA_VALUES_MAX:
             members.refuse(f"has no list of values for {name!r} in 'metadata'")
         if not all(

@@ -50,6 +50,7 @@ RECOVERY_WAIT_S = 72 * 3600
 REPORT_BYTES_MAX = 32 * MIB
 UPSTREAM_ANSWER_BYTES_MAX = 16 * MIB
 UPSTREAM_TIMEOUT_S = 60
+UPSTREAM_ANSWER_S_MAX = 900  # one page or file, however slowly it comes
 CLOCK_DRIFT_S_MAX = 2.0
 
 # inspector: archives
@@ -117,3 +118,7 @@ CONSOLE_CHANGES_MAX = 500
 CONSOLE_DIFF_LINES_MAX = 8000
 CONSOLE_ODD_FIRST_MAX = 3
 VETO_NOTE_CHARS_MAX = 500
+
+# what people type
+FINGERPRINT_PREFIX_CHARS_MIN = 8  # fewer digits of a fingerprint name nothing
+REASON_CHARS_MAX = 300  # of a reason that came from elsewhere, where it is shown

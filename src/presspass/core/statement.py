@@ -144,6 +144,18 @@ class ReleaseBody:
         return body
 
 
+_THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
+
+
+def is_sound_address(url: str) -> bool:
+    """https anywhere; http only to this machine, since a credential goes along."""
+    if url.startswith("https://"):
+        return bool(url.removeprefix("https://").split("/")[0])
+    host = url.removeprefix("http://").split("/")[0] if url.startswith("http://") else ""
+    name, _, port = host.rpartition(":")
+    return (name if port.isdigit() else host) in _THIS_MACHINE
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamBody:
     """A registry: where to upload, where to read back. `credential`: SHA-256 commitment to the sealed credential."""
@@ -181,8 +193,8 @@ class UpstreamBody:
         )
         members.done()
         for url in (body.upload_url, body.index_url):
-            if not url.startswith(("https://", "http://")):
-                members.refuse(f"has an address that is neither https nor http: {url}")
+            if not is_sound_address(url):
+                members.refuse(f"has an address that is not https, nor http on this machine: {url}")
             if "@" in url.split("/")[2]:
                 members.refuse(
                     "has an address with a user or password in it; statements are public"

@@ -35,7 +35,12 @@ from webauthn.helpers.structs import (
 
 from presspass.core.digests import JsonObject, canonical, is_sha256, parse_canonical
 from presspass.core.errors import Code, Refusal
-from presspass.core.limits import ENROLMENT_LINK_S, JSON_BODY_BYTES_MAX, KEYS_PER_PERSON_MAX
+from presspass.core.limits import (
+    ENROLMENT_LINK_S,
+    FINGERPRINT_PREFIX_CHARS_MIN,
+    JSON_BODY_BYTES_MAX,
+    KEYS_PER_PERSON_MAX,
+)
 from presspass.core.roster import Key, Person, Roster, unb64u
 from presspass.core.statement import RosterBody
 from presspass.core.strict import Members
@@ -125,12 +130,15 @@ def with_key(roster: Roster, who: Invitee, key: Key, replaced: Iterable[str]) ->
     person = roster.person(who.person)
     keys = {one.id: one for one in (person.keys if person else ())}
     for fingerprint in replaced:
-        if keys.pop(fingerprint, None) is None:
+        meant = [one for one in keys if one.startswith(fingerprint)]
+        if len(meant) != 1:
+            why = "begins several of your keys" if meant else "is not one of yours"
             raise Refusal(
                 Code.ENROLMENT_INVALID,
-                f"Key {fingerprint[:16]} is not one of yours.",
-                "Replace own keys only.",
+                f"Key {fingerprint[:16]} {why}.",
+                "Replace own keys only, named by their fingerprints.",
             )
+        del keys[meant[0]]
     keys[key.id] = key
     if len(keys) > KEYS_PER_PERSON_MAX:
         raise Refusal(
@@ -220,11 +228,15 @@ def _read_offer(gate: Gate, value: JsonObject) -> _Offered:
 
 
 def _fingerprint(item: object) -> str:
-    if not is_sha256(item):
+    text = item if isinstance(item, str) else ""
+    digits = text.ljust(64, "0") if len(text) >= FINGERPRINT_PREFIX_CHARS_MIN else ""
+    if not is_sha256(digits):
         raise Refusal(
-            Code.ENROLMENT_INVALID, "A key to replace is named by its fingerprint, 64 hex digits."
+            Code.ENROLMENT_INVALID,
+            f"A key to replace is named by its fingerprint, or its first {FINGERPRINT_PREFIX_CHARS_MIN} hex digits "
+            "or more.",
         )
-    return str(item)
+    return text
 
 
 def _asked(gate: Gate, secret: str) -> bytes:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Code, Refusal
-from presspass.core.statement import Body, Intent, Kind, Statement
+from presspass.core.statement import Body, Intent, Kind, RosterBody, Statement
 from presspass.gateway.gate import Gate
 from presspass.store.gateway_tables import REQUEST
 from presspass.verify.chain import veto_of
@@ -86,6 +86,23 @@ def read(row: sa.Row[Any]) -> Request:
         Statement.from_bytes(row.statement),
         row.created_ms,
     )
+
+
+def of_kind(connection: Connection, kind: Kind) -> list[Request]:
+    """Every request of one kind, oldest first."""
+    query = sa.select(REQUEST).where(REQUEST.c.kind == kind.value).order_by(REQUEST.c.created_ms)
+    return [read(row) for row in connection.execute(query).all()]
+
+
+def bringing_keys(connection: Connection) -> dict[str, list[Request]]:
+    """The requests for a roster, recoveries left out, in which each key stands, by its fingerprint."""
+    found: dict[str, list[Request]] = {}
+    for request in of_kind(connection, Kind.ROSTER):
+        body = request.statement.body
+        if isinstance(body, RosterBody) and not body.recovery:
+            for key in body.roster.all_keys():
+                found.setdefault(key.id, []).append(request)
+    return found
 
 
 def submit(gate: Gate, text: str) -> str:

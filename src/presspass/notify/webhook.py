@@ -7,12 +7,14 @@ import hashlib
 import hmac
 import json
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx2
 
 from presspass.notify import Message
 
 _TIMEOUT_S = 10
+_LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def signature(secret: bytes, id: str, timestamp_s: int, body: bytes) -> str:
@@ -29,7 +31,11 @@ class Webhook:
 
     def accepts(self, address: str) -> bool:
         """`https:` addresses, and `http:` ones on this machine."""
-        return address.startswith(("https://", "http://127.0.0.1:", "http://localhost:"))
+        try:
+            parts = urlsplit(address)
+        except ValueError:
+            return False
+        return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)
 
     def deliver(self, message: Message, now_s: int) -> None:
         """Posts one message; OSError unless the receiver answers 2xx."""

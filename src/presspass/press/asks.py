@@ -28,17 +28,17 @@ from presspass.store import gateway_tables as g
 
 _LOG = logging.getLogger("presspass.press")
 ASKS_PER_LOOK = 500
+LISTED_MAX = 10_000
 _DETAILS_BYTES_MAX = 64 * 1024
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A statement before the approvers. `approvals` and `vetoes` are unverified."""
+    """A statement before the approvers. `approvals` are unverified."""
 
     statement: Statement
     approvals: tuple[Approval, ...]
-    vetoes: tuple[Approval, ...]
 
     @property
     def digest(self) -> str:
@@ -47,23 +47,35 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class SignedNarrowing:
-    """A freeze as the gateway received it, unverified."""
+    """A freeze, or the veto twin of a request, as the gateway received it, unverified."""
 
     statement: Statement
     approval: Approval
 
 
 def list_asks(connection: Connection, since_ms: int) -> dict[str, int]:
-    """Digest and age of every request that the gateway says was made since `since_ms`, oldest first."""
+    """Digest and age of requests that the gateway says were made since `since_ms`, oldest first, LISTED_MAX at most."""
     r = g.REQUEST.c
     rows = connection.execute(
         sa.select(r.digest, r.created_ms)
         .where(r.created_ms >= since_ms)
         .order_by(r.created_ms, r.digest)
+        .limit(LISTED_MAX)
     )
     return {
         digest: made if isinstance(made, int) else 0 for digest, made in rows if is_sha256(digest)
     }
+
+
+def signed_among(connection: Connection, digests: Sequence[str]) -> set[str]:
+    """Which of these requests have a signature, valid or not: they are looked at before the others."""
+    a = g.APPROVAL.c
+    found: set[str] = set()
+    for start in range(0, len(digests), ASKS_PER_LOOK):
+        some = digests[start : start + ASKS_PER_LOOK]
+        query = sa.select(a.request).where(a.request.in_(some)).distinct()
+        found.update(digest for digest in connection.execute(query).scalars() if is_sha256(digest))
+    return found
 
 
 def read_asks(connection: Connection, digests: Sequence[str]) -> list[Ask]:
@@ -83,12 +95,77 @@ def read_asks(connection: Connection, digests: Sequence[str]) -> list[Ask]:
         ):
             continue
         approvals = _signatures(connection, digest, digest)
-        vetoes = _signatures(connection, digest, statement.with_intent(Intent.VETO).digest)
-        asks.append(Ask(statement, approvals, vetoes))
+        asks.append(Ask(statement, approvals))
     return sorted(asks, key=lambda ask: digests.index(ask.digest))
 
 
-def read_narrowings(connection: Connection, after_id: int) -> tuple[list[SignedNarrowing], int]:
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """How far the stops were read: row ids of freezes and signatures, and the age of withdrawals."""
+
+    freeze: int = 0
+    signature: int = 0
+    withdrawn_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """What arrived at the gateway to stop something, and how far that was read."""
+
+    freezes: tuple[SignedNarrowing, ...]
+    vetoes: tuple[SignedNarrowing, ...]
+    withdrawn: tuple[str, ...]
+    marks: Marks
+
+
+def read_stops(connection: Connection, marks: Marks) -> Stops:
+    """Freezes, vetoes and withdrawals since `marks`, whatever else waits at the gateway."""
+    freezes, freeze = _read_freezes(connection, marks.freeze)
+    vetoes, signature = _read_vetoes(connection, marks.signature)
+    withdrawn, withdrawn_ms = _read_withdrawn(connection, marks.withdrawn_ms)
+    return Stops(tuple(freezes), tuple(vetoes), withdrawn, Marks(freeze, signature, withdrawn_ms))
+
+
+def _read_vetoes(connection: Connection, after_id: int) -> tuple[list[SignedNarrowing], int]:
+    """Signatures under the veto twin of a request; the twin is made here, from the request's own bytes."""
+    a, r = g.APPROVAL.c, g.REQUEST.c
+    fits = sa.and_(
+        sa.func.length(r.statement) <= STATEMENT_BYTES_MAX,
+        sa.func.length(a.approval) <= APPROVAL_BYTES_MAX,
+    )
+    rows = connection.execute(
+        sa.select(a.id, r.statement, a.approval)
+        .join(g.REQUEST, r.digest == a.request)
+        .where(a.id > after_id, a.statement != r.digest, fits)
+        .order_by(a.id)
+        .limit(ASKS_PER_LOOK)
+    ).all()
+    found = []
+    for id, statement_data, approval_data in rows:
+        statement = _readable(Statement.from_bytes, statement_data, f"veto {id}")
+        approval = _readable(Approval.from_bytes, approval_data, f"veto {id}")
+        if statement is not None and approval is not None:
+            twin = statement.with_intent(Intent.VETO)
+            if approval.statement == twin.digest:
+                found.append(SignedNarrowing(twin, approval))
+    return found, max((id for id, _, _ in rows if isinstance(id, int)), default=after_id)
+
+
+def _read_withdrawn(connection: Connection, since_ms: int) -> tuple[tuple[str, ...], int]:
+    """Requests whose release the gateway calls withdrawn: its word, and a word that only stops."""
+    r, s = g.REQUEST.c, g.RELEASE.c
+    rows = connection.execute(
+        sa.select(r.digest, s.updated_ms)
+        .join(g.RELEASE, s.id == r.release)
+        .where(s.state == "withdrawn", s.updated_ms >= since_ms)
+        .order_by(s.updated_ms)
+        .limit(ASKS_PER_LOOK)
+    ).all()
+    times = [made for _, made in rows if isinstance(made, int)]
+    return tuple(digest for digest, _ in rows if is_sha256(digest)), max(times, default=since_ms)
+
+
+def _read_freezes(connection: Connection, after_id: int) -> tuple[list[SignedNarrowing], int]:
     """Freezes received after the row `after_id`, oldest first, and the last row that was looked at."""
     n = g.NARROWING.c
     fits = sa.and_(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +60,11 @@ class Spool:
         opened: list[BinaryIO] = [stack.enter_context(self.take(file).open("rb")) for file in files]
         return [one.fileno() for one in opened]
 
-    def drop(self, sha256: str) -> None:
-        """Forgets a copy that is needed no more."""
-        self.path(sha256).unlink(missing_ok=True)
+    def keep_only(self, needed: Set[str]) -> None:
+        """Forgets every other copy: it can be taken from the gateway again."""
+        for path in self.folder.iterdir():
+            if is_sha256(path.name) and path.name not in needed:
+                path.unlink(missing_ok=True)
 
     def path(self, sha256: str) -> Path:
         """Where the copy of this digest lies."""

@@ -51,16 +51,16 @@ class DropBox:
         for path in sorted(self.folder.glob("*.json"))[:_FILES_MAX] if self.folder.is_dir() else ():
             try:
                 # Not blocking: whoever may write here must not be able to hold the press up with a pipe.
-                with os.fdopen(
-                    os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
-                ) as file:
-                    status = os.fstat(file.fileno())
+                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    status = os.fstat(descriptor)
                     mark = (path.name, status.st_mtime_ns, status.st_size)
                     if mark in self._seen or not stat.S_ISREG(status.st_mode):
                         continue
-                    found.append(
-                        read_dropped(file.read(JSON_BODY_BYTES_MAX + 1), f"{mark[0]}\n{mark[1]}\n")
-                    )
+                    data = _read(descriptor)
+                finally:
+                    os.close(descriptor)
+                found.append(read_dropped(data, f"{mark[0]}\n{mark[1]}\n"))
                 self._seen.add(mark)
             except Refusal as refusal:
                 self._seen.add(mark)
@@ -74,6 +74,21 @@ class DropBox:
                     error.strerror,
                 )
         return found
+
+
+def _read(descriptor: int) -> bytes:
+    data = b""
+    while len(data) <= JSON_BODY_BYTES_MAX and (
+        chunk := os.read(descriptor, JSON_BODY_BYTES_MAX + 1)
+    ):
+        data += chunk
+    return data
+
+
+def _reason(members: Members, value: object) -> str:
+    """Why, if it is said: a stop without a reason is a stop."""
+    said = isinstance(value, dict) and "reason" in value
+    return members.text("reason", chars_max=1000, empty=True) if said else ""
 
 
 def read_dropped(data: bytes, place: str = "") -> Dropped:
@@ -92,17 +107,16 @@ def read_dropped(data: bytes, place: str = "") -> Dropped:
     members = Members(value, "dropped narrowing")
     if isinstance(value, dict) and "veto" in value:
         inner = Members(members.take("veto"), "veto")
-        dropped = Dropped(
-            id, "veto", inner.sha256("statement"), inner.text("reason", chars_max=1000, empty=True)
-        )
+        dropped = Dropped(id, "veto", inner.sha256("statement"), _reason(inner, value["veto"]))
     else:
-        inner = Members(members.take("freeze"), "freeze")
-        dropped = Dropped(
-            id,
-            "freeze",
-            inner.text("project", empty=True),
-            inner.text("reason", chars_max=1000, empty=True),
+        told = members.take("freeze")
+        inner = Members(told, "freeze")
+        project = (
+            inner.text("project", empty=True)
+            if isinstance(told, dict) and "project" in told
+            else ""
         )
+        dropped = Dropped(id, "freeze", project.strip(), _reason(inner, told))
     inner.done()
     members.done()
     return dropped

@@ -81,6 +81,14 @@ def check_not_narrowed(connection: Connection, statement: Statement) -> None:
     )
 
 
+def check_still_wanted(connection: Connection, chain: Chain, statement: Statement) -> None:
+    """What must hold before every byte that goes out, also long after the claim: no stop stands against it, nothing was
+    restored since, and the journalled signatures are still enough under the roster in force."""
+    check_not_restored(connection, statement)
+    check_not_narrowed(connection, statement)
+    chain.evaluate(statement, journal.approvals_under(connection, statement.digest)).require()
+
+
 def check_unused(connection: Connection, statement: Statement) -> None:
     """Rule 2, second half: one approval, one publication; the nonce too is used once."""
     i = t.INTENT.c

@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from presspass.core.digests import JsonObject, sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import Report, Severity, parse_report
-from presspass.core.limits import INSPECTION_WALL_S_MAX
-from presspass.core.statement import ReleaseBody, ReleaseFile
+from presspass.core.limits import INSPECTION_WALL_S_MAX, REPORT_BYTES_MAX
+from presspass.core.statement import ReleaseBody, ReleaseFile, Statement
+from presspass.press import gatekeeper
+from presspass.press.books import Books
 from presspass.press.custody import Spool
+from presspass.store import gateway_tables as g
 from presspass.store import journal_view as view
 
 Inspect = Callable[[JsonObject, list[int], float], bytes]
@@ -32,6 +36,35 @@ class Inspected:
         return next(
             (dict(one.metadata) for one in self.report.artifacts if one.name == filename), {}
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The inspection that a release must pass: the press's own report, and the very one that the approvers signed."""
+
+    books: Books
+    spool: Spool
+    inspect: Inspect
+
+    def of(self, statement: Statement) -> Inspected:
+        """Refuses as `check_report`; the gateway's copy of the report is asked only to say *why* digests differ."""
+        body = statement.body_as(ReleaseBody)
+        with self.books.writer.read() as connection:
+            upstream = gatekeeper.upstream_of(connection, self.books.chain(connection), body)
+            inspected = inspect_release(self.inspect, self.spool, connection, upstream.name, body)
+        check_report(inspected, body, self._shown(body.review))
+        return inspected
+
+    def _shown(self, digest: str) -> Report | None:
+        r = g.REVIEW.c
+        query = sa.select(r.report).where(
+            r.digest == digest, sa.func.length(r.report) <= REPORT_BYTES_MAX
+        )
+        data = self.books.ask_gateway(lambda c: c.execute(query).scalar())
+        try:
+            return parse_report(data) if isinstance(data, bytes) else None
+        except Refusal:
+            return None
 
 
 def inspect_release(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from presspass.core.digests import canonical
 from presspass.core.errors import Code, Fault, Refusal, invariant
 from presspass.core.roster import Details
 from presspass.core.statement import GenesisBody, Intent, Kind, ReleaseBody, ReleaseFile, Statement
+from presspass.press.log import Log
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.verify.chain import Chain
@@ -184,6 +185,34 @@ def reject_vetoed(connection: Connection, digest: str, now_ms: int, reason: str)
     """A veto ends what is not yet claimed. A claimed publication ends by itself, as failed, before its next file."""
     if view.statement(connection, digest) is None:
         decide(connection, digest, "rejected", now_ms, Code.VETOED.value, reason)
+
+
+def log_entry(connection: Connection, log: Log, now_ms: int, entry: Mapping[str, object]) -> None:
+    """Appends to the ledger, with space and time; nothing is logged before genesis."""
+    genesis = view.genesis(connection)
+    if genesis is not None:
+        log.append(connection, {"space": genesis.space, "at": now_ms // 1000, **entry})
+
+
+def needed_copies(connection: Connection) -> set[str]:
+    """SHA-256 of every file whose copy the press cannot take from the gateway again later without harm: the last
+    release of each project, and what is being published."""
+    p, i, s = t.PUBLISHED_FILE.c, t.INTENT.c, t.STATEMENT.c
+    last: dict[tuple[str, str], str] = {}
+    for row in connection.execute(
+        sa.select(p.upstream, p.project, p.statement).order_by(p.verified_ms)
+    ):
+        last[row.upstream, row.project] = row.statement
+    published = connection.execute(sa.select(p.sha256, p.statement)).all()
+    needed = {sha256 for sha256, statement in published if statement in set(last.values())}
+    claimed = connection.execute(
+        sa.select(s.statement)
+        .join(t.INTENT, i.statement == s.digest)
+        .where(i.finished_ms.is_(None))
+    ).scalars()
+    for data in claimed:
+        needed.update(file.sha256 for file in Statement.from_bytes(data).body_as(ReleaseBody).files)
+    return needed
 
 
 def latch(

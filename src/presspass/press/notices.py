@@ -14,13 +14,22 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.digests import sha256_hex
 from presspass.core.roster import Roster
-from presspass.core.statement import ReleaseBody
+from presspass.core.statement import (
+    FreezeBody,
+    PolicyBody,
+    ReleaseBody,
+    RosterBody,
+    Statement,
+    UpstreamBody,
+)
 from presspass.notify import Channel, Message
 from presspass.press.journal import insert_new
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.store.database import Writer
+from presspass.verify.chain import Chain
 
+_HOW_TO_STOP = "To stop it: veto on that page, or `presspass veto`."
 _LOG = logging.getLogger("presspass.press")
 _ATTEMPTS_MAX = 20
 _BACK_OFF_MS_MAX = 3_600_000
@@ -45,6 +54,54 @@ def tell(
                 next_ms=now_ms,
             )
     return told
+
+
+def tell_everybody(
+    connection: Connection,
+    about: str,
+    subject: str,
+    body: str,
+    now_ms: int,
+    also: Roster | None = None,
+) -> int:
+    """`tell` for the roster in force, and for those who were in the one before."""
+    told = tell(connection, view.roster(connection), about, subject, body, now_ms)
+    return told + (tell(connection, also, about, subject, body, now_ms) if also else 0)
+
+
+def change_text(chain: Chain, statement: Statement) -> str:
+    """What is about to change, computed from the statement and the state in force, not from anybody's page."""
+    lines = [
+        f"{statement.kind.value}: approved by enough people; it comes into force after the veto window.",
+        "",
+    ]
+    body = statement.body
+    if isinstance(body, RosterBody):
+        lines += _roster_changes(chain.roster, body.roster)
+    elif isinstance(body, PolicyBody):
+        before, after = chain.policy.to_json(), body.policy.to_json()
+        lines += [
+            f"  {name}: {before[name]} -> {after[name]}"
+            for name in after
+            if before[name] != after[name]
+        ]
+    elif isinstance(body, UpstreamBody):
+        lines.append(f"  {body.name}: upload to {body.upload_url} as {body.username or 'nobody'}")
+        lines.append(f"  {body.name}: read back at {body.index_url}")
+    elif isinstance(body, FreezeBody):
+        lines += [f"  ends: {id}" for id in body.narrowings]
+    lines += ["", f"Look: {chain.body.origin}/q/{statement.digest}", _HOW_TO_STOP]
+    return "\n".join(lines)
+
+
+def _roster_changes(before: Roster, after: Roster) -> list[str]:
+    lines = []
+    for sign, here, there in (("+", after, before), ("-", before, after)):
+        for person in here.people:
+            for key in person.keys:
+                if there.key(key.id) is None:
+                    lines.append(f"  {sign} {person.id}  {key.kind}  {key.id}")
+    return lines or ["  no key comes or goes"]
 
 
 def release_text(origin: str, upstream: str, body: ReleaseBody) -> str:
@@ -87,8 +144,10 @@ def _deliver_one(
         try:
             channel.deliver(message, now_ms // 1000)
             error = ""
-        except OSError as failure:
-            error = str(failure)[:500] or type(failure).__name__
+        except Exception as failure:  # an address can make the mail library raise nearly anything; the others are told
+            error = f"{type(failure).__name__}: {failure}".encode(
+                "ascii", "backslashreplace"
+            ).decode()[:500]
             _LOG.warning("a notice was not delivered: %s", error)
     attempts = row.attempts + 1
     values: dict[str, object] = {"attempts": attempts, "error": error}

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
-from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.errors import Code, Fault, Refusal, invariant
 from presspass.core.statement import (
     GenesisBody,
     Kind,
@@ -59,6 +59,7 @@ class Tools:
     now_ms: Callable[[], int]
     lease_ms: int
     zones: str
+    look_dropped: Callable[[], None] = lambda: None
 
 
 def publish(
@@ -69,9 +70,15 @@ def publish(
     publisher = tools.publisher(upstream)
     try:
         for file in body.files:
-            _renew(tools, lease, lambda c: gatekeeper.check_not_narrowed(c, statement))
+            go_on = _go_on(tools, lease, statement)
+            go_on()
             outgoing = Outgoing(
-                file, tools.spool.path(file.sha256), body.project, body.version, metadata(file.name)
+                file,
+                tools.spool.path(file.sha256),
+                body.project,
+                body.version,
+                metadata(file.name),
+                go_on,
             )
             _publish_file(
                 tools,
@@ -91,6 +98,23 @@ def publish(
     tools.writer.run(lambda c: _complete(c, tools, lease, statement, upstream))
 
 
+def _go_on(tools: Tools, lease: Lease, statement: Statement) -> Callable[[], None]:
+    """Asked before a file, right before its first byte, and while it goes out: raises what stops it (law 8)."""
+
+    def ask() -> None:
+        tools.look_dropped()
+        _renew(tools, lease, lambda c: _still_wanted(c, statement))
+
+    return ask
+
+
+def _still_wanted(connection: Connection, statement: Statement) -> None:
+    chain = journal.load_chain(connection)
+    invariant(chain is not None, "nothing is claimed before genesis")
+    if chain is not None:
+        gatekeeper.check_still_wanted(connection, chain, statement)
+
+
 def _publish_file(
     tools: Tools,
     publisher: Publisher,
@@ -106,11 +130,14 @@ def _publish_file(
         return
     tools.spool.take(file)
     secret = tools.vault.use(upstream_digest).decode()
+    outgoing.go_on()
     try:
         publisher.send(outgoing, upstream.username, secret)
-    except Refusal:
+    except Refusal as refusal:
         # A registry that lists late takes no name twice: it refuses what it stored on an attempt whose answer was lost.
-        if not (again and _appears(publisher, project, file)):
+        if refusal.code is not Code.UPSTREAM_REFUSED or not (
+            again and _appears(publisher, project, file)
+        ):
             raise
 
 

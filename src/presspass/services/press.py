@@ -1,18 +1,21 @@
-"""The press as a process: the only module that imports the room press. Composes it, runs its loop, and gives commands on
-the press's own host what they may ask (`initialise`, `ask`, `mark_restored`)."""
+"""The press as a process: the only module that imports the room press. Composes it, runs its loop, and gives commands
+on the press's own host what they may ask (`initialise`, `ask`, `mark_restored`)."""
 
 from __future__ import annotations
 
 import argparse
 import base64
 import contextlib
+import errno
 import fcntl
 import json
 import logging
 import os
 import select
 import signal
+import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,7 +25,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.engine import Connection
 
-from presspass.confine.worker import Worker
+from presspass.confine.worker import Worker, inspector_command
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, PresspassError, Refusal
 from presspass.core.roster import b64u, unb64u
@@ -32,13 +35,19 @@ from presspass.notify import Channel
 from presspass.notify.mail import Mail
 from presspass.notify.webhook import Webhook
 from presspass.press import desk, gatekeeper, journal
+from presspass.press.books import Books
 from presspass.press.clock import Clock
 from presspass.press.custody import Spool
+from presspass.press.decisions import Decisions
 from presspass.press.desk import Desk
 from presspass.press.dropbox import DropBox
+from presspass.press.inspection import Inspection
 from presspass.press.log import Log
+from presspass.press.narrowings import Narrowings
+from presspass.press.pending import Pending
 from presspass.press.press import Press
 from presspass.press.publication import Tools
+from presspass.press.publications import Publications
 from presspass.press.publishers import Publisher
 from presspass.press.publishers.pypi import PyPIPublisher
 from presspass.press.signing import PressKey
@@ -48,10 +57,13 @@ from presspass.store import journal_view as view
 from presspass.store import migrate
 from presspass.store.blobs import shelf
 from presspass.store.database import ChangeSignal, Reader, Writer, open_engine
+from presspass.verify.chain import Chain
 from presspass.verify.proof import log_origin
 
 _LOG = logging.getLogger("presspass.press")
 _POLL_S = 0.02  # how soon an approval is seen
+_STOPS_S = 0.1  # how soon a veto or freeze is heard
+_STOPS_END_S = 5.0
 _TIMER_S = 0.2  # how soon a window, an order or a dropped narrowing is seen
 _RECOVERY_PREFIX = "presspass-recovery-"
 _RESTORED = "restored.json"
@@ -89,13 +101,22 @@ def recovery_signer(text: str) -> Ed25519PrivateKey:
     """The offline recovery key from its printed form; refuses anything else."""
     seed = unb64u(text.strip().removeprefix(_RECOVERY_PREFIX), "recovery key")
     if len(seed) != _SECRET_BYTES:
-        raise Refusal(Code.REQUEST_MALFORMED, "That is not a recovery key.", "It begins with presspass-recovery-.")
+        raise Refusal(
+            Code.REQUEST_MALFORMED,
+            "That is not a recovery key.",
+            "It begins with presspass-recovery-.",
+        )
     return Ed25519PrivateKey.from_private_bytes(seed)
 
 
 def webhook_secret(home: Path) -> str:
     """The shared secret of webhook receivers, in Standard Webhooks' spelling: `presspass doctor --webhook-secret`."""
-    return "whsec_" + base64.b64encode(read_private(home / "press" / "keys" / "webhook.key", _SECRET_BYTES)).decode()
+    return (
+        "whsec_"
+        + base64.b64encode(
+            read_private(home / "press" / "keys" / "webhook.key", _SECRET_BYTES)
+        ).decode()
+    )
 
 
 def credential_commitment(secret: str, salt: str) -> str:
@@ -119,7 +140,7 @@ def ask(home: Path, order: JsonObject, timeout_s: float) -> JsonObject:
 
 
 def mark_restored(home: Path) -> None:
-    """Leaves word for the press that this home comes from a backup: it starts frozen, and nothing asked before counts."""
+    """Leaves word that this home comes from a backup: the press starts frozen, and nothing asked before counts."""
     (home / "press" / _RESTORED).write_text(json.dumps({"restored": True}))
 
 
@@ -166,31 +187,44 @@ def composed(
     writer = Writer(engine, commit)
     key = PressKey.load(folder / "keys" / "log.key")
     vault = Vault(folder / "keys" / "credentials", KeyEncryptionKey.load(folder / "keys" / "kek"))
-    inspector = Worker([sys.executable, "-m", "presspass.services.inspector"])
+    inspector = Worker(inspector_command())
     clock = clock or Clock()
     blobs = home / "gateway" / "blobs" / "sha256"
     log = Log(_log_origin(config), key.public, key.sign_raw)
+    narrowings = Narrowings(
+        writer=writer,
+        log=log,
+        clock=clock,
+        dropbox=DropBox(home / "drop"),
+        # A reader of its own: the loop's may hang where this one does not.
+        gateway=_Gateway(home / "gateway" / "gateway.db"),
+    )
     tools = Tools(
         writer=writer,
         log=log,
         key=key,
         vault=vault,
-        spool=Spool(folder / "spool", lambda sha256: os.open(shelf(blobs, sha256) / sha256, os.O_RDONLY | os.O_CLOEXEC)),
+        spool=Spool(folder / "spool", lambda sha256: _open_blob(shelf(blobs, sha256) / sha256)),
         publisher=publisher_for,
         now_ms=clock.raw_ms,
         lease_ms=config.press.lease_ms,
         zones=zones,
+        look_dropped=narrowings.look_dropped,
     )
+    books = Books(writer, log, _Gateway(home / "gateway" / "gateway.db"))
+    inspection = Inspection(books, tools.spool, inspector.call)
     press = Press(
-        tools=tools,
+        books=books,
         clock=clock,
-        gateway=_Gateway(home / "gateway" / "gateway.db"),
-        dropbox=DropBox(home / "drop"),
+        narrowings=narrowings,
         desk=Desk(folder / "inbox", vault, log, writer.run),
-        inspect=inspector.call,
+        pending=Pending(books, clock),
+        decisions=Decisions(books, clock, vault, inspection),
+        publications=Publications(books, clock, tools, inspection),
         channels=channels(config, home),
     )
     try:
+        _check_chain(writer)
         _take_restore(home, press)
         with writer.read() as connection:
             clock.floor_ms = int(view.fact(connection, journal.CLOCK_FLOOR) or 0)
@@ -201,6 +235,35 @@ def composed(
         writer.close()
 
 
+def _open_blob(path: Path) -> int:
+    """A regular file of the gateway's, and nothing else: no link to elsewhere, no pipe that never answers."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
+    return descriptor
+
+
+def _check_chain(writer: Writer) -> None:
+    """The journal's own chains, replayed with the signatures that carried them: a restored or edited journal is not
+    believed for the rows it has. Fault("journal.damaged") names the first that its signatures do not carry."""
+    with writer.read() as connection:
+        statements = view.chained(connection)
+        chain = Chain.of(statements[:1])
+        for statement in statements[1:]:
+            approvals = journal.approvals_under(connection, statement.digest)
+            try:
+                if chain is not None:
+                    chain.admit(statement, approvals)
+            except Refusal as refusal:
+                raise Fault(
+                    "journal.damaged",
+                    f"The journal holds a {statement.kind.value} statement {statement.digest[:16]} "
+                    f"that its signatures do not carry: {refusal.message}",
+                    retryable=False,
+                ) from None
+
+
 def publisher_for(upstream: UpstreamBody) -> Publisher:
     """The adapter for an upstream's protocol."""
     return PyPIPublisher(upstream.upload_url, upstream.index_url)
@@ -208,12 +271,16 @@ def publisher_for(upstream: UpstreamBody) -> Publisher:
 
 def channels(config: Config, home: Path) -> tuple[Channel, ...]:
     """How this press tells people."""
-    found: list[Channel] = [Webhook(read_private(home / "press" / "keys" / "webhook.key", _SECRET_BYTES))]
+    found: list[Channel] = [
+        Webhook(read_private(home / "press" / "keys" / "webhook.key", _SECRET_BYTES))
+    ]
     mail = config.mail
     if mail.host:
         password_file = home / "press" / "keys" / "mail.password"
         password = password_file.read_text().strip() if mail.username else ""
-        found.append(Mail(mail.host, mail.port, mail.sender, mail.starttls, mail.username, password))
+        found.append(
+            Mail(mail.host, mail.port, mail.sender, mail.starttls, mail.username, password)
+        )
     return tuple(found)
 
 
@@ -222,7 +289,7 @@ def _log_origin(config: Config) -> str:
 
 
 def _take_restore(home: Path, press: Press) -> None:
-    """A restored journal may have forgotten publications and narrowings: freeze everything, void every older request."""
+    """A restored journal may have forgotten publications and stops: freeze everything, void every older request."""
     mark = home / "press" / _RESTORED
     if not mark.exists():
         return
@@ -241,7 +308,7 @@ def _take_restore(home: Path, press: Press) -> None:
             now_ms=now_ms,
         )
 
-    press.tools.writer.run(work)
+    press.books.writer.run(work)
     mark.unlink()
 
 
@@ -252,21 +319,49 @@ def run(home: Path, supervisor: int | None, zones: str) -> int:
         _LOG.warning("not confined: %s", line)
     with writer_lock(home), composed(home, zones) as press:
         _check_log_origin(press)
-        signals = {"gateway": ChangeSignal(home / "gateway" / "gateway.db")}
-        print(json.dumps({"ready": True}), flush=True)
-        next_timer = 0.0
-        while not stop.asked(_POLL_S):
-            now = time.monotonic()
-            timer = now >= next_timer
-            if timer:
-                next_timer = now + _TIMER_S
-            if signals["gateway"].changed() or timer or press.busy:
-                press.tick()
+        with _listening(press.narrowings):
+            print(json.dumps({"ready": True}), flush=True)
+            _loop(press, stop, ChangeSignal(home / "gateway" / "gateway.db"))
     return 0
 
 
+def _loop(press: Press, stop: _Stop, gateway: ChangeSignal) -> None:
+    next_timer = 0.0
+    while not stop.asked(_POLL_S):
+        now = time.monotonic()
+        timer = now >= next_timer
+        if timer:
+            next_timer = now + _TIMER_S
+        if gateway.changed() or timer or press.busy:
+            press.tick()
+
+
+@contextlib.contextmanager
+def _listening(narrowings: Narrowings) -> Iterator[None]:
+    """Hears stops in two threads of their own, whatever the loop is busy with."""
+    ended = threading.Event()
+
+    def listen(look: Callable[[], None]) -> None:
+        while not ended.wait(_STOPS_S):
+            try:
+                look()
+            except Exception:
+                _LOG.exception("a look for stops failed; the next one follows")
+
+    looks = (narrowings.look_dropped, narrowings.look_gateway)
+    threads = [threading.Thread(target=listen, args=(look,), daemon=True) for look in looks]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(_STOPS_END_S)
+
+
 def _check_log_origin(press: Press) -> None:
-    with press.tools.writer.read() as connection:
+    with press.books.writer.read() as connection:
         genesis = view.genesis(connection)
     if genesis is not None and log_origin(genesis.body_as(GenesisBody)) != press.tools.log.origin:
         raise Refusal(

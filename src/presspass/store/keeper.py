@@ -99,11 +99,14 @@ class Keeper:
     def _write(self, group: list[_Arrival], spools: contextlib.ExitStack) -> list[_Written]:
         written = []
         for one in group:
-            with _told(one.kept):
+            with _told(one.kept), contextlib.ExitStack() as unless_written:
                 sha256 = one.digest()
                 spool = self._blobs.spool()
-                spools.callback(spool.close)
+                unless_written.callback(
+                    spool.close
+                )  # at once: a full disk has room for the others then
                 spool.write(one.pieces)
+                spools.push(unless_written.pop_all())
                 if len(group) > 1:
                     spool.hand_over()  # the disk begins with all of them before the first is waited for
                 written.append(_Written(one.kept, sha256, spool))

@@ -8,6 +8,7 @@ A crash before the commit leaves at most a blob that no row names: the client go
 from __future__ import annotations
 
 import re
+import time
 from concurrent.futures import Future
 from typing import Final
 
@@ -33,7 +34,7 @@ from presspass.gateway.tokens import Right
 from presspass.store.keeper import Keeper
 
 PATH = re.compile(r"/pypi/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/legacy/?")
-_REMEMBERED_MS: Final = 1000
+_REMEMBERED_S: Final = 1.0
 _REMEMBERED_MAX: Final = 1000
 
 
@@ -81,19 +82,18 @@ class _Rights:
     def __init__(self, gate: Gate) -> None:
         self._clock = gate.clock
         self._reads: Connection = gate.writer.engine.connect()
-        self._known: dict[str, tuple[int, Right]] = {}
+        self._known: dict[str, tuple[float, Right]] = {}
 
     def of(self, token: str) -> Right:
         """The right that comes with `token`, or a refusal."""
-        now = self._clock()
-        token_hash = tokens.secret_hash(token)
-        until, known = self._known.get(token_hash, (0, None))
+        token_hash, now = tokens.secret_hash(token), time.monotonic()
+        until, known = self._known.get(token_hash, (now, None))
         if known is not None and now < until:
             return known
-        right = tokens.check_right(self._reads, token, now)
+        right = tokens.check_right(self._reads, token, self._clock())
         if len(self._known) >= _REMEMBERED_MAX:
             self._known.clear()
-        self._known[token_hash] = (now + _REMEMBERED_MS, right)
+        self._known[token_hash] = (now + _REMEMBERED_S, right)
         return right
 
     def close(self) -> None:

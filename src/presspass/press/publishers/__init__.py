@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,8 @@ class Outgoing:
     project: str
     version: str
     metadata: Mapping[str, Sequence[str]]
+    go_on: Callable[[], None] = lambda: None
+    """Raises what stops the sending; asked again and again while the bytes go out."""
 
 
 @dataclass(frozen=True, slots=True)

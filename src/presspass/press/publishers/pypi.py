@@ -6,26 +6,39 @@ bytes are known before the first is sent.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
+import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urljoin, urlsplit
 
 import httpx2
 
 from presspass.core.errors import Code, Fault, Refusal
-from presspass.core.limits import UPSTREAM_ANSWER_BYTES_MAX, UPSTREAM_TIMEOUT_S
+from presspass.core.limits import (
+    UPSTREAM_ANSWER_BYTES_MAX,
+    UPSTREAM_ANSWER_S_MAX,
+    UPSTREAM_TIMEOUT_S,
+)
 from presspass.formats.filenames import parse_filename
 from presspass.press.publishers import Outgoing, Served
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 _CHUNK_BYTES = 1 << 18
 _MESSAGE_CHARS = 300
+_CREDENTIAL_HINT = (
+    "If it is the credential: give a new one with `presspass upstream add`, then release again."
+)
+_ASK_AGAIN_S = (
+    0.5  # how long an upload goes on before it is asked again whether anybody has stopped it
+)
 
 # The client logs each status line as it came; a registry that repeats the credential in it would put it into our log.
 for _name in ("httpx2", "httpcore2"):
@@ -45,7 +58,7 @@ class PyPIPublisher:
         url = self._find(project, filename)
         if url is None:
             return None
-        digest, size = hashlib.sha256(), 0
+        digest, size, deadline_s = hashlib.sha256(), 0, time.monotonic() + UPSTREAM_ANSWER_S_MAX
         with self._stream("GET", url) as response:
             if response.status_code in (404, 410):
                 return None
@@ -57,6 +70,7 @@ class PyPIPublisher:
                 size += len(chunk)
                 if size > size_max:
                     break
+                _check_time(deadline_s)
         return Served(digest.hexdigest(), size)
 
     def send(self, outgoing: Outgoing, username: str, secret: str) -> None:
@@ -67,7 +81,7 @@ class PyPIPublisher:
         with self._stream(
             "POST", self.upload_url, content=iter(body), headers=headers, auth=auth
         ) as response:
-            _check_answer(response, "upload", secret)
+            _check_answer(response, "upload", _spellings(username, secret))
 
     def close(self) -> None:
         """Closes the connections."""
@@ -81,9 +95,10 @@ class PyPIPublisher:
             if response.status_code in (404, 410):
                 return None
             _check_answer(response, "index")
-            data = b""
+            data, deadline_s = b"", time.monotonic() + UPSTREAM_ANSWER_S_MAX
             for chunk in response.iter_raw(_CHUNK_BYTES):
                 data += chunk
+                _check_time(deadline_s)
                 if len(data) > UPSTREAM_ANSWER_BYTES_MAX:
                     raise Fault(
                         "upstream.index-too-large",
@@ -98,6 +113,11 @@ class PyPIPublisher:
         return _Stream(self.client, method, url, options)
 
 
+def _check_time(deadline_s: float) -> None:
+    if time.monotonic() > deadline_s:
+        raise Fault("upstream.slow", "The upstream's answer takes too long.", retryable=True)
+
+
 class _Stream:
     """One request; turns the client's own errors into ours."""
 
@@ -110,16 +130,20 @@ class _Stream:
     def __enter__(self) -> httpx2.Response:
         try:
             return self._context.__enter__()
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (
+            httpx2.HTTPError,
+            httpx2.InvalidURL,
+            ValueError,
+        ) as error:  # UnicodeError is a ValueError
             raise self._fault(error) from error
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
         self._context.__exit__(kind, value, trace)
-        if isinstance(value, httpx2.HTTPError):
+        if isinstance(value, httpx2.HTTPError | ValueError):
             raise self._fault(value) from value
 
     def _fault(self, error: Exception) -> Fault:
-        why = str(error) or type(error).__name__
+        why = type(error).__name__  # its text can repeat what was sent
         return Fault(
             "upstream.unreachable",
             f"The upstream {self._host} did not answer: {why}",
@@ -187,14 +211,19 @@ class MultipartBody:
             "Content-Type: application/octet-stream\r\n\r\n"
         )
         self._head, self._tail = head.encode(), f"\r\n--{boundary}--\r\n".encode()
-        self._path = outgoing.path
+        self._path, self._go_on = outgoing.path, outgoing.go_on
         self.length = len(self._head) + outgoing.file.size + len(self._tail)
 
     def __iter__(self) -> Iterator[bytes]:
         yield self._head
+        asked_s = time.monotonic()
         with self._path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
+                if time.monotonic() - asked_s > _ASK_AGAIN_S:
+                    self._go_on()
+                    asked_s = time.monotonic()
                 yield chunk
+        self._go_on()
         yield self._tail
 
 
@@ -202,7 +231,16 @@ def _part(boundary: str, name: str, value: str) -> str:
     return f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
 
 
-def _check_answer(response: httpx2.Response, what: str, secret: str = "") -> None:
+def _spellings(username: str, secret: str) -> tuple[str, ...]:
+    """The ways in which a registry could repeat the credential it was sent, longest first."""
+    basic = base64.b64encode(f"{username}:{secret}".encode()).decode()
+    plain = base64.b64encode(secret.encode()).decode()
+    quoted = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    found = quoted | {basic, basic.rstrip("="), plain, plain.rstrip("=")}
+    return tuple(sorted((one for one in found if one), key=len, reverse=True))
+
+
+def _check_answer(response: httpx2.Response, what: str, secrets_: Sequence[str] = ()) -> None:
     status = response.status_code
     if status < 300:
         return
@@ -212,7 +250,7 @@ def _check_answer(response: httpx2.Response, what: str, secret: str = "") -> Non
             f"The upstream answered the {what} with a redirect ({status}); the credential is not carried elsewhere.",
             "Correct the upstream's address; that takes an approved upstream statement.",
         )
-    said = _plain(f"{status} {response.reason_phrase}: {_said(response)}", secret)
+    said = _plain(f"{status} {response.reason_phrase}: {_said(response)}", secrets_)
     if status >= 500 or status in (408, 425, 429):
         raise Fault(
             "upstream.failing", f"The upstream answered the {what} with {said}", retryable=True
@@ -220,20 +258,25 @@ def _check_answer(response: httpx2.Response, what: str, secret: str = "") -> Non
     raise Refusal(
         Code.UPSTREAM_REFUSED,
         f"The upstream refused the {what}: {said}",
-        "See the registry's own message.",
+        _CREDENTIAL_HINT if status in (401, 403) else "See the registry's own message.",
     )
 
 
 def _said(response: httpx2.Response) -> str:
+    """The beginning of the body; of an HTML page its title: the rest is not for people who read a reason."""
     try:
-        return next(response.iter_raw(4096), b"").decode("utf-8", "replace")
+        text = next(response.iter_raw(4096), b"").decode("utf-8", "replace")
     except httpx2.HTTPError:
         return ""
+    if "html" not in response.headers.get("content-type", "") and not text.lstrip().startswith("<"):
+        return text
+    title = re.search(r"<title[^>]*>([^<]{1,200})", text, re.IGNORECASE)
+    return title.group(1) if title else ""
 
 
-def _plain(text: str, secret: str) -> str:
+def _plain(text: str, secrets_: Sequence[str]) -> str:
     """What the registry said, bounded and on one line. It may repeat the credential; journal and notices must not."""
-    if secret:
+    for secret in secrets_:
         text = text.replace(secret, "[credential]")
     plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return plain[:_MESSAGE_CHARS].rstrip(": ")
@@ -243,7 +286,10 @@ def _address(page: str, link: str, filename: str) -> str | None:
     """Where `filename` lies, if the link leads to it; a link that is no address leads nowhere."""
     try:
         if unquote(urlsplit(link).path).rsplit("/", 1)[-1] == filename:
-            return urljoin(page, link.partition("#")[0])
+            url = urljoin(page, link.partition("#")[0])
+            url.encode("ascii")
+            downgraded = page.startswith("https:") and not url.startswith("https:")
+            return url if url.startswith(("https://", "http://")) and not downgraded else None
     except ValueError:
         pass
     return None

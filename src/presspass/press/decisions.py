@@ -1,0 +1,321 @@
+"""What the press thinks of each request: first sight, the count, and what follows from it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from sqlalchemy.engine import Connection
+
+from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.limits import RECOVERY_WAIT_S
+from presspass.core.roster import Details
+from presspass.core.statement import (
+    FreezeBody,
+    Kind,
+    ReleaseBody,
+    RosterBody,
+    Statement,
+    UpstreamBody,
+)
+from presspass.keystore.envelopes import Vault
+from presspass.press import asks, desk, gatekeeper, journal, notices
+from presspass.press.asks import Ask
+from presspass.press.books import Books
+from presspass.press.clock import Clock
+from presspass.press.inspection import Inspected, Inspection
+from presspass.store import journal_view as view
+from presspass.verify.chain import Verdict
+
+_LOG = logging.getLogger("presspass.press")
+_SET_ASIDE_MS = 60_000
+#: Refusals after which a request can still be granted, once something else has happened (another person has signed).
+WAITING = frozenset(
+    {Code.FROZEN, Code.UPSTREAM_MISSING, Code.CLOCK_UNTRUSTED}
+    | {code for code in Code if code.value.startswith(("approval.", "quorum."))}
+)
+STATE_AFTER = {
+    Code.STATEMENT_EXPIRED: "expired",
+    Code.STATEMENT_OLD_HEAD: "stale",
+    Code.RELEASE_STALE: "stale",
+}
+
+
+@dataclass(slots=True)
+class Decisions:
+    """Considers one request at a time. A release that is approved here is published elsewhere (`publications`)."""
+
+    books: Books
+    clock: Clock
+    vault: Vault
+    inspection: Inspection
+    _not_before_ms: dict[str, int] = field(default_factory=dict)
+    _recovery_told: str = ""
+
+    def consider(self, ask: Ask, now_ms: int) -> None:
+        """Does what follows from the signatures under this request now; nothing twice."""
+        if now_ms < self._not_before_ms.get(ask.digest, 0):
+            return
+        try:
+            if ask.statement.kind is Kind.RELEASE:
+                self._consider_release(ask, now_ms)
+            else:
+                self._consider_change(ask, now_ms)
+        except Refusal as refusal:
+            self._refuse(ask.statement, refusal, now_ms)
+        except Fault as fault:
+            if not fault.retryable:
+                raise
+            _LOG.warning("%s waits: %s", ask.digest[:16], fault.message)
+        except Exception:  # a fault of ours over one request must not keep the others waiting
+            self._set_aside(ask.digest, now_ms)
+
+    def _set_aside(self, digest: str, now_ms: int) -> None:
+        _LOG.exception("%s is set aside for a while", digest[:16])
+        self._not_before_ms[digest] = now_ms + _SET_ASIDE_MS
+
+    def _consider_release(self, ask: Ask, now_ms: int) -> None:
+        self._first_sight(ask, now_ms)
+        decision = self.books.decision(ask.digest)
+        if decision is not None and decision.state in ("approved", "publishing", "published"):
+            return
+        verdict = self.books.read(
+            lambda c: gatekeeper.check_release(c, self.books.chain(c), ask, now_ms)
+        )
+        if not verdict.reached:
+            self._still_missing(ask, verdict, now_ms)
+            return
+        inspected = self.inspection.of(ask.statement)
+        self.books.writer.run(lambda c: self._approve(c, ask, verdict, inspected, now_ms))
+
+    def _approve(
+        self, connection: Connection, ask: Ask, verdict: Verdict, inspected: Inspected, now_ms: int
+    ) -> None:
+        body = ask.statement.body_as(ReleaseBody)
+        chain = self.books.chain(connection)
+        if journal.decide(connection, ask.digest, "approved", now_ms):
+            by = list(verdict.tally.counted)
+            self.books.enter(
+                connection,
+                now_ms,
+                kind="approved",
+                statement=ask.digest,
+                by=by,
+                review=inspected.digest,
+            )
+            upstream = gatekeeper.upstream_of(connection, chain, body)
+            text = notices.release_text(chain.body.origin, upstream.name, body)
+            self.books.tell(
+                connection,
+                ask.digest,
+                f"About to publish {body.project} {body.version}",
+                text,
+                now_ms,
+            )
+
+    def _still_missing(self, ask: Ask, verdict: Verdict, now_ms: int) -> None:
+        try:
+            verdict.require()
+        except Refusal as refusal:
+            code, message = refusal.code.value, refusal.message
+            self.books.writer.run(
+                lambda c: journal.decide(c, ask.digest, "seen", now_ms, code, message)
+            )
+
+    def _consider_change(self, ask: Ask, now_ms: int) -> None:
+        """Roster, policy, upstream, and the clearing of freezes: admitted when the quorum has signed and the veto
+        window, in which everybody has been told what changes, is over."""
+        statement = ask.statement
+        self._first_sight(ask, now_ms)
+        if statement.kind is Kind.GENESIS:
+            raise Refusal(
+                Code.GENESIS_SEALED, "Genesis is sealed on the press's host, not asked for."
+            )
+        if isinstance(statement.body, FreezeBody) and statement.body.action != "clear":
+            raise Refusal(Code.STATEMENT_MALFORMED, "A freeze is a narrowing; it is not asked for.")
+        verdict = self.books.read(lambda c: self._evaluate_change(c, statement, ask, now_ms))
+        if not verdict.reached:
+            self._still_missing(ask, verdict, now_ms)
+            return
+        if isinstance(statement.body, UpstreamBody):
+            self._require_credential(ask.digest)
+        self.books.writer.run(lambda c: self._approve_change(c, ask, verdict, now_ms))
+        decision = self.books.decision(ask.digest)
+        waited_ms = self.clock.elapsed_ms(decision.reached_ms or now_ms, now_ms) if decision else 0
+        if waited_ms < longest_window_ms(verdict) and not self._only_takes_away(statement):
+            return
+        details: list[Details] = []
+        if isinstance(statement.body, RosterBody):
+            details = self._details_of(statement.body)
+        self.books.writer.run(lambda c: self._admit(c, ask, verdict, details, now_ms))
+
+    def _only_takes_away(self, statement: Statement) -> bool:
+        """A roster that only loses keys is in force at once: whoever leaves must not count for one more window."""
+        before = self.books.read(view.roster)
+        body = statement.body
+        return isinstance(body, RosterBody) and all(
+            (owner := before.owner(key.id)) is not None and owner.id == person.id
+            for person in body.roster.people
+            for key in person.keys
+        )
+
+    def _approve_change(
+        self, connection: Connection, ask: Ask, verdict: Verdict, now_ms: int
+    ) -> None:
+        """Tells everybody in the roster still in force what is about to change, from the statement itself."""
+        if journal.decide(connection, ask.digest, "approved", now_ms):
+            kind, by = ask.statement.kind.value, list(verdict.tally.counted)
+            self.books.enter(
+                connection, now_ms, kind="approved", statement=ask.digest, by=by, review=""
+            )
+            text = notices.change_text(self.books.chain(connection), ask.statement)
+            self.books.tell(connection, ask.digest, f"About to change: {kind}", text, now_ms)
+
+    def _require_credential(self, digest: str) -> None:
+        try:
+            self.vault.use(digest)
+        except Fault as fault:
+            hint = "Enter it on the press's host: presspass upstream add"
+            raise Refusal(
+                Code.UPSTREAM_MISSING, f"{fault.message} The upstream waits for it.", hint
+            ) from None
+
+    def _details_of(self, body: RosterBody) -> list[Details]:
+        known = {person.details for person in body.roster.people}
+        return self.books.ask_gateway(lambda c: asks.read_details(c, known)) or []
+
+    def _evaluate_change(
+        self, connection: Connection, statement: Statement, ask: Ask, now_ms: int
+    ) -> Verdict:
+        chain = self.books.chain(connection)
+        if journal.vetoed(connection, statement):
+            raise Refusal(Code.VETOED, "The change was vetoed.")
+        gatekeeper.check_admissible(connection, chain, statement, now_ms)
+        return chain.evaluate(statement, ask.approvals)
+
+    def _admit(
+        self,
+        connection: Connection,
+        ask: Ask,
+        verdict: Verdict,
+        details: list[Details],
+        now_ms: int,
+    ) -> None:
+        statement = ask.statement
+        counted = {signed.key for signed in verdict.signed}
+        before = view.roster(connection)
+        journal.admit(
+            connection, statement, [one for one in ask.approvals if one.key in counted], now_ms
+        )
+        if isinstance(statement.body, FreezeBody):
+            journal.clear(connection, statement.body.narrowings, ask.digest)
+        if isinstance(statement.body, RosterBody):
+            journal.keep_details(
+                connection, details, {person.details for person in statement.body.roster.people}
+            )
+        journal.decide(connection, ask.digest, "admitted", now_ms)
+        self.books.enter(
+            connection,
+            now_ms,
+            kind="admitted",
+            statement=ask.digest,
+            what=statement.kind.value,
+            by=list(verdict.tally.counted),
+        )
+        origin = self.books.chain(connection).body.origin
+        text = f"A change of {statement.kind.value} is in force.\nLook: {origin}/q/{ask.digest}"
+        self.books.tell(
+            connection, ask.digest, f"{statement.kind.value} changed", text, now_ms, also=before
+        )
+
+    def _first_sight(self, ask: Ask, now_ms: int) -> None:
+        if self.books.decision(ask.digest) is not None:
+            return
+
+        body = ask.statement.body
+        release = body.release if isinstance(body, ReleaseBody) else ""
+
+        def work(connection: Connection) -> None:
+            journal.first_sight(connection, ask.statement, release, now_ms)
+            journal.raise_clock_floor(connection, now_ms)
+            origin = self.books.chain(connection).body.origin
+            place = f"{origin}/r/{release}" if release else f"{origin}/q/{ask.digest}"
+            self.books.tell(
+                connection,
+                ask.digest,
+                f"A {ask.statement.kind.value} waits for signatures",
+                f"Look: {place}",
+                now_ms,
+            )
+
+        self.books.writer.run(work)
+
+    def _refuse(self, statement: Statement, refusal: Refusal, now_ms: int) -> None:
+        state = "seen" if refusal.code in WAITING else STATE_AFTER.get(refusal.code, "rejected")
+        digest = statement.digest
+
+        def work(connection: Connection) -> None:
+            changed = journal.decide(
+                connection, digest, state, now_ms, refusal.code.value, refusal.message
+            )
+            if changed and state != "seen":
+                self.books.enter(
+                    connection, now_ms, kind="refused", statement=digest, code=refusal.code.value
+                )
+
+        self.books.writer.run(work)
+
+    def recover(self, now_ms: int) -> None:
+        """The offline recovery key's request: 72 hours, everybody told, one veto ends it."""
+        pending = self.books.read(desk.pending_recovery)
+        if pending is None:
+            return
+        statement = pending.statement
+        decision = self.books.decision(statement.digest)
+        if decision is None or decision.state in journal.FINAL:
+            self.books.writer.run(lambda c: journal.set_fact(c, desk.PENDING_RECOVERY, ""))
+            return
+
+        def tell(connection: Connection) -> None:
+            text = (
+                "The offline recovery key asks for another roster, in force 72 hours after now.\n"
+            )
+            text += f"If this was not you: veto {statement.digest}"
+            self.books.tell(connection, statement.digest, "The recovery key was used", text, now_ms)
+
+        if self._recovery_told != statement.digest:
+            self.books.writer.run(tell)
+            self._recovery_told = statement.digest
+        if self.clock.elapsed_ms(pending.asked_ms, now_ms) < RECOVERY_WAIT_S * 1000:
+            return
+        body = statement.body_as(RosterBody)
+        details = self._details_of(body)
+
+        def work(connection: Connection) -> None:
+            if journal.vetoed(connection, statement):
+                raise Refusal(Code.VETOED, "The recovery was vetoed.")
+            gatekeeper.check_not_restored(connection, statement)
+            self.books.chain(connection).verify_recovery(statement, [pending.approval])
+            journal.admit(connection, statement, [pending.approval], now_ms)
+            journal.keep_details(
+                connection, details, {person.details for person in body.roster.people}
+            )
+            journal.decide(connection, statement.digest, "admitted", now_ms)
+            self.books.enter(
+                connection,
+                now_ms,
+                kind="admitted",
+                statement=statement.digest,
+                what="recovery",
+                by=[],
+            )
+
+        try:
+            self.books.writer.run(work)
+        except Refusal as refusal:
+            self._refuse(statement, refusal, now_ms)
+
+
+def longest_window_ms(verdict: Verdict) -> int:
+    """The longest veto window of the policies that count."""
+    return max(electorate.policy.veto_window_s for electorate in verdict.electorates) * 1000
