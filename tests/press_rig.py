@@ -107,7 +107,7 @@ class Rig:
 
     def statement(self, body: Body, previous: str | None = None, life_s: int = 600, **changes: Any) -> Statement:
         now = int(time.time())
-        life_s += 2 * self.policy.veto_window_s
+        life_s += 2 * self.policy.window_s
         values: dict[str, Any] = {
             "genesis": self.genesis.digest,
             "space": "main",
@@ -276,7 +276,7 @@ class Rig:
     def _let_the_window_pass(self, press: Press) -> None:
         world = getattr(press.clock.wall, "__self__", None)
         if isinstance(world, WorldClock):
-            world.advance(self.policy.veto_window_s + 1)
+            world.advance(self.policy.window_s + 1)
 
     def stays(self, press: Press, digest: str, state: str, turns: int = 8) -> view.Decision:
         """Turns the press a few times and asserts that it does not move on."""

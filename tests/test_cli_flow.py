@@ -13,7 +13,9 @@ import packages
 import peers
 from cli_rig import Rig, running
 from presspass.cli import exits
+from presspass.cli.show import grouped
 from presspass.core.digests import sha256_hex
+from presspass.core.statement import RosterBody, Statement
 from presspass.drill.peers import PypiServer, wait_until
 
 
@@ -113,8 +115,15 @@ def test_the_requester_alone_publishes_nothing(
 
 def test_a_veto_ends_a_release_and_waiting_for_it_says_so(gate: Rig, tmp_path: Path) -> None:
     url = submitted(gate, tmp_path, "vetoed")
-    gate.run("veto", url, *gate.key("grace"), "--yes")
+    gate.run("veto", url, *gate.key("grace"), "--reason", "not ours", "--yes")
     gate.run("wait", url, "--timeout", "30s", code=exits.REFUSED)
+    shown = gate.ask("status", url)
+    assert (shown["code"], shown["reason"]) == (
+        "narrowing.vetoed",
+        "Grace vetoed it: “not ours”.",
+    )
+    [veto] = [one["id"] for one in gate.ask("status")["narrowings"] if one["what"] == "veto"]
+    gate.run("freeze", "--clear", veto, code=exits.REFUSED)
     gate.run("approve", url, *gate.key("grace"), "--yes", code=exits.REFUSED)
 
 
@@ -136,7 +145,10 @@ def test_a_freeze_stops_an_approved_release_until_two_people_clear_it(
     assert published(registry, project) == {}
     [narrowing] = [one for one in gate.ask("status")["narrowings"] if one["what"] == "freeze"]
     assert (narrowing["target"], narrowing["reason"]) == (project, "look first")
-    request = gate.ask("freeze", "--clear", narrowing["id"])["url"]
+    gate.run("freeze", "--clear", "0" * 12, code=exits.REFUSED)
+    shown = gate.ask("status", url)
+    assert (shown["code"], "look first" in shown["reason"]) == ("narrowing.frozen", True)
+    request = gate.ask("freeze", "--clear", narrowing["id"][:8])["url"]
     gate.approve(request, "ada", "grace")
     gate.run("wait", request, "--timeout", "30s")
     gate.run("wait", url, "--timeout", "60s")
@@ -233,7 +245,7 @@ def test_a_restored_home_publishes_nothing_that_was_approved_before_not_even_aft
     gate.start()
     [frozen] = gate.ask("status")["narrowings"]
     assert (frozen["what"], frozen["target"]) == ("freeze", "")
-    request = gate.ask("freeze", "--clear", frozen["id"])["url"]
+    request = gate.ask("freeze", "--clear", "restored-")["url"]
     gate.approve(request, "ada", "grace")
     gate.run("wait", request, "--timeout", "30s")
     assert gate.ask("status")["narrowings"] == []
@@ -263,7 +275,9 @@ def test_the_recovery_key_asks_for_another_roster_and_no_other_key_can(
     with running(tmp_path / "own") as gate:
         gate.seal()
         lost = sha256_of_public_key(gate.grace)
-        recover = ("recover", "--drop-key", lost, "--yes", "--recovery-key", "-")
+        locking = ("recover", "--drop-key", lost, "--yes", "--recovery-key", "-")
+        gate.run(*locking, given=gate.recovery_key, code=exits.REFUSED)
+        recover = (*locking, "--keep-new", enrolled(gate, "Edsger")["key"])
         wrong = "presspass-recovery-" + "A" * 43
         gate.run(*recover, given=wrong, code=exits.REFUSED)
         asked = gate.ask(*recover, given=gate.recovery_key)
@@ -283,7 +297,7 @@ def test_a_key_is_replaced_and_a_person_taken_out_only_with_the_approval_of_othe
         before = {row["kind"]: row for row in gate.ask("roster", "show")["people"]}
         old = before["software-passkey"]
         link = gate.ask("invite", old["name"])["links"][0]["url"]
-        replacing = ("enrol", link, "--software-passkey", gate.folder / "new.json", "--replace", old["key"])
+        replacing = ("enrol", link, "--software-passkey", gate.folder / "new.json", "--replace", grouped(old["key"])[:14])
         request = f"{gate.origin}/q/{gate.ask(*replacing)['request']}"
         shown = gate.run("approve", request, *gate.key("grace"), "--yes")
         assert f"- software-passkey  {old['key'][:4]}" in shown
@@ -295,9 +309,79 @@ def test_a_key_is_replaced_and_a_person_taken_out_only_with_the_approval_of_othe
         assert old["key"] not in keys
         assert len(keys) == 2
         gate.run("roster", "remove", "nobody", code=exits.REFUSED)
-        asked = gate.ask("roster", "remove", before["ssh"]["person"])
+        gate.run("roster", "remove", "Grace", code=exits.REFUSED)  # nobody could change anything then
+        asked = gate.ask("roster", "remove", "Grace", "--yes-lock")
         gate.run("approve", asked["url"], *gate.key("grace"), "--yes")
         gate.run("wait", asked["url"], "--timeout", "1s", code=exits.TIMED_OUT)
+
+
+def enrolled(gate: Rig, name: str) -> dict[str, str]:
+    """What the gate answered to a new key of this person."""
+    link = gate.ask("invite", name)["links"][0]["url"]
+    file = gate.folder / f"{name}-{len(list(gate.folder.iterdir()))}.json"
+    answer: dict[str, str] = gate.ask("enrol", link, "--software-passkey", file)
+    return answer
+
+
+def test_a_recovery_brings_back_nothing_that_was_taken_out_or_refused_and_new_keys_only_by_name(
+    tmp_path: Path, ssh_keygen: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    with running(tmp_path / "own") as gate:
+        gate.seal()
+        removed, vetoed = enrolled(gate, "Removed"), enrolled(gate, "Vetoed")
+        admit(gate, f"{gate.origin}/q/{removed['request']}")
+        gate.run("veto", f"{gate.origin}/q/{vetoed['request']}", *gate.key("grace"), "--yes")
+        admit(gate, gate.ask("roster", "remove", grouped(removed["key"])[:19])["url"])
+        first, second = enrolled(gate, "First"), enrolled(gate, "Second")
+        wait_until(
+            lambda: [one["key"] for one in gate.ask("status")["enrolments"]]
+            == [first["key"], second["key"]],
+            "only what waits is shown as waiting",
+            20.0,
+        )
+        recover = ("recover", "--yes", "--recovery-key", "-")
+        for gone in (removed, vetoed):
+            keep = ("--keep-new", gone["key"])
+            gate.run(*recover, *keep, given=gate.recovery_key, code=exits.REFUSED)
+        assert keys_asked_for(gate, *recover) == keys_in_force(gate)
+        keep = ("--keep-new", second["key"][:12])
+        assert keys_asked_for(gate, *recover, *keep) == keys_in_force(gate) | {second["key"]}
+
+
+def admit(gate: Rig, url: str) -> None:
+    gate.approve(url, "ada", "grace")
+    gate.run("wait", url, "--timeout", "30s")
+
+
+def keys_in_force(gate: Rig) -> set[str]:
+    return {row["key"] for row in gate.ask("roster", "show")["people"]}
+
+
+def keys_asked_for(gate: Rig, *command: str) -> set[str]:
+    """The keys of the roster that a recovery asks for."""
+    asked = gate.ask(*command, given=gate.recovery_key)
+    statement = gate.ask("status", asked["url"])["statement"]
+    body = Statement.from_bytes(statement.encode()).body_as(RosterBody)
+    return {key.id for key in body.roster.all_keys()}
+
+
+def test_a_requester_takes_a_release_back_and_its_page_says_so(gate: Rig, tmp_path: Path) -> None:
+    token = gate.token("withdrawn")
+    url = gate.submit(token, *files(tmp_path / "withdrawn", "withdrawn", "1.0"))
+    gate.run("withdraw", url, PRESSPASS_TOKEN=gate.token("other"), code=exits.REFUSED)
+    assert gate.ask("withdraw", url, PRESSPASS_TOKEN=token)["state"] == "withdrawn"
+    gate.run("wait", url, code=exits.REFUSED)
+    assert url not in [one["url"] for one in gate.ask("status")["releases"]]
+
+
+def test_a_token_is_for_somebody_in_the_roster_and_for_a_project(gate: Rig) -> None:
+    make = ("token", "create", "--upstream", "private")
+    gate.run(*make, "--project", "no such/name", code=exits.REFUSED)
+    gate.run(*make, "--project", "a", "--person", "Nobody", code=exits.REFUSED)
+    gate.run(*make, "--project", "a", "--life", "400d", code=exits.CANNOT_SAY)
+    gate.run("invite", "Later")
+    gate.run(*make, "--project", "a", "--person", "Later", code=exits.REFUSED)
 
 
 def sha256_of_public_key(path: Path) -> str:

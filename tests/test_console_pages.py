@@ -268,7 +268,7 @@ def test_a_report_that_cannot_be_read_cannot_be_approved_on_the_page() -> None:
 def test_every_rule_of_a_policy_has_words() -> None:
     body = PolicyBody(Policy(profile="solo", approvals=2))
     world = w.World()
-    shown = differences.view(world.requests[world.add(body, w.team("alice"))], SEALED)
+    shown = differences.view(world.requests[world.add(body, w.team("alice", "bob"))], SEALED)
     assert len(shown.items) == len(fields(Policy))
 
 
@@ -285,7 +285,7 @@ def test_every_rule_of_a_policy_has_words() -> None:
 )
 def test_a_policy_that_lets_more_through_is_marked(change: Policy, looser: bool) -> None:
     world = w.World()
-    shown = differences.view(world.requests[world.add(PolicyBody(change), w.team("alice"))], SEALED)
+    shown = differences.view(world.requests[world.add(PolicyBody(change), w.team("alice", "bob"))], SEALED)
     assert any(item.odd for item in shown.items) is looser
 
 
@@ -310,7 +310,7 @@ def test_an_upstream_that_moves_names_both_addresses() -> None:
 
 def test_plain_http_is_remarked_on() -> None:
     world = w.World()
-    plain = replace(w.REGISTRY, upload_url="http://index.example/legacy/")
+    plain = replace(w.REGISTRY, upload_url="http://localhost:8461/legacy/")
     shown = differences.view(world.requests[world.add(plain, w.team("alice"))], SEALED)
     assert "Plain http" in shown.items[0].odd
 

@@ -1016,12 +1016,15 @@ def test_solo_publishes_with_two_keys_and_not_with_one(
     only = Person("p-ana", rig.details("ana").commitment, (), keys)
     rig.roster = lambda *_, **__: Roster((only,))  # type: ignore[method-assign]  # one person, whatever is asked
     rig.seal()
-    with rig.press() as press:
+    world, clock = world_clock()
+    with rig.press(clock) as press:
         rig.upstream(press)
         statement = rig.stage(press, files(), "demo", "1.0", requester="p-ana")
         rig.sign(statement, "ana")
         assert rig.stays(press, statement.digest, "seen").code == "quorum.missing"
         rig.sign(statement, "ben")
+        rig.stays(press, statement.digest, "approved")  # the delay, although the policy says none
+        world.advance(121)
         rig.until(press, statement.digest, "verified")
 
 

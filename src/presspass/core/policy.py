@@ -13,6 +13,7 @@ from presspass.core.strict import Members
 
 PROFILES: Final = ("solo", "team")
 _DAY_S = 86_400
+SOLO_DELAY_S_MIN: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class Policy:
     quiet_period_s: int = 300
     veto_window_s: int = 120
     software_keys: bool = False
+
+    @property
+    def window_s(self) -> int:
+        """The veto window as it is kept: in `solo` it stands in for the second person, and is never shorter than that."""
+        return max(self.veto_window_s, SOLO_DELAY_S_MIN) if self.profile == "solo" else self.veto_window_s
 
     def to_json(self) -> JsonObject:
         return {

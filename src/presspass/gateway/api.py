@@ -6,7 +6,7 @@ A handler is a plain function `(request, body) -> Answer` that may block: it run
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from sqlalchemy.engine import Connection
@@ -18,11 +18,13 @@ from presspass import __version__
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import InputFile, parse_report
-from presspass.core.lifecycle import SETTLED, State
+from presspass.core.lifecycle import State
 from presspass.core.quorum import Tally
 from presspass.core.statement import Kind, ReleaseBody, ReleaseFile, RosterBody, Statement
 from presspass.gateway import approvals, enrolment, people, requests, sets, tokens
-from presspass.gateway.facts import Facts, Received, received_for, tally
+from presspass.gateway.console.models import ReleaseFacts
+from presspass.gateway.console.text import told
+from presspass.gateway.facts import Facts, received_for, tally
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import Receive, Scope, Send, json_answer, read_body, read_json, reply
 from presspass.gateway.problems import Answer
@@ -33,7 +35,6 @@ from presspass.verify.chain import veto_of
 
 Handler: TypeAlias = Callable[[HttpRequest, bytes], Answer]
 _FILE_PIECE_BYTES = 1 << 20
-_VETOED = "Somebody has vetoed this; the press ends it when it sees the veto."
 _NO_RELEASE = "There is no release at this address."
 
 
@@ -182,7 +183,10 @@ class Api:
 
     def enrol(self, _request: HttpRequest, body: bytes) -> Answer:
         """POST /api/v1/enrolments"""
-        return json_answer(enrolment.finish(self._gate, read_json(body)).to_json(), 201)
+        enrolled = enrolment.finish(self._gate, read_json(body))
+        rules = self._gate.journal.now()
+        counts = (rules.policy.software_keys or not enrolled.key.is_software) if rules.sealed else None
+        return json_answer({**enrolled.to_json(), "counts": counts}, 201)
 
     # the shapes
 
@@ -198,9 +202,6 @@ class Api:
         with self._gate.writer.read() as connection:
             request = requests.find(connection, statement.digest) if statement else None
             received = received_for(connection, request) if request else []
-        code, reason = facts.code, facts.reason
-        if request and facts.state not in SETTLED and _vetoed(request, received):
-            code, reason = Code.VETOED.value, _VETOED
         return {
             "id": facts.id,
             "url": self._gate.release_url(facts.id),
@@ -208,9 +209,9 @@ class Api:
             "project": facts.project,
             "version": facts.version,
             "state": facts.state.value,
-            "code": code,
-            "reason": reason,
-            "hint": _hint(facts.state),
+            "code": facts.code,
+            "reason": facts.reason,
+            "hint": _hint(facts),
             "requester": facts.requester,
             "opened_at": facts.opened_ms // 1000,
             "files": [one.to_json() for one in facts.files],
@@ -231,13 +232,11 @@ class Api:
                 raise Refusal(Code.REQUEST_NOT_FOUND, "There is no request with this digest.")
             received = received_for(connection, request)
             opened = self._opened(connection, request.statement)
+            decision = self._facts.decision(digest)
+            code, message = self._facts.word_on(connection, request, decision)
         count = tally(
             self._gate.journal.now(), request.statement, [one.approval for one in received]
         )
-        decision = self._facts.decision(digest)
-        code, message = (decision.code, decision.message) if decision else ("", "")
-        if _vetoed(request, received) and not code:
-            code, message = Code.VETOED.value, _VETOED
         return {
             "digest": digest,
             "veto_digest": request.veto_digest,
@@ -271,10 +270,6 @@ class Api:
         return found
 
 
-def _vetoed(request: Request, received: Sequence[Received]) -> bool:
-    return any(one.approval.statement == request.veto_digest for one in received)
-
-
 def _review_digest(statement: Statement | None) -> str | None:
     body = statement.body if statement else None
     return body.review if isinstance(body, ReleaseBody) else None
@@ -296,7 +291,7 @@ def press_json(decision: Decision | None) -> JsonObject | None:
     """What the press thinks; null while it has not seen the request."""
     if decision is None:
         return None
-    return {"state": decision.state, "code": decision.code, "message": decision.message}
+    return {"state": decision.state, "code": decision.code, "message": told(decision.message)}
 
 
 class FileReply:
@@ -337,5 +332,13 @@ _HINTS = {
 }
 
 
-def _hint(state: State) -> str:
-    return _HINTS.get(state, "")
+def _hint(facts: ReleaseFacts) -> str:
+    if facts.code == Code.FROZEN.value:
+        return "Find out why. People end a freeze: `presspass freeze --clear ID` on the gate's host asks them."
+    if facts.state in (State.PUBLISHING, State.PUBLISHED) and facts.code:
+        return "The press tries again by itself."
+    if facts.state is State.AWAITING and facts.code:
+        return ""
+    if facts.state is State.AWAITING and facts.ballot and facts.ballot.tally.reached:
+        return "Enough people have signed; the press takes it up."
+    return _HINTS.get(facts.state, "")

@@ -75,6 +75,10 @@ class Routed:
             return refusal_answer(refusal, close=refusal.code is Code.REQUEST_TOO_LARGE)
         if isinstance(error, HTTPException):
             code = Code.REQUEST_NOT_FOUND if error.status_code == 404 else Code.REQUEST_UNSUPPORTED
+            if scope["method"] == "POST" and not scope["path"].startswith("/api/"):
+                hint = f"An upload address looks like {self._gate.site[0]}/pypi/UPSTREAM/legacy/."
+                message = f"Nothing can be uploaded to this address. {hint}"
+                return plain_problem(error.status_code, code.value, message)
             message = (
                 "There is nothing at this address."
                 if error.status_code == 404

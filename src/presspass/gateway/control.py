@@ -5,6 +5,7 @@ Whoever can open the socket (mode 0600) is the operator. Nothing here approves, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import sqlalchemy as sa
@@ -18,13 +19,14 @@ from presspass.core.limits import UPLOAD_TOKEN_S_MAX, VIEW_TOKEN_S
 from presspass.core.strict import Members
 from presspass.gateway import enrolment, people, requests, tokens
 from presspass.gateway.api import route
-from presspass.gateway.facts import Facts, subject
+from presspass.gateway.facts import Facts
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import json_answer, read_json
 from presspass.gateway.problems import Answer
-from presspass.store.gateway_tables import ENROLMENT, RELEASE, REQUEST, UPLOAD_TOKEN, VIEW_TOKEN
+from presspass.store.gateway_tables import ENROLMENT, RELEASE, UPLOAD_TOKEN, VIEW_TOKEN
 
 _ROWS_MAX = 500
+_PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")  # in normal form
 
 
 class Control:
@@ -55,11 +57,20 @@ class Control:
         person = members.text("person", empty=True)
         life_s = members.integer("life_s", low=1, high=UPLOAD_TOKEN_S_MAX)
         members.done()
-        if upstream not in self._gate.journal.now().upstreams:
+        rules = self._gate.journal.now()
+        rules.trust()
+        if upstream not in rules.upstreams:
+            known = ", ".join(sorted(rules.upstreams))
             raise Refusal(
                 Code.UPSTREAM_MISSING,
-                f"There is no upstream {upstream!r} at this gate.",
-                "Add it first.",
+                f"There is no upstream {upstream!r} in force at this gate.",
+                f"There is: {known}." if known else "Ask for it first: `presspass upstream add`.",
+            )
+        if not _PROJECT.fullmatch(project):
+            raise Refusal(
+                Code.REQUEST_MALFORMED,
+                f"{project!r} is no project's name.",
+                "Letters, digits and . _ - only, as in the names of its files.",
             )
         token, now = tokens.new_upload_token(), self._gate.clock()
 
@@ -68,7 +79,7 @@ class Control:
                 "hash": tokens.secret_hash(token),
                 "upstream": upstream,
                 "project": project,
-                "person": people.person_id(self._gate, connection, person),
+                "person": self._person_in_roster(connection, person),
                 "created_ms": now,
                 "expires_ms": now + life_s * 1000,
             }
@@ -76,6 +87,19 @@ class Control:
 
         self._gate.writer.run(work)
         return json_answer({"token": token, "expires_at": now // 1000 + life_s}, 201)
+
+    def _person_in_roster(self, connection: Connection, text: str) -> str:
+        """Whose token it is; a person without a key would stand behind nothing."""
+        person, roster = people.person_id(self._gate, connection, text), self._gate.journal.rules.roster
+        if person and roster.person(person) is None:
+            known = people.known_people(self._gate, connection)
+            names = sorted(known[one.id].name for one in roster.people if one.id in known)
+            raise Refusal(
+                Code.REQUEST_NOT_FOUND,
+                f"{text!r} has no key in the roster yet.",
+                f"In the roster are: {', '.join(names)}.",
+            )
+        return person
 
     def revoke_token(self, request: HttpRequest, _body: bytes) -> Answer:
         """DELETE /tokens/<hash>"""
@@ -119,13 +143,13 @@ class Control:
 
     def status(self, _request: HttpRequest, _body: bytes) -> Answer:
         """GET /status: everything that is open, and the keys that wait."""
-        sealed = self._gate.journal.now().sealed
+        sealed, asked = self._gate.journal.now().sealed, self._requests()
         with self._gate.writer.read() as connection:
             return json_answer(
                 {
                     "sealed": sealed,
                     "releases": self._releases(connection),
-                    "requests": self._requests(connection),
+                    "requests": asked,
                     "enrolments": self._enrolments(connection),
                 }
             )
@@ -136,7 +160,9 @@ class Control:
         return json_answer({"draining": True}, 202)
 
     def _releases(self, connection: Connection) -> list[JsonObject]:
-        query = sa.select(RELEASE).order_by(RELEASE.c.opened_ms.desc()).limit(_ROWS_MAX)
+        query = sa.select(RELEASE).where(RELEASE.c.live == 1)
+        rows = connection.execute(query.order_by(RELEASE.c.opened_ms.desc()).limit(_ROWS_MAX)).all()
+        words = {row.id: self._facts.word_on_release(connection, row) for row in rows}
         return [
             {
                 "id": row.id,
@@ -144,42 +170,36 @@ class Control:
                 "version": row.version,
                 "upstream": row.upstream,
                 "state": row.state,
-                "code": row.code,
-                "reason": row.reason,
+                "code": words[row.id][0],
+                "reason": words[row.id][1],
                 "opened_at": row.opened_ms // 1000,
                 "url": self._gate.release_url(row.id),
             }
-            for row in connection.execute(query)
+            for row in rows
         ]
 
-    def _requests(self, connection: Connection) -> list[JsonObject]:
-        query = (
-            sa.select(REQUEST)
-            .where(REQUEST.c.release.is_(None))
-            .order_by(REQUEST.c.created_ms.desc())
-        )
-        found = []
-        for request in map(requests.read, connection.execute(query.limit(_ROWS_MAX)).all()):
-            decision = self._facts.decision(request.digest)
-            found.append(
-                {
-                    "digest": request.digest,
-                    "kind": request.kind,
-                    "subject": subject(request.statement),
-                    "state": decision.state if decision else "awaiting",
-                    "message": decision.message if decision else "",
-                    "url": self._gate.request_url(request.digest),
-                }
-            )
-        return found
+    def _requests(self) -> list[JsonObject]:
+        return [
+            {
+                "digest": one.digest,
+                "kind": one.kind,
+                "title": one.title,
+                "state": one.state or "awaiting",
+                "message": one.message,
+                "url": self._gate.request_url(one.digest),
+            }
+            for one in self._facts.open_requests()
+        ]
 
     def _enrolments(self, connection: Connection) -> list[JsonObject]:
-        """Keys that are not in the roster: before genesis all of them, afterwards those that wait for approval."""
-        roster, found = self._gate.journal.rules.roster, []
+        """Keys that are not in the roster: before genesis all of them, afterwards those whose request is open."""
+        rules, found = self._gate.journal.rules, []
+        bringing = requests.bringing_keys(connection) if rules.sealed else {}
         for row in connection.execute(
             sa.select(ENROLMENT).order_by(ENROLMENT.c.enrolled_ms).limit(_ROWS_MAX)
         ):
-            if roster.key(row.key) is None:
+            waits = any(self._facts.is_open(connection, one) for one in bringing.get(row.key, ()))
+            if not rules.sealed or (waits and rules.roster.key(row.key) is None):
                 details = people.open_details(self._gate, connection, row.details)
                 name = details.name if details else ""
                 kind = enrolment.read_key(row.key_json).kind

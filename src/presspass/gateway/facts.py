@@ -14,20 +14,19 @@ from sqlalchemy.engine import Connection
 
 from presspass.core import quorum
 from presspass.core.approval import Approval, Signed
-from presspass.core.errors import Refusal
+from presspass.core.errors import Code, Refusal
 from presspass.core.findings import parse_report
-from presspass.core.lifecycle import State
+from presspass.core.lifecycle import SETTLED, State
 from presspass.core.quorum import Tally
 from presspass.core.statement import (
     FreezeBody,
     Intent,
-    PolicyBody,
     ReleaseFile,
-    RosterBody,
     Statement,
     UpstreamBody,
 )
 from presspass.gateway import people, requests, tokens
+from presspass.gateway.console import differences
 from presspass.gateway.console.models import (
     Ballot,
     Overview,
@@ -38,17 +37,21 @@ from presspass.gateway.console.models import (
     SignatureFacts,
     Situation,
 )
+from presspass.gateway.console.text import told
 from presspass.gateway.gate import Gate
 from presspass.gateway.journal import Rules
 from presspass.gateway.requests import Request
 from presspass.store import journal_view
 from presspass.store.gateway_tables import APPROVAL, RELEASE, RELEASE_FILE, REQUEST, REVIEW
-from presspass.store.journal_view import Decision
+from presspass.store.journal_tables import NARROWING
+from presspass.store.journal_view import Decision, Narrowing
 from presspass.verify.approvals import verify_approval
 from presspass.verify.chain import Chain
 
 _OVERVIEW_MAX = 500
-_SETTLED = frozenset({"admitted", "rejected", "expired"})
+#: States of the press's decision on a release or request from which nothing follows any more.
+_FINAL = frozenset({"verified", "failed", "admitted", "rejected", "expired", "stale"})
+_SETTLED = frozenset({"admitted", "rejected", "expired", "stale"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ class Facts:
             request = requests.find(connection, row.statement) if row.statement else None
             ballot = self._ballot(connection, rules, request) if request else None
             upstream = rules.upstreams.get(row.upstream)
+            code, reason = self.word_on_release(connection, row)
             return ReleaseFacts(
                 id=row.id,
                 upstream=row.upstream,
@@ -103,8 +107,8 @@ class Facts:
                 state=State(row.state),
                 opened_ms=row.opened_ms,
                 files=files_of(connection, row.id),
-                code=row.code,
-                reason=row.reason,
+                code=code,
+                reason=reason,
                 upstream_body=upstream[1] if upstream else None,
                 report=report_of(connection, row.review),
                 ballot=ballot,
@@ -118,24 +122,11 @@ class Facts:
             request = requests.find(connection, digest)
             if request is None or request.release is not None:
                 return None
-            ballot = self._ballot(connection, rules, request)
-        if ballot is None:
-            return None
-        decision = ballot.decision
-        body = request.statement.body
-        upstream = rules.upstreams.get(body.name) if isinstance(body, UpstreamBody) else None
-        return RequestFacts(
-            digest=digest,
-            ballot=ballot,
-            state=decision.state if decision else "",
-            code=decision.code if decision else "",
-            message=decision.message if decision else "",
-            upstream_now=upstream[1] if upstream else None,
-        )
+            return self._request_facts(connection, rules, request)
 
     def overview(self) -> Overview:
         """What waits, what runs, what went out; the newest first."""
-        rules = self._gate.journal.now()
+        rules, situation = self._gate.journal.now(), self.situation()
         with self._gate.writer.read() as connection:
             releases = connection.execute(
                 sa.select(RELEASE).order_by(RELEASE.c.opened_ms.desc()).limit(_OVERVIEW_MAX)
@@ -146,9 +137,10 @@ class Facts:
                 .order_by(REQUEST.c.created_ms.desc())
                 .limit(_OVERVIEW_MAX)
             ).all()
+            lines = (self._request_line(connection, rules, requests.read(r), situation) for r in asked)
             return Overview(
                 tuple(self._release_line(connection, rules, row) for row in releases),
-                tuple(self._request_line(connection, rules, requests.read(row)) for row in asked),
+                tuple(line for line in lines if line is not None),
             )
 
     def view_token_until(self, token: str) -> int | None:
@@ -170,7 +162,100 @@ class Facts:
             statement
         )
 
+    def open_requests(self) -> list[RequestLine]:
+        """Requests for other things than releases that nobody has decided, the newest first."""
+        return [one for one in self.overview().requests if not one.settled]
+
+    def word_on(
+        self, connection: Connection, request: Request, decision: Decision | None
+    ) -> tuple[str, str]:
+        """(code, reason) of where a request stands: who vetoed it, what the press waits for, why it ended."""
+        code, reason = (decision.code, decision.message) if decision else ("", "")
+        ended = decision is not None and decision.state in _FINAL
+        if code == Code.VETOED.value or not ended:
+            vetoed = self._veto_words(connection, request, ended=ended)
+            if vetoed:
+                return Code.VETOED.value, vetoed
+        return code, told(reason)
+
+    def is_open(self, connection: Connection, request: Request) -> bool:
+        """Whether a request still waits: for the press, for signatures, or for its time to come."""
+        decision = self.decision(request.digest)
+        if decision is not None and decision.state in _FINAL:
+            return False
+        return self.word_on(connection, request, decision)[0] != Code.VETOED.value
+
+    def word_on_release(self, connection: Connection, row: sa.Row[Any]) -> tuple[str, str]:
+        """(code, reason) of where a release stands, by its row."""
+        request = requests.find(connection, row.statement) if row.statement else None
+        settled = State(row.state) in SETTLED
+        if request is None or (settled and row.code != Code.VETOED.value):
+            return row.code, told(row.reason)
+        code, reason = self.word_on(connection, request, self.decision(request.digest))
+        # That people have yet to sign is no reason to say anything.
+        return (row.code, told(row.reason)) if code in ("", Code.QUORUM_MISSING.value) else (code, reason)
+
+    def _veto_words(self, connection: Connection, request: Request, *, ended: bool) -> str:
+        """Who vetoed it, and what was said with it; "" where nobody has."""
+        rules = self._gate.journal.rules
+        twins = (request.digest, request.veto_digest)
+        signed = [
+            one
+            for one in received_for(connection, request)
+            if one.approval.statement == request.veto_digest
+        ]
+        latched = [one for one in rules.narrowings if one.what == "veto" and one.target in twins]
+        if not signed and not latched:
+            return ""
+        by = latched[0].by if latched else ""
+        if signed and rules.chain:
+            rosters = (rules.roster, *rules.chain.rosters.values())
+            owners = (one.owner(signed[0].approval.key) for one in rosters)
+            by = next((owner.id for owner in owners if owner), by)
+        known = people.known_people(self._gate, connection)
+        name = known[by].name if by in known else by or "Somebody"
+        note = signed[0].note if signed else latched[0].reason
+        words = f"{name} vetoed it: “{note}”" if note else f"{name} vetoed it"
+        return f"{words}." if ended else f"{words}. The press ends it when it sees that."
+
     # parts
+
+    def _request_facts(
+        self, connection: Connection, rules: Rules, request: Request
+    ) -> RequestFacts | None:
+        ballot = self._ballot(connection, rules, request)
+        if ballot is None or rules.chain is None:
+            return None
+        decision, statement, body = ballot.decision, request.statement, request.statement.body
+        code, message = self.word_on(connection, request, decision)
+        # What is in force because of this very statement is compared with what was in force before it.
+        before = statement.previous if decision and decision.state == "admitted" else None
+        upstream = None
+        if isinstance(body, UpstreamBody):
+            upstream = self._upstream(before) if before else rules.upstreams.get(body.name, (0, None))[1]
+        return RequestFacts(
+            digest=request.digest,
+            ballot=ballot,
+            state=decision.state if decision else "",
+            code=code,
+            message=message,
+            upstream_now=upstream,
+            roster_before=rules.chain.rosters.get(before or ""),
+            policy_before=rules.chain.policies.get(before or ""),
+            narrowings=self._narrowings(body.narrowings) if isinstance(body, FreezeBody) else (),
+        )
+
+    def _upstream(self, digest: str) -> UpstreamBody | None:
+        """What an admitted statement said of its upstream; None where the chain began."""
+        found = self._gate.journal.read(lambda c: journal_view.statement(c, digest))
+        return found.body if found and isinstance(found.body, UpstreamBody) else None
+
+    def _narrowings(self, ids: Sequence[str]) -> tuple[Narrowing, ...]:
+        """These narrowings, also where they have ended."""
+        n = NARROWING.c
+        query = sa.select(n.id, n.what, n.target, n.by, n.reason, n.source, n.seen_ms)
+        rows = self._gate.journal.read(lambda c: c.execute(query.where(n.id.in_(ids))).all())
+        return tuple(Narrowing(**row._mapping) for row in rows)
 
     def _ballot(self, connection: Connection, rules: Rules, request: Request) -> Ballot | None:
         received = received_for(connection, request)
@@ -198,19 +283,22 @@ class Facts:
             row.opened_ms, row.code, _worst(report_of(connection, row.review)), needed, counted,
         )  # fmt: skip
 
-    def _request_line(self, connection: Connection, rules: Rules, request: Request) -> RequestLine:
-        decision = self.decision(request.digest)
-        state = decision.state if decision else ""
-        count = tally(rules, request.statement, _approvals(connection, request))
+    def _request_line(
+        self, connection: Connection, rules: Rules, request: Request, situation: Situation
+    ) -> RequestLine | None:
+        facts = self._request_facts(connection, rules, request)
+        if facts is None:
+            return None
         return RequestLine(
             digest=request.digest,
             kind=request.kind,
-            subject=subject(request.statement),
+            title=differences.view(facts, situation).headline,
             created_ms=request.created_ms,
-            state=state,
-            settled=state in _SETTLED,
-            needed=count.needed if count else 0,
-            counted=len(count.counted) if count else 0,
+            state=facts.state,
+            settled=facts.state in _SETTLED,
+            needed=facts.ballot.tally.needed,
+            counted=len(facts.ballot.tally.counted),
+            message=facts.message,
         )
 
 
@@ -273,18 +361,6 @@ def report_of(connection: Connection, review: str | None) -> bytes | None:
         sa.select(REVIEW.c.report).where(REVIEW.c.digest == review)
     ).scalar()
     return data
-
-
-def subject(statement: Statement) -> str:
-    """What a statement is about, in a word: an upstream, a project; "" where the kind says it all."""
-    body = statement.body
-    if isinstance(body, UpstreamBody):
-        return body.name
-    if isinstance(body, FreezeBody):
-        return body.project or ", ".join(body.narrowings)
-    if isinstance(body, PolicyBody):
-        return body.policy.profile
-    return f"{len(body.roster.people)} people" if isinstance(body, RosterBody) else ""
 
 
 def _approvals(connection: Connection, request: Request) -> list[Approval]:

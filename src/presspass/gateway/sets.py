@@ -102,7 +102,7 @@ def _of_living(living: FileSet, offer: Offer, page: str) -> FileSet:
         raise Refusal(
             Code.RELEASE_OTHER_BYTES,
             f"{offer.filename} was uploaded before with other bytes, and these stay.",
-            f"{see}; withdraw that release first, or use a new version.",
+            f"{see}; withdraw that release first (presspass withdraw {page}{living.id}), or use a new version.",
         )
     if living.state is not State.OPEN:
         raise Refusal(

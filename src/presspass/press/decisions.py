@@ -318,4 +318,4 @@ class Decisions:
 
 def longest_window_ms(verdict: Verdict) -> int:
     """The longest veto window of the policies that count."""
-    return max(electorate.policy.veto_window_s for electorate in verdict.electorates) * 1000
+    return max(electorate.policy.window_s for electorate in verdict.electorates) * 1000

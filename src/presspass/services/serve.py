@@ -44,6 +44,7 @@ _RESTART_FIRST_S = 0.5
 _STEADY_S = 60.0
 _KILL_WAIT_S = 5.0
 _LAST_READS_MAX = 16
+_STARTS_MAX = 4  # until a first success: the children of a supervisor that was killed may still be about to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,7 @@ class Supervisor:
         if self._signals:
             self._say(f"{child.spec.name} ended ({_how(code)})")
             return
-        if child.ready is None and child.restarts > 1:
+        if child.ready is None and child.restarts >= _STARTS_MAX:
             raise Fault(
                 "serve.child-failed",
                 f"The {child.spec.name} does not start ({_how(code)}). Its own lines above say why.",

@@ -68,6 +68,7 @@ class BallotView:
     veto: TextView
     needed: int
     counted: int
+    missing: int
     condition: str
     frozen: str
     signers: tuple[SignerView, ...]
@@ -89,6 +90,7 @@ def view(ballot: Ballot, situation: Situation) -> BallotView:
         veto=_text(statement.with_intent(Intent.VETO)),
         needed=tally.needed,
         counted=len(tally.counted),
+        missing=tally.missing,
         condition=_condition(electorate, situation, tally.requester_signed),
         frozen=_frozen(ballot),
         signers=_signers(electorate, situation),

@@ -6,9 +6,10 @@ Pure. Every line is derived from two signed values; the names of people come fro
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from presspass.core.policy import Policy
+from presspass.core.quorum import Electorate
 from presspass.core.roster import Key, Person, Roster
 from presspass.core.statement import (
     FreezeBody,
@@ -52,16 +53,33 @@ def view(facts: RequestFacts, situation: Situation) -> DifferenceView:
     """The effect of `facts`' statement on what is in force now."""
     statement = Statement.from_bytes(facts.ballot.statement)
     body = statement.body
+    electorate = facts.ballot.electorate
+    policy, roster = facts.policy_before or electorate.policy, facts.roster_before
+    roster = electorate.roster_now if roster is None else roster
     if isinstance(body, RosterBody):
-        return _roster(facts.ballot.electorate.roster_now, body, situation)
+        shown = _roster(roster, body, situation)
+        return _with_lock(shown, body.roster, policy)
     if isinstance(body, PolicyBody):
-        return _policy(facts.ballot.electorate.policy, body.policy)
+        return _with_lock(_policy(policy, body.policy), roster, body.policy)
     if isinstance(body, UpstreamBody):
         return _upstream(facts.upstream_now, body)
     if isinstance(body, FreezeBody):
-        return _freeze(body, situation)
+        return _freeze(body, facts, situation)
     kind = Kind.GENESIS if isinstance(body, GenesisBody) else Kind.RELEASE
     return DifferenceView(f"A {kind.value} statement is not shown on this page.", kind.value, ())
+
+
+def _with_lock(shown: DifferenceView, roster: Roster, policy: Policy) -> DifferenceView:
+    """Says first, in red, when nobody could change anything any more after this."""
+    after = Electorate(Kind.ROSTER, roster, roster, policy, "")
+    if after.reachable():
+        return shown
+    odd = (
+        f"{after.needed()} must sign a change then, and {after.eligible()} could. Only the offline recovery key would "
+        "help, after 72 hours."
+    )
+    item = Item("changed", "Nothing can be approved any more after this", (), "", odd)
+    return replace(shown, items=(item, *shown.items))
 
 
 _HEADLINE_PARTS_MAX = 3
@@ -239,7 +257,7 @@ def _host(url: str) -> str:
 def _plain_http(body: UpstreamBody) -> str:
     plain = [url for url in (body.upload_url, body.index_url) if url.startswith("http://")]
     return (
-        "Plain http: anybody on the way can read the credential and change the files."
+        "Plain http: right for a registry on the gate's own machine only."
         if plain
         else ""
     )
@@ -255,30 +273,29 @@ def narrowing_words(one: Narrowing) -> str:
     return f"Frozen: {one.target or 'everything'}"
 
 
-def _freeze(body: FreezeBody, situation: Situation) -> DifferenceView:
+def _freeze(body: FreezeBody, facts: RequestFacts, situation: Situation) -> DifferenceView:
     reason = (("reason", body.reason or "none given"),)
     if body.action == "set":
         what = body.project or "everything"
         return DifferenceView(
-            f"Freezes {what}",
+            f"Freeze {what}",
             "a freeze",
             (Item("added", f"Nothing of {what} is published", reason),),
         )
-    standing = {one.id: one for one in situation.narrowings}
+    known = {one.id: one for one in (*facts.narrowings, *situation.narrowings)}
     items = []
     for wanted in body.narrowings:
-        one = standing.get(wanted)
+        one = known.get(wanted)
         if one is None:
-            items.append(
-                Item("same", f"Narrowing {wanted[:16]}", (("now", "not in force (any more)"),))
-            )
+            items.append(Item("same", f"Freeze {wanted[:16]}", (("now", "not known here"),)))
             continue
-        facts = (
+        whose = (
             ("set by", situation.name(one.by) or "unknown"),
             ("because", one.reason or "no reason given"),
         )
-        items.append(Item("removed", narrowing_words(one), facts))
+        items.append(Item("removed", narrowing_words(one), whose))
     items.append(Item("changed", "Why it should end", reason))
-    return DifferenceView(
-        f"Ends {plural(len(body.narrowings), 'narrowing')}", "a narrowing", tuple(items)
-    )
+    targets = [known[one].target or "everything" for one in body.narrowings if one in known]
+    few = 0 < len(targets) <= _HEADLINE_PARTS_MAX
+    what = f"the freeze of {listed(targets)}" if few else plural(len(body.narrowings), "freeze")
+    return DifferenceView(f"End {what}", "a freeze", tuple(items))

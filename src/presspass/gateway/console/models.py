@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from presspass.core.lifecycle import State
+from presspass.core.policy import Policy
 from presspass.core.quorum import Electorate, Tally
+from presspass.core.roster import Roster
 from presspass.core.statement import Intent, ReleaseFile, UpstreamBody
 from presspass.store.journal_view import Decision, Narrowing
 
@@ -82,8 +84,9 @@ class RequestFacts:
     """A statement of another kind than release.
 
     `state` is the press's: "" (not seen), seen, admitted, rejected, expired.
-    `upstream_now`: the upstream of this name in force, None for a new one. The roster and policy in force are
-    the electorate's.
+    `upstream_now`: the upstream of this name that it is compared with, None for a new one. The roster and policy it is
+    compared with are those in force, the electorate's; for what was admitted those before it, `roster_before` and
+    `policy_before`. `narrowings`: those that it would end, also where they have ended.
     """
 
     digest: str
@@ -92,6 +95,9 @@ class RequestFacts:
     code: str = ""
     message: str = ""
     upstream_now: UpstreamBody | None = None
+    roster_before: Roster | None = None
+    policy_before: Policy | None = None
+    narrowings: tuple[Narrowing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +119,17 @@ class ReleaseLine:
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
-    """One other statement in the list. `settled`: admitted, rejected or expired."""
+    """One other statement in the list. `title`: what it does; `settled`: admitted, rejected, expired or stale."""
 
     digest: str
     kind: str
-    subject: str
+    title: str
     created_ms: int
     state: str = ""
     settled: bool = False
     needed: int = 0
     counted: int = 0
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

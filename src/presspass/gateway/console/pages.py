@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from presspass.core.errors import Refusal
+from presspass.core.errors import Code, Refusal
 from presspass.core.findings import parse_report
 from presspass.core.lifecycle import SETTLED, State
 from presspass.gateway.console import ballots, differences, review
@@ -52,11 +52,13 @@ STATE_WORDS = {
 _REQUEST_WAY = {
     "asked": "Put before people; the press has not read it yet.",
     "seen": "The press has read it and waits for signatures.",
+    "approved": "Enough people have signed, and everybody is told. It can still be vetoed until it is in force.",
     "admitted": "In force.",
 }
 _REQUEST_ENDS = {
     "rejected": "Rejected. Nothing changes.",
     "expired": "Expired. Nobody signed in time; nothing changes.",
+    "stale": "Out of date: something else was decided since. Ask for it again.",
 }
 
 
@@ -100,6 +102,7 @@ class RequestPage:
     words: str
     difference: differences.DifferenceView
     ballot: ballots.BallotView
+    may_approve: bool
     may_sign: bool
 
 
@@ -118,12 +121,13 @@ def release_page(facts: ReleaseFacts, situation: Situation) -> ReleasePage:
     """The page of a release. A report that cannot be read is said to be so, and nobody is asked to approve it."""
     shown, unreadable = _review(facts)
     ballot = None if facts.ballot is None else ballots.view(facts.ballot, situation)
-    words = STATE_WORDS[facts.state]
+    waits = facts.state not in SETTLED and facts.reason and is_unusual(facts.code)
+    words = facts.reason if waits else f"{STATE_WORDS[facts.state]} {facts.reason}".strip()
     open_vote = ballot is not None and facts.state in (State.AWAITING, State.APPROVED)
     return ReleasePage(
         facts=facts,
         steps=release_steps(facts),
-        words=f"{words} {facts.reason}".strip(),
+        words=words,
         requester=situation.name(facts.requester) if facts.requester else "",
         review=shown,
         unreadable=unreadable,
@@ -140,6 +144,11 @@ def _review(facts: ReleaseFacts) -> tuple[review.ReviewView | None, str]:
         return review.view(parse_report(facts.report)), ""
     except Refusal as refusal:
         return None, str(refusal)
+
+
+def is_unusual(code: str) -> bool:
+    """Whether a reason is worth more attention than that people have yet to sign."""
+    return code not in ("", Code.QUORUM_MISSING.value)
 
 
 def release_steps(facts: ReleaseFacts) -> tuple[Step, ...]:
@@ -182,26 +191,30 @@ def request_page(facts: RequestFacts, situation: Situation) -> RequestPage:
     words = {**_REQUEST_WAY, **_REQUEST_ENDS}[state]
     if state == "seen" and facts.ballot.tally.reached:
         words = "Enough people have signed. The press takes it up."
+    if facts.message and (is_unusual(facts.code) or state in _REQUEST_ENDS):
+        words = f"{words} {facts.message}" if state in _REQUEST_ENDS else facts.message
     return RequestPage(
         facts=facts,
         kind=facts.ballot.electorate.kind.value,
         steps=_request_steps(state),
-        words=f"{words} {facts.message}".strip(),
+        words=words,
         difference=differences.view(facts, situation),
         ballot=ballots.view(facts.ballot, situation),
-        may_sign=state in ("asked", "seen"),
+        may_approve=state in ("asked", "seen"),
+        may_sign=state in ("asked", "seen", "approved"),
     )
 
 
 def _request_steps(state: str) -> tuple[Step, ...]:
     way, ended = list(_REQUEST_WAY), state in _REQUEST_ENDS
-    here = len(way) if ended else way.index(state)
+    here = way.index("approved") if ended else way.index(state)
     steps = []
     for place, name in enumerate(way):
         mark: Mark = "done" if place < here or name == state == "admitted" else "later"
         if name == state and name != "admitted":
             mark = "now"
-        steps.append(Step(name, _REQUEST_WAY[name], mark, shown=not (ended and name == "admitted")))
+        beyond = ended and name in ("approved", "admitted")
+        steps.append(Step(name, _REQUEST_WAY[name], mark, shown=not beyond))
     steps += [
         Step(name, words, "bad", shown=name == state) for name, words in _REQUEST_ENDS.items()
     ]

@@ -136,6 +136,19 @@ class ReviewView:
         return {change.anchor: change.tags for change in self.changes}
 
     @property
+    def gone(self) -> tuple[int, int] | None:
+        """(how many, of how many) files of the release before are gone, of the artifact that lost the largest part;
+        None below half."""
+        lost = [
+            (removed, len(one.entries) - added + removed)
+            for one in self.report.artifacts
+            if one.compared_with is not None
+            for added, removed in [_came_and_went(one)]
+        ]
+        worst = max(lost, key=lambda one: one[0] / max(1, one[1]), default=(0, 0))
+        return worst if worst[0] and 2 * worst[0] >= worst[1] else None
+
+    @property
     def by_severity(self) -> list[tuple[Severity, int]]:
         """How many findings of each severity, worst first, without zeros."""
         counts = [
@@ -179,6 +192,11 @@ def view(report: Report) -> ReviewView:
         metadata_unread=_metadata_unread(report),
         totals={kind: sum(change.kind is kind for change in ordered) for kind in ChangeKind},
     )
+
+
+def _came_and_went(artifact: ArtifactReport) -> tuple[int, int]:
+    kinds = [change.kind for change in artifact.changes]
+    return kinds.count(ChangeKind.ADDED), kinds.count(ChangeKind.REMOVED)
 
 
 def _by_oddness(change: ChangeView) -> tuple[int, int, bool, int, str]:

@@ -5,15 +5,20 @@ Pure: strings in, markup out.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
 
+from presspass.core.limits import REASON_CHARS_MAX
+
 # Characters that draw nothing, or nothing of their own, without being marked so in the Unicode categories.
 _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _HIDING_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 _STACKED_MARKS_MAX = 2
+_INVISIBLE = re.compile(r"<(script|style|title)\b.*?(</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
+_MARKUP = re.compile(r"<[/!?a-zA-Z][^<>]*(?:>|$)")
 
 
 def _is_hiding(char: str, marks_before: int) -> bool:
@@ -86,6 +91,13 @@ def exact(text: str) -> Markup:
         else escape(piece)
         for piece, hiding in _pieces(text)
     )
+
+
+def told(text: str) -> str:
+    """A reason that another program gave (a registry's error page), fit for one line: no markup, and bounded."""
+    if _MARKUP.search(text):
+        text = " ".join(_MARKUP.sub(" ", _INVISIBLE.sub(" ", text)).split())
+    return text if len(text) <= REASON_CHARS_MAX else text[: REASON_CHARS_MAX - 1] + "…"
 
 
 def size(count: int) -> str:

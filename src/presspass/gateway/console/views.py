@@ -84,12 +84,14 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for show in (text.visible, text.visible_code, text.exact, text.size, text.when, text.iso):
+    shows = (text.visible, text.visible_code, text.exact, text.told, text.size, text.when, text.iso)
+    for show in shows:
         environment.filters[show.__name__] = show
     environment.filters |= {"groups": text.groups, "short": text.short, "plural": text.plural}
     environment.globals |= {
         "asset": _asset,
         "narrowing_words": differences.narrowing_words,
+        "is_unusual": pages.is_unusual,
     }
     return environment
 

@@ -64,7 +64,7 @@ async function send(intent, approval) {
   });
   if (answer.ok) return;
   const said = await answer.json().catch(() => ({ detail: `The gate answered ${answer.status}. Try again.` }));
-  throw new Error([said.detail, said.code && `[${said.code}]`].filter(Boolean).join(" "));
+  throw new Error([said.detail, said.hint, said.code && `[${said.code}]`].filter(Boolean).join(" "));
 }
 
 const atTerminal = (intent) => `Sign at a terminal: presspass ${intent} ${page.url}`;

@@ -16,7 +16,7 @@ async function post(path, body) {
   });
   if (answer.ok) return answer.json();
   const said = await answer.json().catch(() => ({ detail: `The gate answered ${answer.status}. Try again.` }));
-  throw new Error([said.detail, said.code && `[${said.code}]`].filter(Boolean).join(" "));
+  throw new Error([said.detail, said.hint, said.code && `[${said.code}]`].filter(Boolean).join(" "));
 }
 
 async function enrol() {

@@ -56,9 +56,14 @@ function update(answer) {
     stale(page.request ? "The request was written anew: what this page shows is no longer asked." : "There is something to sign now.");
     for (const one of buttons) one.disabled = true;
   }
-  say("counted", String(answer.tally?.counted?.length ?? element("counted")?.textContent ?? ""));
+  if (answer.tally?.counted) {
+    say("counted", String(answer.tally.counted.length));
+    say("missing", String(Math.max(0, answer.tally.needed - answer.tally.counted.length)));
+  }
   if (request === page.request) signatures(answer.approvals ?? []);
-  move(answer.state || "asked", answer.reason ?? answer.message);
+  const told = answer.reason ?? answer.message;
+  move(answer.state || "asked", told);
+  if (page.settled === "no" && told && answer.code && answer.code !== "quorum.missing") say("words", told);
   if (answer.press?.message) say("press", answer.press.message);
 }
 
