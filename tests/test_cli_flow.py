@@ -122,7 +122,7 @@ def test_a_veto_ends_a_release_and_waiting_for_it_says_so(gate: Rig, tmp_path: P
         "narrowing.vetoed",
         "Grace vetoed it: “not ours”.",
     )
-    [veto] = [one["id"] for one in gate.ask("status")["narrowings"] if one["what"] == "veto"]
+    [veto, *_] = [one["id"] for one in gate.ask("status")["narrowings"] if one["what"] == "veto"]
     gate.run("freeze", "--clear", veto, code=exits.REFUSED)
     gate.run("approve", url, *gate.key("grace"), "--yes", code=exits.REFUSED)
 

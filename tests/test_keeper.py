@@ -8,7 +8,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,7 @@ class Room:
         self.tmp = folder / "tmp"
         self.names = folder / "blobs" / "sha256"
         self.blobs = Blobs(folder / "blobs", self.tmp)
-        self.pool = ThreadPoolExecutor(4)
-        self.keeper = Keeper(self.blobs, self.pool)
+        self.keeper = Keeper(self.blobs)
 
     def submit(self, data: bytes) -> Future[str]:
         return self.keeper.submit([data[:3], data[3:]], lambda: sha256(data))
@@ -67,7 +66,6 @@ class Room:
 
     def close(self) -> None:
         self.keeper.close()
-        self.pool.shutdown()
 
 
 def sha256(data: bytes) -> str:
@@ -85,7 +83,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
 def either_room(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Room]:
-    """Syncs one after the other, or in threads."""
+    """One group after the other, or several at a time."""
     limit = 1000.0 if request.param == "a fast disk" else -1.0
     monkeypatch.setattr(keeper_module, "_SLOW_SYNC_S", limit)
     made = Room(tmp_path)

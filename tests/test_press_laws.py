@@ -1357,11 +1357,11 @@ def test_a_press_that_lost_its_lease_has_nothing_more_to_say(
     with rig.press() as first, rig.press() as second:
         rig.upstream(first)
         statement = rig.stage(first, files(sdist=True), "demo", "1.0")
-        second.tools = replace(second.tools, lease_ms=60_000)
+        second.publications.tools = replace(second.tools, lease_ms=60_000)
         watch(first, before=hang)
         rig.sign(statement, "ana", "ben")
         rig.until(first, statement.digest, "publishing")
-        lost = first._running[statement.digest].lease
+        lost = first.publications._running[statement.digest].lease
 
         def let_first_speak(name: str) -> None:
             if not wake.is_set():

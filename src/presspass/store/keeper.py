@@ -1,8 +1,9 @@
 """Small files that arrive together become blobs together, as rows are committed together.
 
-One thread takes everything that waits and takes each step of `blobs` (write, sync, link, sync the folder) for the whole
+A thread takes everything that waits and takes each step of `blobs` (write, sync, link, sync the folder) for the whole
 group before the next step. A journalling file system then commits the group's names at once, and a busy process has one
-thread waiting for the interpreter's lock after each system call instead of many. A group of one takes the same steps.
+thread that waits for the interpreter's lock after each system call, not many. Where the disk makes it wait, another
+thread takes the next group meanwhile: on a slow disk many syncs are under way. A group of one takes the same steps.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,8 @@ from typing import Final
 from presspass.store.blobs import Blobs, Spool, explained, open_folder
 
 GROUP_MAX: Final = 32
-#: A sync that takes longer waits for a device. The others of its group then wait at the same time, in threads.
+THREADS: Final = 16
+#: A sync that takes longer has waited for a device.
 _SLOW_SYNC_S: Final = 0.001
 
 
@@ -44,19 +46,27 @@ class _Written:
 
 
 class Keeper:
-    """The thread that keeps small files. `pool`: threads to wait in where the disk is slow."""
+    """The threads that keep small files."""
 
-    def __init__(self, blobs: Blobs, pool: Executor) -> None:
+    def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._pool = pool
         self._arrivals: queue.SimpleQueue[_Arrival | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
-        self._thread.start()
+        self._turn = (
+            threading.Lock()
+        )  # of taking a group; kept until it is done while the disk is fast
+        self._slow = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"keeper-{number}", daemon=True)
+            for number in range(THREADS)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, pieces: Sequence[bytes], digest: Callable[[], str]) -> Future[str]:
         """Keeps `pieces` under the SHA-256 that `digest` returns; that, once bytes and name are durable.
 
-        Raises there what `digest` raises, Refusal `storage.full`, or a Fault. `digest` and callbacks run in the thread.
+        Raises there what `digest` raises, Refusal `storage.full`, or a Fault. `digest` and callbacks run in a thread
+        of the keeper.
         """
         arrival = _Arrival(pieces, digest, Future())
         self._arrivals.put(arrival)
@@ -65,36 +75,46 @@ class Keeper:
     def close(self) -> None:
         """Keeps what was submitted, then ends."""
         self._arrivals.put(None)
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
-        while (first := self._arrivals.get()) is not None:
-            group = [one for one in self._gather(first) if one.kept.set_running_or_notify_cancel()]
-            try:
-                self._keep(group)
-            except Exception as error:  # a bug: who waits hears of it, and the thread lives on
-                for one in group:
-                    if not one.kept.done():
-                        one.kept.set_exception(error)
+        more = True
+        while more:
+            with contextlib.ExitStack() as turn:
+                turn.enter_context(self._turn)
+                group, more = self._gather()
+                self._keep([one for one in group if one.kept.set_running_or_notify_cancel()], turn)
 
-    def _gather(self, first: _Arrival) -> list[_Arrival]:
-        group = [first]
+    def _gather(self) -> tuple[list[_Arrival], bool]:
+        """What waits, at least one; false at the end."""
+        group: list[_Arrival] = []
+        arrival = self._arrivals.get()
         with contextlib.suppress(queue.Empty):
-            while len(group) < GROUP_MAX:
-                arrival = self._arrivals.get_nowait()
-                if arrival is None:
-                    self._arrivals.put(None)  # for the next turn, which ends the thread
-                    break
+            while arrival is not None:
                 group.append(arrival)
-        return group
+                if len(group) == GROUP_MAX:
+                    return group, True
+                arrival = self._arrivals.get_nowait()
+            self._arrivals.put(None)  # for the next thread
+            return group, False
+        return group, True
 
-    def _keep(self, group: list[_Arrival]) -> None:
-        with contextlib.ExitStack() as spools:
-            written = self._write(group, spools)
-            synced = self._durable(written, [one.spool.fd for one in written])
-            kept = self._name(synced)
-        for one in kept:
-            one.kept.set_result(one.sha256)
+    def _keep(self, group: list[_Arrival], turn: contextlib.ExitStack) -> None:
+        try:
+            with contextlib.ExitStack() as spools:
+                written = self._write(group, spools)
+                if self._slow:
+                    turn.close()
+                synced = self._durable(written, [one.spool.fd for one in written])
+                kept = self._name(synced)
+        except Exception as error:  # a bug: who waits hears of it, and the thread lives on
+            for one in group:
+                if not one.kept.done():
+                    one.kept.set_exception(error)
+            return
+        for file in kept:
+            file.kept.set_result(file.sha256)
 
     def _write(self, group: list[_Arrival], spools: contextlib.ExitStack) -> list[_Written]:
         written = []
@@ -141,10 +161,9 @@ class Keeper:
         if not fds:
             return {}
         begin = time.monotonic()
-        first = _error_of_sync(fds[0])
-        slow = time.monotonic() - begin > _SLOW_SYNC_S
-        others = (self._pool.map if slow else map)(_error_of_sync, fds[1:])
-        return dict(zip(fds, (first, *others), strict=True))
+        errors = {fd: _error_of_sync(fd) for fd in fds}
+        self._slow = time.monotonic() - begin > _SLOW_SYNC_S * len(fds)
+        return errors
 
 
 @contextlib.contextmanager

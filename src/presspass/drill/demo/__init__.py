@@ -22,6 +22,7 @@ def run(*, keep: bool) -> int:
         shutil.rmtree(folder)
     (folder / "out").mkdir(parents=True)
     tell = Teller()
+    tell.opening(FOLDER)
     try:
         scenes.before(folder, tell)
         with PypiServer(folder / "registry", "__token__", scenes.ROTATED) as registry:

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,9 +88,9 @@ def refused(stage: Stage) -> None:
     page = str(stage.gate.submit([poisoned], token)["url"])
     found = stage.gate.until(page, lambda r: r["state"] == "awaiting", "the release waits for signatures")
     tell.expect(not stage.registry.files(), "nothing may be public yet")
-    tell.refusal(
-        "even a stolen upload token of the right project: it is staged, and waits",
-        f"{found['tally']['needed']} people other than the requester must sign; they see the .pth first. Nothing is public.",
+    tell.held(
+        "what a stolen upload token of the right project brings: it waits",
+        f"{found['tally']['needed']} people other than Ana must approve it, and they see the .pth first. Nothing is public.",
     )
     stage.gate.veto(page, "Ben")
 
@@ -301,8 +302,8 @@ def _put_by_hand(stage: Stage, target: Statement, approval: Approval) -> None:
     """The row as whoever owns the gateway's database could write it."""
     with sqlite3.connect(stage.gate.home / "gateway" / "gateway.db", timeout=10) as database:
         database.execute(
-            "INSERT INTO approval (request, statement, key, approval, note, received_ms) VALUES (?, ?, ?, ?, '', 0)",
-            (target.digest, approval.statement, approval.key, approval.to_bytes()),
+            "INSERT INTO approval (request, statement, key, approval, note, received_ms) VALUES (?, ?, ?, ?, '', ?)",
+            (target.digest, approval.statement, approval.key, approval.to_bytes(), time.time_ns() // 1_000_000),
         )
     database.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +32,15 @@ class Teller:
         self.console.print()
         self.console.print(Text(f" {number} ", style="bold reverse"), Text(title, style="bold"))
 
+    def opening(self, folder: Path) -> None:
+        """What runs where, and who is who, before anything happens."""
+        for line in (
+            f"A gate and two private registries run on this machine, on loopback ports, with all their files below {folder}/.",
+            "Nothing leaves the machine, and the attacks use inert files. Ana uploads releases; Ben, Cleo and Dan approve them.",
+            "Each is known to the gate by an id such as p-264a989c6558; names stay out of what is signed and proved.",
+        ):
+            self.console.print(Text(line))
+
     def step(self, what: str) -> None:
         """Something somebody does."""
         self.console.print(Text(f"  {what}"))
@@ -47,6 +57,11 @@ class Teller:
         """An attempt that failed, with the reason it was given."""
         self.refused += 1
         self.console.print(Text("  ✓ refused ", style="bold green"), Text(what), sep="")
+        self.console.print(Text(f"      {reason}", style="dim"))
+
+    def held(self, what: str, reason: str) -> None:
+        """Something that was taken and goes no further by itself."""
+        self.console.print(Text("  ✓ held    ", style="bold green"), Text(what), sep="")
         self.console.print(Text(f"      {reason}", style="dim"))
 
     def quote(self, text: str, limit: int = 14) -> None:

@@ -44,7 +44,7 @@ class LegacyUpload:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._rights = _Rights(gate)
-        self._keeper = Keeper(gate.blobs, gate.pool)
+        self._keeper = Keeper(gate.blobs)
 
     def close(self) -> None:
         """Finishes what is being kept and gives the reading connection back."""
