@@ -79,11 +79,18 @@ class Rig:
         return self
 
     def details(self, name: str) -> Details:
-        return Details(name.title(), (f"mailto:{name}@team.invalid",), (), sha256_hex(name.encode())[:32])
+        return Details(
+            name.title(), (f"mailto:{name}@team.invalid",), (), sha256_hex(name.encode())[:32]
+        )
 
     def roster(self, without: Sequence[str] = (), **replaced: SoftwarePasskey) -> Roster:
         people = [
-            Person(f"p-{name}", self.details(name).commitment, ("approvers",), (replaced.get(name, key).key,))
+            Person(
+                f"p-{name}",
+                self.details(name).commitment,
+                ("approvers",),
+                (replaced.get(name, key).key,),
+            )
             for name, key in sorted(self.keys.items())
             if name not in without
         ]
@@ -92,11 +99,24 @@ class Rig:
     def seal(self) -> None:
         now = int(time.time())
         body = GenesisBody(
-            ORIGIN, RP_ID, self.roster(), self.policy, self.identity.log_key, self.identity.recovery_public
+            ORIGIN,
+            RP_ID,
+            self.roster(),
+            self.policy,
+            self.identity.log_key,
+            self.identity.recovery_public,
         )
         heads = Heads(HEAD_AT_GENESIS, HEAD_AT_GENESIS, HEAD_AT_GENESIS)
         self.genesis = Statement(
-            HEAD_AT_GENESIS, "main", Intent.APPROVE, body, heads, None, secrets.token_hex(16), now - 5, now + 600
+            HEAD_AT_GENESIS,
+            "main",
+            Intent.APPROVE,
+            body,
+            heads,
+            None,
+            secrets.token_hex(16),
+            now - 5,
+            now + 600,
         )
         order = {
             "do": "seal",
@@ -105,7 +125,9 @@ class Rig:
         }
         service.ask(self.home, order, 10)
 
-    def statement(self, body: Body, previous: str | None = None, life_s: int = 600, **changes: Any) -> Statement:
+    def statement(
+        self, body: Body, previous: str | None = None, life_s: int = 600, **changes: Any
+    ) -> Statement:
         now = int(time.time())
         life_s += 2 * self.policy.window_s
         values: dict[str, Any] = {
@@ -148,17 +170,27 @@ class Rig:
             "approval": approval.to_bytes(),
             "received_ms": int(time.time() * 1000),
         }
-        with contextlib.suppress(IntegrityError):  # the same key under the same statement: it is there
+        with contextlib.suppress(
+            IntegrityError
+        ):  # the same key under the same statement: it is there
             self.rows.run(lambda c: c.execute(g.APPROVAL.insert().values(**row)))
 
     def veto(self, statement: Statement, name: str) -> None:
         self.sign(statement.with_intent(Intent.VETO), name)
 
     def put_details(self, *details: Details) -> None:
-        rows = [{"commitment": one.commitment, "details": canonical(one.to_json())} for one in details]
+        rows = [
+            {"commitment": one.commitment, "details": canonical(one.to_json())} for one in details
+        ]
         self.rows.run(lambda c: c.execute(g.PERSON_DETAILS.insert(), rows))
 
-    def upstream(self, press: Press, name: str = "main", signers: Sequence[str] = ("ana", "ben"), **changes: str) -> str:
+    def upstream(
+        self,
+        press: Press,
+        name: str = "main",
+        signers: Sequence[str] = ("ana", "ben"),
+        **changes: str,
+    ) -> str:
         salt = secrets.token_hex(16)
         values = {
             "name": name,
@@ -172,7 +204,12 @@ class Rig:
         known = self.journal(view.upstreams).get(name)
         previous = known[0] if known else self.genesis.digest
         statement = self.statement(UpstreamBody(**{**values, **changes}), previous)
-        order = {"do": "credential", "statement": statement.to_bytes().decode(), "secret": TOKEN, "salt": salt}
+        order = {
+            "do": "credential",
+            "statement": statement.to_bytes().decode(),
+            "secret": TOKEN,
+            "salt": salt,
+        }
         press.desk.inbox.joinpath(f"{name}.json").write_text(json.dumps(order))
         self.request(statement)
         self.sign(statement, *signers)
@@ -189,7 +226,7 @@ class Rig:
         requester_signs: bool = True,
         **changes: Any,
     ) -> Statement:
-        """Puts files and an honest review where a gateway would, and asks for signatures; the requester's comes first."""
+        """Puts files and an honest review where a gateway would, and asks for signatures, the requester's first."""
         listed = []
         for path in sorted(files, key=lambda one: one.name):
             data = path.read_bytes()
@@ -199,7 +236,9 @@ class Rig:
         self._release_row(release, project, version)
         review = self.review(press, tuple(listed), project, version)
         upstream = self.journal(view.upstreams)["main"][0]
-        body = ReleaseBody(release, upstream, project, version, tuple(listed), (), requester, review)
+        body = ReleaseBody(
+            release, upstream, project, version, tuple(listed), (), requester, review
+        )
         statement = self.statement(body, **changes)
         self.request(statement, release)
         name = requester.removeprefix("p-")
@@ -207,14 +246,18 @@ class Rig:
             self.sign(statement, name)
         return statement
 
-    def review(self, press: Press, files: tuple[ReleaseFile, ...], project: str, version: str) -> str:
+    def review(
+        self, press: Press, files: tuple[ReleaseFile, ...], project: str, version: str
+    ) -> str:
         last = self.journal(lambda c: view.last_release(c, "main", project))
         before = last.files if last else ()
         request = {
             "project": project,
             "version": version,
             "candidate": [file.to_json() for file in files],
-            "baseline": {"version": last.version, "files": [f.to_json() for f in before]} if last else None,
+            "baseline": {"version": last.version, "files": [f.to_json() for f in before]}
+            if last
+            else None,
         }
         fds = [self.blobs.open(file.sha256) for file in (*files, *before)]
         report = press.publications.inspection.inspect(request, fds, 30)
@@ -256,7 +299,9 @@ class Rig:
             engine.dispose()
 
     def decision(self, digest: str) -> view.Decision | None:
-        found: view.Decision | None = self.journal(lambda c: view.decisions(c, [digest])).get(digest)
+        found: view.Decision | None = self.journal(lambda c: view.decisions(c, [digest])).get(
+            digest
+        )
         return found
 
     def until(self, press: Press, digest: str, state: str, timeout_s: float = 20) -> view.Decision:

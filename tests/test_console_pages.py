@@ -33,7 +33,7 @@ from presspass.core.limits import CONSOLE_CHANGES_MAX, CONSOLE_DIFF_LINES_MAX
 from presspass.core.policy import Policy
 from presspass.core.quorum import Electorate, count
 from presspass.core.roster import Roster
-from presspass.core.statement import PolicyBody, RosterBody
+from presspass.core.statement import FreezeBody, PolicyBody, RosterBody
 from presspass.gateway.console import Ballot, Situation, differences, pages, review, text, views
 from presspass.gateway.console import ballots as ballot_views
 
@@ -287,6 +287,86 @@ def test_a_policy_that_lets_more_through_is_marked(change: Policy, looser: bool)
     world = w.World()
     shown = differences.view(world.requests[world.add(PolicyBody(change), w.team("alice", "bob"))], SEALED)
     assert any(item.odd for item in shown.items) is looser
+
+
+@pytest.mark.parametrize(
+    ("body", "locks"),
+    [
+        (RosterBody(w.team("alice")), True),
+        (RosterBody(w.team("alice", "bob")), False),
+        (PolicyBody(Policy(approvals=4)), True),
+        (PolicyBody(Policy(approvals=3)), False),
+    ],
+)
+def test_a_change_after_which_nobody_could_change_anything_says_so_first_and_in_red(
+    body: RosterBody | PolicyBody, locks: bool
+) -> None:
+    world = w.World()
+    digest = world.add(body, w.team("alice", "bob", "carol"))
+    shown = differences.view(world.requests[digest], SEALED)
+    first = shown.items[0]
+    assert ("Nothing can be approved any more" in first.title) is locks
+    assert not locks or "recovery key" in first.odd
+
+
+def test_what_was_admitted_is_compared_with_what_was_in_force_before_it() -> None:
+    world = w.World()
+    digest = world.add(RosterBody(w.team("alice", "bob", "carol")), w.team("alice", "bob", "carol"))
+    facts = replace(
+        world.requests[digest], state="admitted", roster_before=w.team("alice", "bob")
+    )
+    shown = differences.view(facts, SEALED)
+    assert shown.headline == "Carol Tanaka joins the roster"
+
+
+def test_the_end_of_a_freeze_is_called_that_also_when_it_has_ended() -> None:
+    world = w.World()
+    frozen = w.narrowing("freeze", "acme-data", "")
+    digest = world.add(FreezeBody("clear", "", (frozen.id,), ""), w.team("alice", "bob"))
+    facts = replace(world.requests[digest], narrowings=(frozen,))
+    assert differences.view(facts, SEALED).headline == "End the freeze of acme-data"
+
+
+def test_half_the_files_gone_is_never_called_nothing_odd(tmp_path: Path) -> None:
+    code = {"acme_http/__init__.py": '__version__ = "2.4.1"\n'}
+    old = w.build(tmp_path / "old", "2.4.0", w.OLD_CODE, w.OLD_CODE, "idna>=3")
+    new = w.build(tmp_path / "new", "2.4.1", code, code, "idna>=3")
+    calm = w.build(tmp_path / "calm", "2.4.1", w.NEW_CODE, w.NEW_CODE, "idna>=3")
+    report = w.report_on("2.4.1", new, old)
+    gone = review.view(parse_report(report)).gone
+    assert gone is not None
+    assert 2 * gone[0] >= gone[1] > gone[0] >= 3
+    assert review.view(parse_report(w.report_on("2.4.1", calm, old))).gone is None
+    facts = w.release(w.as_files(new), report)
+    page = pages.release_page(facts, SEALED)
+    html = bytes(views.render("release.html", SEALED, page=page, origin="", url="").body).decode()
+    assert "Nothing odd found" not in html
+    assert f"{gone[0]} of {gone[1]} files" in html
+
+
+def test_what_the_press_waits_for_stands_in_place_of_waiting_for_people() -> None:
+    facts = w.release((w.ReleaseFile("a-1.tar.gz", "0" * 64, 1),), b"{}")
+    waiting = pages.release_page(replace(facts, code="quorum.missing", reason="0 of 1"), SEALED)
+    assert waiting.words.startswith("Waiting for people")
+    frozen = replace(facts, code="narrowing.frozen", reason="Publishing is frozen for acme-http.")
+    assert pages.release_page(frozen, SEALED).words == "Publishing is frozen for acme-http."
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("0 of 2 needed approvals count.", "0 of 2 needed approvals count."),
+        ("1 < 2 and 3 > 2", "1 < 2 and 3 > 2"),
+        (
+            "403 Forbidden: <!DOCTYPE html><title>No</title><style>a{b:c}</style><h1>Not yours</h1><a href=",
+            "403 Forbidden: Not yours",
+        ),
+        ("<script>alert(1)</script>x", "x"),
+        ("y" * 1000, "y" * 299 + "…"),
+    ],
+)
+def test_a_registrys_page_is_shown_as_a_bounded_line_of_text(said: str, shown: str) -> None:
+    assert text.told(said) == shown
 
 
 def test_a_roster_request_names_who_and_which_key() -> None:

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import peers
 import pytest
 
+import peers
 from presspass.drill.demo.tell import DemoFailedError, Teller
 
 
@@ -24,7 +24,11 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_the_demo_goes_as_told_and_leaves_files_proofs_and_trust_root(checkout: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "presspass.cli.main", "demo"], cwd=checkout, capture_output=True, text=True, timeout=240
+        [sys.executable, "-m", "presspass.cli.main", "demo"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     for number in ("i", "ii", "iii", "iv", "v"):
@@ -32,11 +36,15 @@ def test_the_demo_goes_as_told_and_leaves_files_proofs_and_trust_root(checkout: 
     out = checkout / ".demo" / "out"
     published = sorted(path.name for path in out.iterdir() if path.suffix in (".whl", ".gz"))
     assert len(published) == 3
-    assert {f"{name}.presspass.json" for name in published} | {"trust-root.json"} <= {path.name for path in out.iterdir()}
+    assert {f"{name}.presspass.json" for name in published} | {"trust-root.json"} <= {
+        path.name for path in out.iterdir()
+    }
     assert "attempts refused" in done.stdout
 
 
-def test_kept_running_it_prints_a_console_address_that_answers_and_ends_on_interrupt(checkout: Path) -> None:
+def test_kept_running_it_prints_a_console_address_that_answers_and_ends_on_interrupt(
+    checkout: Path,
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "presspass.cli.main", "demo", "--keep"],
         cwd=checkout,

@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inspector_files import Entry, central_header, end_record, local_header, raw_zip, raw_zip64, source
+from inspector_files import (
+    Entry,
+    central_header,
+    end_record,
+    local_header,
+    raw_zip,
+    raw_zip64,
+    source,
+)
 from presspass.core import limits
 from presspass.formats.archive_zip import read_zip
 
@@ -77,25 +85,58 @@ WRONG_IN_ONE_WAY = {
     "two zips glued": (raw_zip(A) + raw_zip(B), {"archive.prefix-bytes"}),
     "bytes after": (raw_zip(A) + b"more", {"archive.trailing-bytes"}),
     "bytes no member owns": (raw_zip(A, after_members=b"hidden"), {"archive.hidden-bytes"}),
-    "second zip in the comment": (_second_end_in_comment(), {"archive.two-ends", "archive.prefix-bytes"}),
+    "second zip in the comment": (
+        _second_end_in_comment(),
+        {"archive.two-ends", "archive.prefix-bytes"},
+    ),
     "comment": (raw_zip(A, comment=b"hello"), {"archive.comment"}),
-    "two entries on the same bytes": (_overlapping(), {"archive.overlap", "archive.duplicate-member"}),
-    "local name differs": (raw_zip(Entry(b"a.py", local={"name": b"b.py"})), {"archive.header-mismatch"}),
+    "two entries on the same bytes": (
+        _overlapping(),
+        {"archive.overlap", "archive.duplicate-member"},
+    ),
+    "local name differs": (
+        raw_zip(Entry(b"a.py", local={"name": b"b.py"})),
+        {"archive.header-mismatch"},
+    ),
     "local size differs": (raw_zip(Entry(b"a.py", local={"size": 9})), {"archive.header-mismatch"}),
-    "local packed size differs": (raw_zip(Entry(b"a.py", local={"packed": 9})), {"archive.header-mismatch"}),
-    "local checksum differs": (raw_zip(Entry(b"a.py", local={"crc": 9})), {"archive.header-mismatch"}),
-    "local method differs": (raw_zip(Entry(b"a.py", local={"method": 0})), {"archive.header-mismatch"}),
+    "local packed size differs": (
+        raw_zip(Entry(b"a.py", local={"packed": 9})),
+        {"archive.header-mismatch"},
+    ),
+    "local checksum differs": (
+        raw_zip(Entry(b"a.py", local={"crc": 9})),
+        {"archive.header-mismatch"},
+    ),
+    "local method differs": (
+        raw_zip(Entry(b"a.py", local={"method": 0})),
+        {"archive.header-mismatch"},
+    ),
     "offset points elsewhere": (
         raw_zip(A, Entry(b"b", central={"offset": 1})),
         {"archive.header-mismatch", "archive.hidden-bytes"},
     ),
     "fewer entries than announced": (raw_zip(A, count=2), {"archive.directory-mismatch"}),
-    "both checksums wrong": (raw_zip(Entry(b"a", local={"crc": 1}, central={"crc": 1})), {"archive.bad-crc"}),
-    "both sizes too small": (raw_zip(Entry(b"a", local={"size": 1}, central={"size": 1})), {"archive.bad-data"}),
-    "both sizes too large": (raw_zip(Entry(b"a", local={"size": 9}, central={"size": 9})), {"archive.bad-data"}),
+    "both checksums wrong": (
+        raw_zip(Entry(b"a", local={"crc": 1}, central={"crc": 1})),
+        {"archive.bad-crc"},
+    ),
+    "both sizes too small": (
+        raw_zip(Entry(b"a", local={"size": 1}, central={"size": 1})),
+        {"archive.bad-data"},
+    ),
+    "both sizes too large": (
+        raw_zip(Entry(b"a", local={"size": 9}, central={"size": 9})),
+        {"archive.bad-data"},
+    ),
     "damaged deflate": (raw_zip(Entry(b"a", packed=b"\xff\xff\xff")), {"archive.bad-data"}),
-    "cut deflate": (raw_zip(Entry(b"a", LONG_TEXT, packed=Entry(b"a", LONG_TEXT).packed_data()[:-1])), {"archive.bad-data"}),
-    "bytes after the deflate stream": (raw_zip(Entry(b"a", packed=Entry(b"a").packed_data() + b"x")), {"archive.bad-data"}),
+    "cut deflate": (
+        raw_zip(Entry(b"a", LONG_TEXT, packed=Entry(b"a", LONG_TEXT).packed_data()[:-1])),
+        {"archive.bad-data"},
+    ),
+    "bytes after the deflate stream": (
+        raw_zip(Entry(b"a", packed=Entry(b"a").packed_data() + b"x")),
+        {"archive.bad-data"},
+    ),
     "encrypted": (raw_zip(Entry(b"a", flags=1)), {"archive.encrypted"}),
     "strongly encrypted": (raw_zip(Entry(b"a", flags=1 << 6)), {"archive.encrypted"}),
     "unknown method": (raw_zip(Entry(b"a", method=12)), {"archive.method"}),
@@ -110,19 +151,34 @@ WRONG_IN_ONE_WAY = {
     "backslash": (raw_zip(Entry(b"a\\b")), {"archive.backslash"}),
     "NUL": (raw_zip(Entry(b"a.py\0.txt")), {"archive.deceptive-name"}),
     "control character": (raw_zip(Entry(b"a\rb")), {"archive.deceptive-name"}),
-    "direction override": (raw_zip(Entry("a\u202eyp.b".encode(), flags=0x800)), {"archive.deceptive-name"}),
+    "direction override": (
+        raw_zip(Entry("a\u202eyp.b".encode(), flags=0x800)),
+        {"archive.deceptive-name"},
+    ),
     "empty part": (raw_zip(Entry(b"a//b")), {"archive.unclean-name"}),
     "dot part": (raw_zip(Entry(b"./b")), {"archive.unclean-name"}),
     "not UTF-8": (raw_zip(Entry(b"a\xff", flags=0x800)), {"archive.bad-encoding"}),
     "not marked as UTF-8": (raw_zip(Entry("é".encode())), {"archive.ambiguous-name"}),
-    "folder with content": (raw_zip(Entry(b"a/", mode=stat.S_IFDIR | 0o755)), {"archive.content-without-file"}),
-    "second name": (raw_zip(Entry(b"a.py", central={"extra": UNICODE_PATH})), {"archive.second-name"}),
+    "folder with content": (
+        raw_zip(Entry(b"a/", mode=stat.S_IFDIR | 0o755)),
+        {"archive.content-without-file"},
+    ),
+    "second name": (
+        raw_zip(Entry(b"a.py", central={"extra": UNICODE_PATH})),
+        {"archive.second-name"},
+    ),
     "two blocks of one kind": (
         raw_zip(Entry(b"b.py", local={"extra": UNICODE_PATH * 2})),
         {"archive.header-mismatch"},
     ),
-    "second name, local": (raw_zip(Entry(b"a.py", local={"extra": UNICODE_PATH})), {"archive.second-name"}),
-    "two zip64 ends disagree": (_swap(raw_zip64(A), b"\xff\xff\0\0", b"\x02\0\0\0"), {"archive.header-mismatch"}),
+    "second name, local": (
+        raw_zip(Entry(b"a.py", local={"extra": UNICODE_PATH})),
+        {"archive.second-name"},
+    ),
+    "two zip64 ends disagree": (
+        _swap(raw_zip64(A), b"\xff\xff\0\0", b"\x02\0\0\0"),
+        {"archive.header-mismatch"},
+    ),
     "wrong data descriptor": (
         raw_zip(Entry(b"a", flags=8, descriptor=b"PK\7\x08" + bytes(12))),
         {"archive.header-mismatch", "archive.hidden-bytes"},
@@ -163,7 +219,9 @@ def test_streamed_members_are_read(layout: str, signature: bytes) -> None:
     packed = Entry(b"a", data).packed_data()
     descriptor = signature + struct.pack(layout, zlib.crc32(data), len(packed), len(data))
     absent = {"crc": 0, "packed": 0, "size": 0}
-    assert rules(raw_zip(Entry(b"a", data, flags=8, local=absent, descriptor=descriptor), A)) == set()
+    assert (
+        rules(raw_zip(Entry(b"a", data, flags=8, local=absent, descriptor=descriptor), A)) == set()
+    )
 
 
 def test_folders_are_no_members() -> None:
@@ -202,7 +260,9 @@ def test_the_reader_agrees_with_zipfile_on_sound_zips(
 ) -> None:
     target = io.BytesIO()
     stream = _Unseekable(target) if streamed else target
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(
+        stream, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+    ) as archive:
         for name in names:
             archive.writestr(name, content + name.encode())
     ours = read_zip(source(target.getvalue()))
@@ -225,14 +285,21 @@ class _Unseekable(io.RawIOBase):
 
 
 SEEDS = st.sampled_from(
-    [raw_zip(A, B), raw_zip64(A, B), raw_zip(Entry(b"a", flags=8, descriptor=b"PK\7\x08" + bytes(12))), raw_zip(LINK)]
+    [
+        raw_zip(A, B),
+        raw_zip64(A, B),
+        raw_zip(Entry(b"a", flags=8, descriptor=b"PK\7\x08" + bytes(12))),
+        raw_zip(LINK),
+    ]
 )
 EDITS = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=6)
 
 
 @settings(max_examples=400)
 @given(seed=SEEDS, edits=EDITS, cut=st.integers(0, 60))
-def test_no_mutation_makes_the_reader_raise(seed: bytes, edits: list[tuple[int, int]], cut: int) -> None:
+def test_no_mutation_makes_the_reader_raise(
+    seed: bytes, edits: list[tuple[int, int]], cut: int
+) -> None:
     data = bytearray(seed)
     for at, value in edits:
         data[at % len(data)] = value

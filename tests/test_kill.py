@@ -1,7 +1,7 @@
 """kill -9 anywhere: gateway, press, inspectors or the supervisor, at any moment of the whole flow.
 
-One seed chooses the victims and the moments. People and clients do what they would do: run the same command again. At the
-end there is exactly one upload per file, the ledger is intact, and the proof verifies.
+One seed chooses the victims and the moments. People and clients do what they would do: run the same command again.
+At the end there is exactly one upload per file, the ledger is intact, and the proof verifies.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
         try:
             gate.begin(["Ana", "Ben"], approvals=1)
             config = gate.home / "presspass.toml"
-            config.write_text(config.read_text().replace("lease_ms = 30000", f"lease_ms = {LEASE_MS}"))
+            config.write_text(
+                config.read_text().replace("lease_ms = 30000", f"lease_ms = {LEASE_MS}")
+            )
             gate.add_upstream(registry.upload_url, registry.simple_url, TOKEN, ["Ana", "Ben"])
             token = gate.token("demo", "Ana")
             genesis = gate.journal(view.genesis)
@@ -83,7 +85,9 @@ class Run:
     def __post_init__(self) -> None:
         self.gate = Gate(self.folder, Teller(), port=self.prepared.gate.port)
         shutil.copytree(
-            self.prepared.gate.home, self.gate.home, ignore=shutil.ignore_patterns("*.sock", "*-shm")
+            self.prepared.gate.home,
+            self.gate.home,
+            ignore=shutil.ignore_patterns("*.sock", "*-shm"),
         )
         for key in self.prepared.gate.folder.glob("*.key"):
             shutil.copy(key, self.folder)
@@ -128,8 +132,15 @@ class Run:
             page = answer.headers["location"]
         release = page.rsplit("/", 1)[-1]
         bearer = {"authorization": f"Bearer {self.prepared.token}"}
-        _insist(lambda: httpx2.post(f"{self._base}/api/v1/releases/{release}/close", headers=bearer, timeout=5), deadline)
-        found = self._until(release, {"awaiting", "approved", "publishing", "published", "verified"}, deadline)
+        _insist(
+            lambda: httpx2.post(
+                f"{self._base}/api/v1/releases/{release}/close", headers=bearer, timeout=5
+            ),
+            deadline,
+        )
+        found = self._until(
+            release, {"awaiting", "approved", "publishing", "published", "verified"}, deadline
+        )
         statement = Statement.from_bytes(found["statement"].encode())
         for name in ("Ben", "Ana"):  # Ana asked: her signature proves that, Ben's approves
             self._sign(statement, name, deadline)
@@ -137,7 +148,9 @@ class Run:
 
     def _sign(self, statement: Statement, name: str, deadline: float) -> None:
         key = SoftwarePasskey.load(self.gate.key_file(name))
-        approval = key.approve(statement.to_bytes(), origin=self.gate.origin, rp_id="localhost").to_bytes()
+        approval = key.approve(
+            statement.to_bytes(), origin=self.gate.origin, rp_id="localhost"
+        ).to_bytes()
         url = f"{self._base}/api/v1/requests/{statement.digest}/approvals"
         _insist(lambda: httpx2.post(url, content=approval, timeout=5), deadline)
 
@@ -149,11 +162,15 @@ class Run:
         form = {":action": "file_upload", "protocol_version": "1", "sha256_digest": _sha256(path)}
         content = {"content": (path.name, path.read_bytes())}
         auth = httpx2.BasicAuth("__token__", self.prepared.token)
-        return httpx2.post(f"{self._base}/pypi/main/legacy/", data=form, files=content, auth=auth, timeout=5)
+        return httpx2.post(
+            f"{self._base}/pypi/main/legacy/", data=form, files=content, auth=auth, timeout=5
+        )
 
     def _until(self, release: str, states: set[str], deadline: float) -> JsonObject:
         while True:
-            found: JsonObject = _insist(lambda: httpx2.get(f"{self._base}/api/v1/releases/{release}", timeout=5), deadline).json()
+            found: JsonObject = _insist(
+                lambda: httpx2.get(f"{self._base}/api/v1/releases/{release}", timeout=5), deadline
+            ).json()
             if found["state"] in states:
                 return found
             assert found["state"] not in {"rejected", "failed", "expired", "withdrawn"}, found
@@ -203,7 +220,9 @@ def _check_journal(run: Run, found: JsonObject, files: list[Path], genesis: str)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS_IN_CI))
-def test_kill_9_anywhere_ends_with_one_upload_and_an_intact_log(prepared: Prepared, tmp_path: Path, seed: int) -> None:
+def test_kill_9_anywhere_ends_with_one_upload_and_an_intact_log(
+    prepared: Prepared, tmp_path: Path, seed: int
+) -> None:
     _run_seed(prepared, tmp_path, seed)
 
 
@@ -247,4 +266,3 @@ def _command(pid: int) -> bytes:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-

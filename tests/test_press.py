@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from press_rig import TOKEN, Rig
 from presspass.core.policy import Policy
 from presspass.core.statement import FreezeBody
 from presspass.drill.packages import make_sdist, make_wheel
@@ -16,7 +17,6 @@ from presspass.drill.world.registry import Registry
 from presspass.press import log
 from presspass.store import journal_view as view
 from presspass.verify.proof import Proof, check_proof
-from press_rig import TOKEN, Rig
 
 POLICY = Policy(veto_window_s=0, software_keys=True)
 
@@ -40,7 +40,9 @@ def _files(folder: Path, version: str = "1.0") -> list[Path]:
     return [make_wheel(folder, "demo", version), make_sdist(folder, "demo", version)]
 
 
-def test_an_approved_release_is_published_once_and_its_proof_verifies_offline(rig: Rig, tmp_path: Path) -> None:
+def test_an_approved_release_is_published_once_and_its_proof_verifies_offline(
+    rig: Rig, tmp_path: Path
+) -> None:
     with rig.press() as press:
         rig.upstream(press)
         files = _files(tmp_path / "d")
@@ -50,7 +52,9 @@ def test_an_approved_release_is_published_once_and_its_proof_verifies_offline(ri
         rig.sign(statement, "ben")
         rig.until(press, statement.digest, "verified")
         rig.stays(press, statement.digest, "verified")
-        assert sorted(upload.filename for upload in rig.registry.uploads) == sorted(file.name for file in files)
+        assert sorted(upload.filename for upload in rig.registry.uploads) == sorted(
+            file.name for file in files
+        )
         assert rig.journal(log.check) > 3
     for file in files:
         data = file.read_bytes()
@@ -75,7 +79,9 @@ def test_the_requester_never_counts(rig: Rig, tmp_path: Path) -> None:
         assert not rig.registry.uploads
 
 
-def test_a_requester_whom_only_the_gateway_names_saves_no_approver(rig: Rig, tmp_path: Path) -> None:
+def test_a_requester_whom_only_the_gateway_names_saves_no_approver(
+    rig: Rig, tmp_path: Path
+) -> None:
     with rig.press() as press:
         rig.upstream(press)
         files = _files(tmp_path / "d")
@@ -138,7 +144,9 @@ def test_an_approval_cannot_be_replayed_for_another_statement(rig: Rig, tmp_path
         assert decision.code == "approval.wrong-statement"
 
 
-def test_a_freeze_stops_what_is_approved_and_only_a_quorum_clears_it(rig: Rig, tmp_path: Path) -> None:
+def test_a_freeze_stops_what_is_approved_and_only_a_quorum_clears_it(
+    rig: Rig, tmp_path: Path
+) -> None:
     with rig.press() as press:
         rig.upstream(press)
         freeze = rig.freeze("cleo")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from press_rig import TOKEN, Rig
 from presspass.drill.packages import make_sdist, make_wheel
 from presspass.drill.peers import run_twine
 from presspass.drill.world.registry import Registry
-from press_rig import TOKEN, Rig
 from test_press import POLICY
 
 METADATA = """Description-Content-Type: text/markdown
@@ -27,7 +27,14 @@ Provides-Extra: color
 
 with *two* lines.
 """
-OWN = {"sha256_digest", "blake2_256_digest", "md5_digest", "comment", "gpg_signature", "protocol_version"}
+OWN = {
+    "sha256_digest",
+    "blake2_256_digest",
+    "md5_digest",
+    "comment",
+    "gpg_signature",
+    "protocol_version",
+}
 
 
 def test_the_registry_learns_the_same_metadata_as_from_twine(tmp_path: Path) -> None:

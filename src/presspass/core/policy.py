@@ -29,8 +29,12 @@ class Policy:
 
     @property
     def window_s(self) -> int:
-        """The veto window as it is kept: in `solo` it stands in for the second person, and is never shorter than that."""
-        return max(self.veto_window_s, SOLO_DELAY_S_MIN) if self.profile == "solo" else self.veto_window_s
+        """The veto window as it is kept; in `solo` it stands in for the second person, and has a least length."""
+        return (
+            max(self.veto_window_s, SOLO_DELAY_S_MIN)
+            if self.profile == "solo"
+            else self.veto_window_s
+        )
 
     def to_json(self) -> JsonObject:
         return {

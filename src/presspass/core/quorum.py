@@ -170,13 +170,17 @@ def require(electorate: Electorate, signed: Iterable[Signed]) -> Tally:
     return tally
 
 
+def _signatures(number: int) -> str:
+    return "1 signature does" if number == 1 else f"{number} signatures do"
+
+
 def _missing_text(tally: Tally) -> str:
     text = f"{len(tally.counted)} of {tally.needed} needed approvals count"
     if tally.requester_signed:
         text += ", and the requester has signed for having asked"
     if tally.excluded:
         reasons = ", ".join(sorted({code.value for _, code in tally.excluded}))
-        text += f"; {len(tally.excluded)} signatures do not ({reasons})"
+        text += f"; {_signatures(len(tally.excluded))} not ({reasons})"
     return text + "."
 
 

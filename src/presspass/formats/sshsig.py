@@ -23,7 +23,7 @@ SK_ECDSA = b"sk-ecdsa-sha2-nistp256@openssh.com"
 
 @dataclass(frozen=True, slots=True)
 class SshPublicKey:
-    """A public key blob. `material`: 32 bytes (Ed25519) or the uncompressed P-256 point; `application`: for `sk-` keys."""
+    """A public key blob. `material`: 32 bytes (Ed25519) or the uncompressed P-256 point; `application`: of `sk-` keys."""
 
     kind: bytes
     material: bytes

@@ -33,7 +33,13 @@ def run(*, keep: bool) -> int:
                     _keep(gate, tell)
             finally:
                 gate.stop()
-    except (DemoFailedError, PeerMissingError, PeerFailedError, subprocess.TimeoutExpired, OSError) as error:
+    except (
+        DemoFailedError,
+        PeerMissingError,
+        PeerFailedError,
+        subprocess.TimeoutExpired,
+        OSError,
+    ) as error:
         tell.console.print(f"\n[bold red]The demo did not go as told:[/] {type(error).__name__}")
         tell.console.print(str(error), markup=False)
         return 1
@@ -42,10 +48,16 @@ def run(*, keep: bool) -> int:
 
 def _with_gate(stage: scenes.Stage) -> None:
     stage.tell.console.print()
-    stage.tell.step("a gate starts: Ana, Ben, Cleo and Dan enrol keys (virtual ones here), compare fingerprints, genesis is sealed;")
-    stage.tell.step("the registry's new token goes to the press, sealed; Ben and Cleo sign where it may be used")
+    stage.tell.step(
+        "a gate starts: Ana, Ben, Cleo and Dan enrol keys (virtual ones here), compare fingerprints, genesis is sealed;"
+    )
+    stage.tell.step(
+        "the registry's new token goes to the press, sealed; Ben and Cleo sign where it may be used"
+    )
     stage.gate.begin(scenes.PEOPLE, approvals=2)
-    stage.gate.add_upstream(stage.registry.upload_url, stage.registry.simple_url, scenes.ROTATED, ["Ben", "Cleo"])
+    stage.gate.add_upstream(
+        stage.registry.upload_url, stage.registry.simple_url, scenes.ROTATED, ["Ben", "Cleo"]
+    )
     scenes.refused(stage)
     scenes.release(stage)
     scenes.attacks(stage)
@@ -55,6 +67,10 @@ def _with_gate(stage: scenes.Stage) -> None:
 
 def _keep(gate: Gate, tell: Teller) -> None:
     ends = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # one that comes before we wait for it must not be lost
-    tell.console.print(f"\nThe gate is still running. Its console: {gate.console_url()}\nCtrl-C ends it.")
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, ends
+    )  # one that comes before we wait for it must not be lost
+    tell.console.print(
+        f"\nThe gate is still running. Its console: {gate.console_url()}\nCtrl-C ends it."
+    )
     signal.sigwait(ends)

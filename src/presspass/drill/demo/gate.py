@@ -84,7 +84,9 @@ class Gate:
         """A command that must work; what it prints."""
         answer = self.command(*words, **environment)
         if answer.exit_code != 0:
-            raise DemoFailedError(f"presspass {' '.join(words[:2])} ended with {answer.exit_code}\n{answer.text}")
+            raise DemoFailedError(
+                f"presspass {' '.join(words[:2])} ended with {answer.exit_code}\n{answer.text}"
+            )
         return answer.stdout
 
     def ask(self, *words: str, **environment: str) -> JsonObject:
@@ -115,7 +117,9 @@ class Gate:
             )
         line = self.server.stdout.readline() if self.server.stdout else ""
         if not line:
-            raise DemoFailedError(f"presspass serve did not start:\n{(self.folder / 'serve.log').read_text()[-2000:]}")
+            raise DemoFailedError(
+                f"presspass serve did not start:\n{(self.folder / 'serve.log').read_text()[-2000:]}"
+            )
 
     def stop(self) -> None:
         """Drains the server."""
@@ -133,13 +137,22 @@ class Gate:
             self.server.stdout.close()
         self.server = None
 
-    def add_upstream(self, upload_url: str, index_url: str, secret: str, signers: list[str]) -> None:
+    def add_upstream(
+        self, upload_url: str, index_url: str, secret: str, signers: list[str]
+    ) -> None:
         """The credential goes to the press, the statement before the approvers."""
         secret_file = self.folder / "credential"
         secret_file.touch(mode=0o600)
         secret_file.write_text(secret)
         words = ["upstream", "add", UPSTREAM, "--home", str(self.home), "--upload-url", upload_url]
-        words += ["--index-url", index_url, "--username", "__token__", "--secret-file", str(secret_file)]
+        words += [
+            "--index-url",
+            index_url,
+            "--username",
+            "__token__",
+            "--secret-file",
+            str(secret_file),
+        ]
         asked = self.ask(*words)
         secret_file.unlink()
         self.sign(str(asked["url"]), *signers)
@@ -147,7 +160,16 @@ class Gate:
 
     def token(self, project: str, person: str) -> str:
         """An upload token for one project, good for an hour."""
-        words = ["token", "create", "--home", str(self.home), "--project", project, "--upstream", UPSTREAM]
+        words = [
+            "token",
+            "create",
+            "--home",
+            str(self.home),
+            "--project",
+            project,
+            "--upstream",
+            UPSTREAM,
+        ]
         return str(self.ask(*words, "--person", person, "--life", "1h")["token"])
 
     def submit(self, files: list[Path], token: str) -> JsonObject:
@@ -186,7 +208,9 @@ class Gate:
     def post(self, path: str, body: bytes) -> httpx2.Response:
         """A POST of JSON at the gate."""
         headers = {"content-type": "application/json"}
-        return httpx2.post(f"{self.origin}{path}", content=body, headers=headers, trust_env=False, timeout=20)
+        return httpx2.post(
+            f"{self.origin}{path}", content=body, headers=headers, trust_env=False, timeout=20
+        )
 
     def until(self, url: str, holds: Callable[[JsonObject], bool], what: str) -> JsonObject:
         """The release, as soon as `holds` says so."""
@@ -199,7 +223,9 @@ class Gate:
         try:
             wait_until(look, what, _SETTLE_S_MAX)
         except TimeoutError as error:
-            raise DemoFailedError(f"{error}; the gate says: {json.dumps(found[-1])[:1500]}") from None
+            raise DemoFailedError(
+                f"{error}; the gate says: {json.dumps(found[-1])[:1500]}"
+            ) from None
         return found[-1]
 
     def propose(self, body: Body, previous: str | None) -> str:

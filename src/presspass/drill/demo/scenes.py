@@ -22,7 +22,14 @@ from presspass.core.statement import RosterBody, Statement
 from presspass.drill.demo.gate import Gate
 from presspass.drill.demo.tell import DemoFailedError, Teller
 from presspass.drill.packages import INERT_PTH, make_wheel, wheel_with_pth
-from presspass.drill.peers import Answer, PypiServer, run_build, run_pip_install, run_twine, run_uv_publish
+from presspass.drill.peers import (
+    Answer,
+    PypiServer,
+    run_build,
+    run_pip_install,
+    run_twine,
+    run_uv_publish,
+)
 from presspass.store import journal_view as view
 
 VICTIM = "acme-widgets"
@@ -62,13 +69,17 @@ def before(folder: Path, tell: Teller) -> None:
         poisoned = wheel_with_pth(_made(folder / "poison"), VICTIM, "1.0.1")
         tell.step(f"twine upload {poisoned.name}   (with a token copied out of a CI job)")
         answer = run_twine(registry.upload_url, "__token__", STOLEN, [poisoned])
-        tell.expect(answer.exit_code == 0, "the poisoned upload was expected to succeed", answer.text)
+        tell.expect(
+            answer.exit_code == 0, "the poisoned upload was expected to succeed", answer.text
+        )
         target = folder / "victim"
         installed = run_pip_install(registry.simple_url, VICTIM, target)
         tell.expect(installed.exit_code == 0, "pip was expected to install it", installed.text)
         started = [path.name for path in target.glob("*.pth")]
         tell.expect(bool(started), "the start-up file was expected to be installed")
-        tell.bad(f"published, and pip install {VICTIM} puts {started[0]} where Python runs it at every start (inert here)")
+        tell.bad(
+            f"published, and pip install {VICTIM} puts {started[0]} where Python runs it at every start (inert here)"
+        )
 
 
 def refused(stage: Stage) -> None:
@@ -78,7 +89,10 @@ def refused(stage: Stage) -> None:
     poisoned = wheel_with_pth(stage.fresh("poison2"), VICTIM, "1.0.2")
     direct = run_twine(stage.registry.upload_url, "__token__", STOLEN, [poisoned])
     tell.expect(direct.exit_code != 0, "the registry was expected to refuse the stolen token")
-    tell.refusal("the stolen registry token, straight at the registry", "it was rotated; the new one exists only sealed inside the press")
+    tell.refusal(
+        "the stolen registry token, straight at the registry",
+        "it was rotated; the new one exists only sealed inside the press",
+    )
     answer = run_twine(stage.gate.upload_url, "__token__", STOLEN, [poisoned])
     tell.expect(answer.exit_code != 0, "the gate was expected to refuse the token")
     tell.refusal("the same token at the gate", _reason(answer))
@@ -86,11 +100,13 @@ def refused(stage: Stage) -> None:
     answer = run_twine(stage.gate.upload_url, "__token__", token, [poisoned])
     tell.expect(answer.exit_code == 0, "a valid upload token stages the file", answer.text)
     page = str(stage.gate.submit([poisoned], token)["url"])
-    found = stage.gate.until(page, lambda r: r["state"] == "awaiting", "the release waits for signatures")
+    found = stage.gate.until(
+        page, lambda r: r["state"] == "awaiting", "the release waits for signatures"
+    )
     tell.expect(not stage.registry.files(), "nothing may be public yet")
     tell.held(
         "what a stolen upload token of the right project brings: it waits",
-        f"{found['tally']['needed']} people other than Ana must approve it, and they see the .pth first. Nothing is public.",
+        f"{found['tally']['needed']} people other than Ana must approve it, and see the .pth first. Nothing is public.",
     )
     stage.gate.veto(page, "Ben")
 
@@ -110,7 +126,9 @@ def release(stage: Stage) -> None:
     _check_installs(stage, version)
 
     next_version = _bump(version, 1)
-    wheel = _successor(stage.fresh("suspicious"), files, next_version, {"presspass_boot.pth": INERT_PTH})
+    wheel = _successor(
+        stage.fresh("suspicious"), files, next_version, {"presspass_boot.pth": INERT_PTH}
+    )
     tell.step(f"uv publish {wheel.name}   (one file more than anybody asked for)")
     answer = run_uv_publish(gate.upload_url, "__token__", token, [wheel])
     tell.expect(answer.exit_code == 0, "uv was expected to stage the file", answer.text)
@@ -119,7 +137,9 @@ def release(stage: Stage) -> None:
     _show_odd(stage, page)
     gate.veto(page, "Cleo")
     found = gate.until(page, lambda r: r["state"] == "rejected", "the veto ends the release")
-    tell.good(f"vetoed by one person: {found['state']} ({found['code']}); nothing of {next_version} went out")
+    tell.good(
+        f"vetoed by one person: {found['state']} ({found['code']}); nothing of {next_version} went out"
+    )
 
     fixed = _successor(stage.fresh("fixed"), files, next_version, {})
     answer = run_uv_publish(gate.upload_url, "__token__", token, [fixed])
@@ -173,19 +193,27 @@ def _publish(stage: Stage, page: str, files: list[Path]) -> None:
     tell, gate = stage.tell, stage.gate
     found = gate.until(page, lambda r: r["state"] == "awaiting", "the release waits for signatures")
     before_count = len(stage.registry.files())
-    tell.step(f"Ben and Cleo look and sign exactly these bytes ({found['tally']['needed']} needed, the requester never counts)")
+    tell.step(
+        f"Ben and Cleo look and sign exactly these bytes ({found['tally']['needed']} needed; who asked never counts)"
+    )
     gate.sign(page, "Ben", "Cleo")
-    found = gate.until(page, lambda r: r["state"] == "verified", "the press publishes and reads back")
+    found = gate.until(
+        page, lambda r: r["state"] == "verified", "the press publishes and reads back"
+    )
     served = stage.registry.files()
     for file in files:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        tell.expect(served.get(file.name) == digest, f"the registry must serve the approved {file.name}")
+        tell.expect(
+            served.get(file.name) == digest, f"the registry must serve the approved {file.name}"
+        )
         proof = gate.get(f"/api/v1/releases/{found['id']}/proofs/{file.name}")
         tell.expect(proof.status_code == 200, "there must be a proof", proof.text)
         (stage.out / f"{file.name}.presspass.json").write_bytes(proof.content)
     tell.uploads += len(served) - before_count
     stage.published += files
-    tell.good(f"published by the press, read back, proved: {', '.join(file.name for file in files)}")
+    tell.good(
+        f"published by the press, read back, proved: {', '.join(file.name for file in files)}"
+    )
 
 
 def _check_installs(stage: Stage, version: str) -> None:
@@ -198,7 +226,11 @@ def _check_installs(stage: Stage, version: str) -> None:
 def _show_odd(stage: Stage, page: str) -> None:
     review = stage.gate.get(f"/api/v1/releases/{page.rsplit('/', 1)[-1]}/review").json()
     odd = [one for one in review["findings"] if one["severity"] in ("high", "critical")]
-    stage.tell.expect(any("presspass_boot.pth" in one["path"] for one in odd), "the .pth must be shown", json.dumps(odd))
+    stage.tell.expect(
+        any("presspass_boot.pth" in one["path"] for one in odd),
+        "the .pth must be shown",
+        json.dumps(odd),
+    )
     stage.tell.step("the approvers see, on top:")
     for one in odd[:4]:
         stage.tell.quote(f"{one['severity'].upper():8} {one['path']}: {one['message']}")
@@ -207,10 +239,14 @@ def _show_odd(stage: Stage, page: str) -> None:
 def _built(stage: Stage) -> list[Path]:
     source = Path(presspass.__file__).resolve().parents[2]
     if not (source / "pyproject.toml").exists():
-        raise DemoFailedError("The demo publishes this project's own source; run it from a checkout with `make demo`.")
+        raise DemoFailedError(
+            "The demo publishes this project's own source; run it from a checkout with `make demo`."
+        )
     out = stage.fresh("dist")
     answer = run_build(source, out)
-    stage.tell.expect(answer.exit_code == 0, "the project was expected to build", answer.text[-2000:])
+    stage.tell.expect(
+        answer.exit_code == 0, "the project was expected to build", answer.text[-2000:]
+    )
     return sorted(out.iterdir())
 
 
@@ -218,11 +254,23 @@ def _successor(folder: Path, files: list[Path], version: str, added: dict[str, b
     """The next release's wheel: the same modules under another version, and what was `added`."""
     wheel = next(file for file in files if file.suffix == ".whl")
     with zipfile.ZipFile(wheel) as archive:
-        content = {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
-        metadata = next(archive.read(name) for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-    lines = [line for line in metadata.decode().split("\n\n")[0].splitlines() if line.startswith("Requires-")]
+        content = {
+            name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name
+        }
+        metadata = next(
+            archive.read(name)
+            for name in archive.namelist()
+            if name.endswith(".dist-info/METADATA")
+        )
+    lines = [
+        line
+        for line in metadata.decode().split("\n\n")[0].splitlines()
+        if line.startswith("Requires-")
+    ]
     init = content["presspass/__init__.py"].decode()
-    content["presspass/__init__.py"] = re.sub(r'__version__ = ".*"', f'__version__ = "{version}"', init).encode()
+    content["presspass/__init__.py"] = re.sub(
+        r'__version__ = ".*"', f'__version__ = "{version}"', init
+    ).encode()
     return make_wheel(folder, PROJECT, version, {**content, **added}, "\n".join(lines) + "\n")
 
 
@@ -234,16 +282,28 @@ def _swapped_wheel(stage: Stage) -> None:
     stage.gate.sign(page, "Ben")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     blob = stage.gate.home / "gateway" / "blobs" / "sha256" / digest[:2] / digest
-    other = make_wheel(stage.fresh("other"), PROJECT, _bump(presspass.__version__, 3), {"presspass/x.py": "# other bytes\n"})
+    other = make_wheel(
+        stage.fresh("other"),
+        PROJECT,
+        _bump(presspass.__version__, 3),
+        {"presspass/x.py": "# other bytes\n"},
+    )
     blob.chmod(0o600)
     body = _request(stage, page)
-    approval = stage.gate.passkey("Cleo").approve(body.to_bytes(), origin=stage.gate.origin, rp_id="localhost")
+    approval = stage.gate.passkey("Cleo").approve(
+        body.to_bytes(), origin=stage.gate.origin, rp_id="localhost"
+    )
     blob.write_bytes(other.read_bytes())
     stage.gate.post(f"/api/v1/requests/{body.digest}/approvals", approval.to_bytes())
     stage.tell.touches += 1
-    found = stage.gate.until(page, lambda r: r["state"] == "rejected", "the press refuses the swapped wheel")
+    found = stage.gate.until(
+        page, lambda r: r["state"] == "rejected", "the press refuses the swapped wheel"
+    )
     _expect_code(stage, found, "artifact.digest-mismatch")
-    stage.tell.refusal("wheel swapped in the gateway's storage after it was approved", f"{found['code']}: {found['reason']}")
+    stage.tell.refusal(
+        "wheel swapped in the gateway's storage after it was approved",
+        f"{found['code']}: {found['reason']}",
+    )
 
 
 def _replayed_approval(stage: Stage) -> None:
@@ -253,8 +313,15 @@ def _replayed_approval(stage: Stage) -> None:
     approval = Approval.from_json(old["approvals"][0])
     forged = replace(approval, statement=target.digest)
     answer = stage.gate.post(f"/api/v1/requests/{target.digest}/approvals", forged.to_bytes())
-    stage.tell.expect(answer.json()["code"] == "approval.wrong-statement", "the gate must refuse the replay", answer.text)
-    stage.tell.refusal("an old approval replayed for another release", f"{answer.json()['code']}: {answer.json()['detail']}")
+    stage.tell.expect(
+        answer.json()["code"] == "approval.wrong-statement",
+        "the gate must refuse the replay",
+        answer.text,
+    )
+    stage.tell.refusal(
+        "an old approval replayed for another release",
+        f"{answer.json()['code']}: {answer.json()['detail']}",
+    )
     stage.pages["waiting"] = page
 
 
@@ -262,11 +329,17 @@ def _edited_database(stage: Stage) -> None:
     page = stage.pages["waiting"]
     digest = _request(stage, page).digest
     with sqlite3.connect(stage.gate.home / "gateway" / "gateway.db", timeout=10) as database:
-        database.execute("UPDATE release SET state = 'approved' WHERE id = ?", (page.rsplit("/", 1)[-1],))
+        database.execute(
+            "UPDATE release SET state = 'approved' WHERE id = ?", (page.rsplit("/", 1)[-1],)
+        )
     database.close()
     found = stage.gate.release(page)
     press = found["press"]
-    stage.tell.expect(press is None or press["state"] == "seen", "the press must not believe the row", json.dumps(found))
+    stage.tell.expect(
+        press is None or press["state"] == "seen",
+        "the press must not believe the row",
+        json.dumps(found),
+    )
     decision = stage.gate.journal(lambda c: view.decisions(c, [digest]))[digest]
     stage.tell.refusal(
         "the gateway's database edited by hand to say “approved”",
@@ -284,17 +357,29 @@ def _removed_key(stage: Stage) -> None:
     request = stage.gate.propose(RosterBody(without), head)
     stage.gate.sign(request, "Ben", "Cleo")
     stage.gate.must("wait", request, "--timeout", "20s")
-    approval = stage.gate.passkey("Dan").approve(target.to_bytes(), origin=stage.gate.origin, rp_id="localhost")
+    approval = stage.gate.passkey("Dan").approve(
+        target.to_bytes(), origin=stage.gate.origin, rp_id="localhost"
+    )
     answer = stage.gate.post(f"/api/v1/requests/{target.digest}/approvals", approval.to_bytes())
     stage.tell.expect(answer.status_code >= 400, "the gate must refuse a removed key", answer.text)
     _put_by_hand(stage, target, approval)
     stage.gate.sign(page, "Ben")
     found = stage.gate.until(
-        page, lambda r: bool(r["press"]) and "approval.key-removed" in r["press"]["message"] + r["press"]["code"], "the press counts"
+        page,
+        lambda r: (
+            bool(r["press"])
+            and "approval.key-removed" in r["press"]["message"] + r["press"]["code"]
+        ),
+        "the press counts",
     )
-    stage.tell.expect(found["state"] == "awaiting", "one of two signatures is not enough", json.dumps(found["press"]))
+    stage.tell.expect(
+        found["state"] == "awaiting",
+        "one of two signatures is not enough",
+        json.dumps(found["press"]),
+    )
     stage.tell.refusal(
-        "a removed approver's key, under the roster in which it still stood", f"{answer.json()['code']}; the press: {found['press']['message']}"
+        "a removed approver's key, under the roster in which it still stood",
+        f"{answer.json()['code']}; the press: {found['press']['message']}",
     )
 
 
@@ -303,14 +388,22 @@ def _put_by_hand(stage: Stage, target: Statement, approval: Approval) -> None:
     with sqlite3.connect(stage.gate.home / "gateway" / "gateway.db", timeout=10) as database:
         database.execute(
             "INSERT INTO approval (request, statement, key, approval, note, received_ms) VALUES (?, ?, ?, ?, '', ?)",
-            (target.digest, approval.statement, approval.key, approval.to_bytes(), time.time_ns() // 1_000_000),
+            (
+                target.digest,
+                approval.statement,
+                approval.key,
+                approval.to_bytes(),
+                time.time_ns() // 1_000_000,
+            ),
         )
     database.close()
 
 
 def _small_release(stage: Stage, number: int) -> tuple[str, Path]:
     version = _bump(presspass.__version__, number)
-    wheel = make_wheel(stage.fresh(f"small-{number}"), PROJECT, version, {"presspass/x.py": f"# {version}\n"})
+    wheel = make_wheel(
+        stage.fresh(f"small-{number}"), PROJECT, version, {"presspass/x.py": f"# {version}\n"}
+    )
     token = stage.gate.token(PROJECT, "Ana")
     page = str(stage.gate.submit([wheel], token)["url"])
     stage.gate.until(page, lambda r: r["state"] == "awaiting", "the release waits for signatures")
@@ -336,7 +429,14 @@ def _person_of(roster: Roster, key: str) -> str:
 
 
 def _verify(stage: Stage, file: Path, proof: Path) -> Answer:
-    words = ["verify", str(file), "--proof", str(proof), "--trust", str(stage.out / "trust-root.json")]
+    words = [
+        "verify",
+        str(file),
+        "--proof",
+        str(proof),
+        "--trust",
+        str(stage.out / "trust-root.json"),
+    ]
     command = [sys.executable, "-P", "-c", _OFFLINE, *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return Answer(done.returncode, done.stdout, done.stderr)
@@ -360,6 +460,9 @@ def _made(folder: Path) -> Path:
 def _reason(answer: Answer) -> str:
     """What a client printed at the end: from its last line that names an error on."""
     lines = [line.strip() for line in answer.text.splitlines() if line.strip()]
-    starts = [number for number, line in enumerate(lines) if "Error" in line or line.startswith(("error", "not valid"))]
+    starts = [
+        number
+        for number, line in enumerate(lines)
+        if "Error" in line or line.startswith(("error", "not valid"))
+    ]
     return " ".join(lines[starts[-1] :] if starts else lines[-1:])
-

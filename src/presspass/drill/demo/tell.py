@@ -1,4 +1,4 @@
-"""How the demo speaks: one line for what is done, one for what came of it, and a count at the end. Prints, nothing else."""
+"""How the demo speaks: a line for what is done, a line for what came of it, a count at the end. Prints, nothing else."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class Teller:
     def opening(self, folder: Path) -> None:
         """What runs where, and who is who, before anything happens."""
         for line in (
-            f"A gate and two private registries run on this machine, on loopback ports, with all their files below {folder}/.",
-            "Nothing leaves the machine, and the attacks use inert files. Ana uploads releases; Ben, Cleo and Dan approve them.",
+            f"A gate and two private registries run on this machine, on loopback ports; their files lie below {folder}/.",
+            "Nothing leaves the machine, and the attacks use inert files.",
+            "Ana uploads releases; Ben, Cleo and Dan approve them.",
             "Each is known to the gate by an id such as p-264a989c6558; names stay out of what is signed and proved.",
         ):
             self.console.print(Text(line))

@@ -279,7 +279,7 @@ def _freeze(body: FreezeBody, facts: RequestFacts, situation: Situation) -> Diff
         what = body.project or "everything"
         return DifferenceView(
             f"Freeze {what}",
-            "a freeze",
+            "what is frozen",
             (Item("added", f"Nothing of {what} is published", reason),),
         )
     known = {one.id: one for one in (*facts.narrowings, *situation.narrowings)}
@@ -298,4 +298,4 @@ def _freeze(body: FreezeBody, facts: RequestFacts, situation: Situation) -> Diff
     targets = [known[one].target or "everything" for one in body.narrowings if one in known]
     few = 0 < len(targets) <= _HEADLINE_PARTS_MAX
     what = f"the freeze of {listed(targets)}" if few else plural(len(body.narrowings), "freeze")
-    return DifferenceView(f"End {what}", "a freeze", tuple(items))
+    return DifferenceView(f"End {what}", "what is frozen", tuple(items))
