@@ -90,7 +90,9 @@ def _spin() -> dict[str, object]:
 
 
 def _hang() -> dict[str, object]:
-    _libc.syscall(ctypes.c_long(202), ctypes.byref(ctypes.c_int(0)), 0, 0, None, None, 0)  # futex: waits for ever
+    _libc.syscall(
+        ctypes.c_long(202), ctypes.byref(ctypes.c_int(0)), 0, 0, None, None, 0
+    )  # futex: waits for ever
     return _hang()
 
 

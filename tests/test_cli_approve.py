@@ -81,6 +81,26 @@ def test_an_ssh_signature_made_here_verifies_over_the_statement_itself(
     assert not signed.user_verified
 
 
+@pytest.mark.parametrize("state", ["failed", "rejected", "verified", "withdrawn"])
+def test_what_has_ended_is_not_signed_and_its_state_is_named(
+    gate: StandInGate, ssh_key: Path, capsys: pytest.CaptureFixture[str], state: str
+) -> None:
+    ended = {**gate.release_json(), "state": state, "reason": "The registry said no."}
+    gate.lies[BASE] = as_json(ended)
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.REFUSED
+    assert f"It has ended: {state} (The registry said no)" in capsys.readouterr().err
+    assert gate.received == []
+
+
+def test_a_release_that_ended_while_it_was_signed_is_no_success(
+    gate: StandInGate, ssh_key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = f"/api/v1/requests/{gate.release.statement.digest}/approvals"
+    gate.lies[path] = as_json({"state": "rejected", "message": "Grace vetoed it.", "tally": None})
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.REFUSED
+    assert "Grace vetoed it" in capsys.readouterr().err
+
+
 def test_a_veto_signs_the_other_intent(gate: StandInGate, ssh_key: Path) -> None:
     assert run(["veto", gate.page, "--key", str(ssh_key), "--yes"]) == exits.DONE
     [approval] = gate.received

@@ -98,7 +98,13 @@ def verify(gate: Rig, url: str, path: Path) -> None:
     tampered = path.with_name("t" + path.name)
     tampered.write_bytes(path.read_bytes() + b"x")
     gate.run(
-        "verify", tampered, "--proof", f"{path}.presspass.json", "--trust", trust, code=exits.REFUSED
+        "verify",
+        tampered,
+        "--proof",
+        f"{path}.presspass.json",
+        "--trust",
+        trust,
+        code=exits.REFUSED,
     )
 
 
@@ -106,7 +112,8 @@ def test_the_requester_alone_publishes_nothing(
     gate: Rig, registry: PypiServer, tmp_path: Path
 ) -> None:
     url = submitted(gate, tmp_path, "alone")
-    gate.approve(url, "ada")
+    said = gate.run("approve", url, *gate.key("ada"), "--yes")
+    assert "your signature proves that and approves nothing; 1 more must approve" in said
     gate.run("wait", url, "--timeout", "1s", code=exits.TIMED_OUT)
     tally = gate.ask("status", url)["tally"]
     assert (tally["counted"], tally["missing"]) == ([], 1)
@@ -297,7 +304,8 @@ def test_a_key_is_replaced_and_a_person_taken_out_only_with_the_approval_of_othe
         before = {row["kind"]: row for row in gate.ask("roster", "show")["people"]}
         old = before["software-passkey"]
         link = gate.ask("invite", old["name"])["links"][0]["url"]
-        replacing = ("enrol", link, "--software-passkey", gate.folder / "new.json", "--replace", grouped(old["key"])[:14])
+        new, replaced = gate.folder / "new.json", grouped(old["key"])[:14]
+        replacing = ("enrol", link, "--software-passkey", new, "--replace", replaced)
         request = f"{gate.origin}/q/{gate.ask(*replacing)['request']}"
         shown = gate.run("approve", request, *gate.key("grace"), "--yes")
         assert f"- software-passkey  {old['key'][:4]}" in shown
@@ -309,7 +317,7 @@ def test_a_key_is_replaced_and_a_person_taken_out_only_with_the_approval_of_othe
         assert old["key"] not in keys
         assert len(keys) == 2
         gate.run("roster", "remove", "nobody", code=exits.REFUSED)
-        gate.run("roster", "remove", "Grace", code=exits.REFUSED)  # nobody could change anything then
+        gate.run("roster", "remove", "Grace", code=exits.REFUSED)  # nobody could change anything
         asked = gate.ask("roster", "remove", "Grace", "--yes-lock")
         gate.run("approve", asked["url"], *gate.key("grace"), "--yes")
         gate.run("wait", asked["url"], "--timeout", "1s", code=exits.TIMED_OUT)
@@ -335,8 +343,10 @@ def test_a_recovery_brings_back_nothing_that_was_taken_out_or_refused_and_new_ke
         admit(gate, gate.ask("roster", "remove", grouped(removed["key"])[:19])["url"])
         first, second = enrolled(gate, "First"), enrolled(gate, "Second")
         wait_until(
-            lambda: [one["key"] for one in gate.ask("status")["enrolments"]]
-            == [first["key"], second["key"]],
+            lambda: (
+                [one["key"] for one in gate.ask("status")["enrolments"]]
+                == [first["key"], second["key"]]
+            ),
             "only what waits is shown as waiting",
             20.0,
         )

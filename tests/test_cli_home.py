@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import sqlite3
 import stat
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ import pytest
 from presspass.cli import exits
 from presspass.cli.main import run
 from presspass.core.errors import Refusal
+from presspass.core.roster import Roster
+from presspass.core.statement import GenesisBody, Statement
+from presspass.drill.world.keys import SoftwarePasskey
 from presspass.services.config import (
     Config,
     Listen,
@@ -116,6 +121,184 @@ def test_too_few_or_unclear_people_make_no_home(tmp_path: Path, people: list[str
         exits.CANNOT_SAY,
     )
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "port"),
+    [
+        ("http://localhost:9123", (), 9123),
+        ("http://localhost:9123", ("--port", "9200"), 9200),
+        ("https://gate.example:9123", (), 8460),
+    ],
+)
+def test_the_port_is_that_of_a_local_address(
+    tmp_path: Path, url: str, more: tuple[str, ...], port: int
+) -> None:
+    people = ["--person", "Ada", "--person", "Grace"]
+    home = tmp_path / "home"
+    assert run(["init", "--url", url, *people, *more, "--home", str(home)]) == exits.DONE
+    assert read_config(home).listen.port == port
+
+
+def test_more_approvals_than_people_could_give_make_no_home(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init(tmp_path / "home", "--approvals", "2") == exits.REFUSED
+    assert "at most 1 can approve" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
+    third = ("--person", "Edsger", "--approvals", "2")
+    assert init(tmp_path / "home", *third) == exits.DONE
+
+
+def test_an_empty_folder_becomes_a_home_and_a_full_one_is_kept_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty, full = tmp_path / "empty", tmp_path / "full"
+    empty.mkdir()
+    full.mkdir()
+    (full / "mine").write_text("kept")
+    assert init(empty) == exits.DONE
+    assert (empty / "presspass.toml").exists()
+    assert init(full) == exits.REFUSED
+    assert "empty folder" in capsys.readouterr().err
+    assert [path.name for path in full.iterdir()] == ["mine"]
+    assert init(empty) == exits.REFUSED
+    assert "init --seal" in capsys.readouterr().err
+
+
+def test_a_home_that_cannot_be_made_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert init(tmp_path / "file" / "home") == exits.FAULT
+    assert "name another place with --home" in capsys.readouterr().err
+
+
+def test_printed_commands_quote_a_path_with_a_space(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "my gate"
+    assert init(home) == exits.DONE
+    assert f"presspass serve --home '{home}'" in capsys.readouterr().err
+
+
+# seal
+
+
+def enrolled(home: Path, *names: str, software: bool = True) -> list[str]:
+    """Enrols one key of each of these people as the gateway would; their fingerprints."""
+    from presspass.gateway import enrolment, people
+    from presspass.services import gateway
+
+    found = []
+    with gateway.composed(gateway.Options(home), read_config(home)) as gate:
+        for name in names:
+            asked = {"person": "", "name": name, "addresses": [], "groups": [], "forge_ids": []}
+            link, _ = people.invite(gate, asked)
+            key = SoftwarePasskey.generate()
+            begun = enrolment.begin(gate, {"link": link})
+            credential = key.registration(begun["public_key"], begun["origin"])
+            offer = {"link": link, "credential": credential, "software": software}
+            found.append(enrolment.finish(gate, offer).key.id)
+    return found
+
+
+def sealed_keys(home: Path) -> list[str]:
+    genesis = Statement.from_bytes((home / "trust-root.json").read_bytes())
+    return [key.id for key in genesis.body_as(GenesisBody).roster.all_keys()]
+
+
+def test_a_key_that_is_not_confirmed_is_left_out_while_enough_remain(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, stranger = enrolled(home, "Ada", "Grace", "Mallory")
+    confirm = ("--confirm", " ".join([first[:32], first[32:]]), "--confirm", second)
+    assert run(["init", "--seal", "--home", str(home), *confirm]) == exits.DONE
+    said = capsys.readouterr().err
+    assert "origin http://localhost:8460" in said
+    assert "not confirmed: left out" in said
+    assert sorted(sealed_keys(home)) == sorted([first, second])
+    assert stranger not in sealed_keys(home)
+
+
+def test_too_few_confirmed_keys_seal_nothing(home: Path) -> None:
+    first, _second = enrolled(home, "Ada", "Grace")
+    assert run(["init", "--seal", "--home", str(home), "--confirm", first]) == exits.REFUSED
+    assert not (home / "trust-root.json").exists()
+
+
+def test_where_nobody_can_be_asked_it_is_said_how_to_answer_beforehand(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enrolled(home, "Ada", "Grace")
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert run(["init", "--seal", "--home", str(home)]) == exits.CANNOT_SAY
+    assert "--confirm FINGERPRINT" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert run(["freeze", "--drop", str(home / "drop")]) == exits.CANNOT_SAY
+    assert "--yes" in capsys.readouterr().err
+
+
+def test_a_sealed_home_says_so_before_anybody_compares_anything(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enrolled(home, "Ada", "Grace")
+    seal = ["init", "--seal", "--home", str(home), "--yes-all-fingerprints-compared"]
+    assert run(seal) == exits.DONE
+    capsys.readouterr()
+    assert run(seal) == exits.REFUSED
+    said = capsys.readouterr().err
+    assert "genesis.sealed" in said
+    assert "aloud" not in said
+
+
+def test_software_keys_that_do_not_count_are_named_at_the_seal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    assert init(home) == exits.DONE
+    enrolled(home, "Ada", "Grace", software=False)
+    enrolled(home, "Ada")
+    seal = ["init", "--seal", "--home", str(home), "--yes-all-fingerprints-compared"]
+    assert run(seal) == exits.DONE
+    assert "a software key: it may veto" in capsys.readouterr().err
+
+
+def test_what_cannot_be_an_upstream_is_refused_before_a_credential_is_asked_for(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enrolled(home, "Ada", "Grace")
+    run(["init", "--seal", "--home", str(home), "--yes-all-fingerprints-compared"])
+    url = ["--upload-url", "https://r.example/", "--index-url", "https://r.example/"]
+    add = ["upstream", "add", "--home", str(home), *url]
+    capsys.readouterr()
+    assert run([*add, "no:name"]) == exits.CANNOT_SAY
+    assert "/pypi/NAME/legacy/" in capsys.readouterr().err
+    assert run([*add, "main", "--index-url", "ftp://r.example/"]) == exits.REFUSED
+    assert run([*add, "main"]) == exits.FAULT  # no gate runs
+
+
+def test_doctor_calls_a_lock_that_nobody_can_open_bad(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = enrolled(home, "Ada", "Grace")
+    run(["init", "--seal", "--home", str(home), "--yes-all-fingerprints-compared"])
+    code, lines = doctor(home, capsys)
+    [people] = [line for line in lines if line["what"] == "people"]
+    assert (code, people["grade"]) == (exits.DONE, "warn")
+    with sqlite3.connect(home / "press" / "journal" / "journal.db") as journal:
+        [data] = journal.execute("SELECT statement FROM statement").fetchone()
+        genesis = Statement.from_bytes(data)
+        body = genesis.body_as(GenesisBody)
+        one = replace(body, roster=Roster(body.roster.people[:1]))
+        journal.execute(
+            "UPDATE statement SET statement = ?", (replace(genesis, body=one).to_bytes(),)
+        )
+    journal.close()
+    code, lines = doctor(home, capsys)
+    [people] = [line for line in lines if line["what"] == "people"]
+    assert (code, people["grade"]) == (exits.REFUSED, "bad")
+    assert "recover" in people["fix"]
 
 
 def test_nothing_is_sealed_while_keys_are_missing(
@@ -317,6 +500,20 @@ def test_a_restored_home_is_the_old_one_and_is_marked_to_start_frozen(
     assert not list(tmp_path.glob(".*restoring*"))
 
 
+def test_a_restored_home_without_keys_says_so_and_prints_the_next_commands(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup(home, tmp_path / "b.tar")
+    new = tmp_path / "new home"
+    assert run(["restore", str(tmp_path / "b.tar"), "--home", str(new)]) == exits.DONE
+    said = capsys.readouterr().err
+    assert "press/keys is missing" in said
+    assert f"presspass freeze --clear restored- --home '{new}'" in said
+    code, lines = doctor(new, capsys)
+    assert code == exits.REFUSED
+    assert "lacks kek" in next(line["found"] for line in lines if line["what"] == "keys")
+
+
 def test_narrowings_dropped_at_the_old_home_are_carried_over(home: Path, tmp_path: Path) -> None:
     backup(home, tmp_path / "b.tar")
     assert run(["freeze", "--drop", str(home / "drop"), "--yes"]) == exits.DONE
@@ -341,8 +538,6 @@ def test_a_home_is_never_restored_over_another(home: Path, tmp_path: Path) -> No
 def _rewrite(
     source: Path, target: Path, change: dict[str, bytes], extra: dict[str, bytes] | None = None
 ) -> None:
-    import io
-
     with tarfile.open(source) as old, tarfile.open(target, "w") as new:
         for member in old.getmembers():
             content = old.extractfile(member)

@@ -197,3 +197,23 @@ def test_a_script_reads_where_the_release_stands(
     assert (told["state"], told["url"]) == ("staged", f"{gate.url}/r/abc")
     assert run(["status", f"{gate.url}/r/abc"]) == exits.DONE
     assert "greet 1.0 for" in capsys.readouterr().out
+
+
+def test_an_interrupted_wait_says_that_it_goes_on_and_how_to_look_again(
+    gate: UploadGate,
+    files: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("presspass.cli.status.time.sleep", interrupted)
+    assert submit(gate, files, "--wait") == exits.INTERRUPTED
+    said = capsys.readouterr().err
+    assert f"It goes on at the gate: presspass wait {gate.url}/r/abc" in said
+    assert "nothing more was done" not in said
+
+
+def test_only_a_release_is_withdrawn(gate: UploadGate) -> None:
+    assert run(["withdraw", f"{gate.url}/q/{'0' * 64}"]) == exits.CANNOT_SAY

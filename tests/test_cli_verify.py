@@ -52,6 +52,18 @@ def test_no_trust_root_is_taken_from_beside_the_file(
     assert run(["verify", str(file)]) == exits.DONE
 
 
+def test_the_file_that_cannot_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paper = Paper()
+    file, trust = lay_out(tmp_path, paper, *signed_by(paper, "ben", "cleo"))
+    proof = Path(f"{file}.presspass.json")
+    assert run(["verify", str(file), "--trust", str(proof)]) == exits.REFUSED
+    assert f"error: {proof}: " in capsys.readouterr().err
+    assert run(["verify", str(file), "--trust", str(trust), "--proof", str(trust)]) == exits.REFUSED
+    assert f"error: {trust}: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("signers", "said"),
     [(("ben", "cleo"), "p-ana (the gateway's word)"), (("ana", "ben"), "p-ana, who signed that")],

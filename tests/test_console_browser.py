@@ -129,7 +129,7 @@ def test_the_first_sight_holds_what_a_decision_needs(
             page.get_by_role("heading", name="acme-http 2.4.1"),
             page.get_by_text("asked for by Alice Osei"),
             page.locator("#steps .now"),
-            page.get_by_text("0 of 2 approvals, by people other than Alice Osei"),
+            page.get_by_text("0 given, 2 more needed, by people other than Alice Osei"),
             page.locator(".odds").get_by_text("acme_http_init.pth"),
             page.get_by_text("1 high and 2 medium; 3 files added"),
             page.get_by_role("button", name="Approve"),

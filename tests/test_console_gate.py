@@ -137,6 +137,7 @@ def test_a_link_enrols_one_key_and_then_says_that_it_is_used(
             page.goto(link)
             page.get_by_role("button", name="Begin").click()
             expect(page.locator("#outcome")).to_contain_text("[enrolment.used]")
+            expect(page.locator("#outcome")).to_contain_text("Ask the operator of the gate")
         assert world.count(g.ENROLMENT) == 1
 
 

@@ -214,7 +214,12 @@ def _ballot(policy: Policy, requester: str, roster: Roster | None = None) -> Bal
 @pytest.mark.parametrize(
     ("policy", "requester", "needed", "says"),
     [
-        (Policy(), "alice", 2, "people other than Alice Osei; one fewer once Alice Osei has signed"),
+        (
+            Policy(),
+            "alice",
+            2,
+            "people other than Alice Osei; one fewer once Alice Osei has signed",
+        ),
         (Policy(), "", 2, "by different people"),
         (Policy(profile="solo"), "alice", 2, "nobody else has looked"),
     ],
@@ -285,7 +290,9 @@ def test_every_rule_of_a_policy_has_words() -> None:
 )
 def test_a_policy_that_lets_more_through_is_marked(change: Policy, looser: bool) -> None:
     world = w.World()
-    shown = differences.view(world.requests[world.add(PolicyBody(change), w.team("alice", "bob"))], SEALED)
+    shown = differences.view(
+        world.requests[world.add(PolicyBody(change), w.team("alice", "bob"))], SEALED
+    )
     assert any(item.odd for item in shown.items) is looser
 
 
@@ -312,9 +319,7 @@ def test_a_change_after_which_nobody_could_change_anything_says_so_first_and_in_
 def test_what_was_admitted_is_compared_with_what_was_in_force_before_it() -> None:
     world = w.World()
     digest = world.add(RosterBody(w.team("alice", "bob", "carol")), w.team("alice", "bob", "carol"))
-    facts = replace(
-        world.requests[digest], state="admitted", roster_before=w.team("alice", "bob")
-    )
+    facts = replace(world.requests[digest], state="admitted", roster_before=w.team("alice", "bob"))
     shown = differences.view(facts, SEALED)
     assert shown.headline == "Carol Tanaka joins the roster"
 

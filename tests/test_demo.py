@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -40,6 +41,21 @@ def test_the_demo_goes_as_told_and_leaves_files_proofs_and_trust_root(checkout: 
         path.name for path in out.iterdir()
     }
     assert "attempts refused" in done.stdout
+    first = done.stdout[: done.stdout.index(" i ")]
+    for word in ("on this machine", "Nothing leaves", "Ana uploads", "Ben, Cleo and Dan", "p-"):
+        assert word in first
+    assert _as_the_readme_says(checkout).returncode == 0
+
+
+def _as_the_readme_says(checkout: Path) -> subprocess.CompletedProcess[str]:
+    """The block of the README that checks a proof, run where the demo ran."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    [block] = [one for one in readme.split("```") if "cd .demo/out" in one]
+    module = f"{shlex.quote(sys.executable)} -m presspass.cli.main"
+    script = "set -e" + block.replace("presspass verify", f"{module} verify")
+    return subprocess.run(
+        ["sh", "-c", script], cwd=checkout, capture_output=True, text=True, timeout=60
+    )
 
 
 def test_kept_running_it_prints_a_console_address_that_answers_and_ends_on_interrupt(

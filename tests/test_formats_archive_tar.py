@@ -39,7 +39,9 @@ def test_a_sound_tar_has_no_findings_and_true_digests() -> None:
     assert archive.read(["top/a.py"], 100) == {}
 
 
-@pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize(
+    "tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
 def test_long_names_are_read_in_every_format(tar_format: int) -> None:
     name = "top/" + "/".join(["x" * 40] * 5) + "/f.py"
     archive = read(raw_tar(tar_member(name, b"1"), tar_format=tar_format))
@@ -82,7 +84,10 @@ WRONG_IN_ONE_WAY = {
     "character device": (_link(tarfile.CHRTYPE), {"archive.special-file"}),
     "block device": (_link(tarfile.BLKTYPE), {"archive.special-file"}),
     "fifo": (_link(tarfile.FIFOTYPE), {"archive.special-file"}),
-    "sparse": (_patched(USTAR, 156, b"S"), {"archive.special-file", "archive.content-without-file"}),
+    "sparse": (
+        _patched(USTAR, 156, b"S"),
+        {"archive.special-file", "archive.content-without-file"},
+    ),
     "folder with content": (_patched(USTAR, 156, b"5"), {"archive.content-without-file"}),
     "setuid": (raw_tar(tar_member("top/s", b"", mode=0o4755)), {"archive.setid"}),
     "duplicate": (raw_tar(A, A), {"archive.duplicate-member"}),
@@ -161,15 +166,23 @@ FORMATS = st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 
 
 @given(names=NAMES, content=st.binary(max_size=2000), tar_format=FORMATS)
-def test_the_reader_agrees_with_tarfile_on_sound_tars(names: list[str], content: bytes, tar_format: int) -> None:
+def test_the_reader_agrees_with_tarfile_on_sound_tars(
+    names: list[str], content: bytes, tar_format: int
+) -> None:
     members = {f"top/{name}": content + name.encode() for name in names}
-    archive = read(raw_tar(*(tar_member(name, data) for name, data in members.items()), tar_format=tar_format))
+    archive = read(
+        raw_tar(*(tar_member(name, data) for name, data in members.items()), tar_format=tar_format)
+    )
     assert archive.findings == ()
     assert archive.read(list(members), 10_000) == members
-    assert [one.sha256 for one in archive.members] == [hashlib.sha256(data).hexdigest() for data in members.values()]
+    assert [one.sha256 for one in archive.members] == [
+        hashlib.sha256(data).hexdigest() for data in members.values()
+    ]
 
 
-SEEDS = st.sampled_from([PLAIN, USTAR, _pax({"path": "top/é"}), _link(tarfile.SYMTYPE), raw_tar(A, B)])
+SEEDS = st.sampled_from(
+    [PLAIN, USTAR, _pax({"path": "top/é"}), _link(tarfile.SYMTYPE), raw_tar(A, B)]
+)
 EDITS = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), min_size=1, max_size=6)
 
 
@@ -187,7 +200,9 @@ def test_no_mutation_makes_the_reader_raise(
 
 
 @given(seed=SEEDS, edits=EDITS)
-def test_no_mutation_of_the_gzip_makes_the_reader_raise(seed: bytes, edits: list[tuple[int, int]]) -> None:
+def test_no_mutation_of_the_gzip_makes_the_reader_raise(
+    seed: bytes, edits: list[tuple[int, int]]
+) -> None:
     data = bytearray(gzip.compress(seed, mtime=0))
     for at, value in edits:
         data[at % len(data)] = value

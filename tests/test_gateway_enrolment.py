@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from gateway_world import ORIGIN, RP_ID, HttpAnswer, World, now_ms
+from presspass.core.policy import Policy
 from presspass.core.roster import Details, Key
 from presspass.core.statement import RosterBody, Statement
 from presspass.drill.world.keys import SoftwarePasskey
@@ -86,6 +87,7 @@ def test_a_passkey_is_enrolled_before_genesis(world: World) -> None:
     assert options["user"]["displayName"] == "Alice"
     answer = enrol(world, secret, key.registration(options, ORIGIN))
     assert (answer.status, answer.json["request"]) == (201, None)
+    assert answer.json["counts"] is None
     assert (answer.json["key"], answer.json["kind"]) == (key.key.id, "software-passkey")
     row = world.rows(sa.select(g.ENROLMENT).where(g.ENROLMENT.c.key == key.key.id))[0]
     assert Key.from_json(json.loads(row.key_json)) == key.key
@@ -280,7 +282,8 @@ def test_a_new_key_may_replace_own_keys_and_no_others(sealed: World) -> None:
 
     assert attempt(sealed.grace.key.id).code == "enrolment.invalid"
     assert attempt("nonsense").code == "enrolment.invalid"
-    answer = attempt(sealed.ada.key.id)
+    assert attempt(sealed.ada.key.id[:7]).code == "enrolment.invalid"
+    answer = attempt(sealed.ada.key.id[:12])
     roster = roster_of(sealed, answer.json["request"]).roster
     assert roster.key(sealed.ada.key.id) is None
     assert roster.key(answer.json["key"]) is not None
@@ -289,3 +292,11 @@ def test_a_new_key_may_replace_own_keys_and_no_others(sealed: World) -> None:
 
 def test_an_enrolled_key_is_not_taken_a_second_time(sealed: World) -> None:
     assert registered(sealed, invite(sealed, "Eve"), sealed.ada).code == "enrolment.invalid"
+
+
+def test_whether_the_policy_counts_a_software_key_is_said_at_its_enrolment(
+    sealed: World, tmp_path: Path
+) -> None:
+    assert registered(sealed, invite(sealed, "Yes"), new_key()).json["counts"] is True
+    with World(tmp_path / "home", policy=Policy()) as strict:
+        assert registered(strict, invite(strict, "No"), new_key()).json["counts"] is False

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 import packages
-from gateway_world import ORIGIN, PROJECT, HttpAnswer, World, basic, form, until
+from gateway_world import ORIGIN, PROJECT, UPSTREAM, HttpAnswer, World, basic, form, until
 from presspass.core.policy import Policy
 from presspass.gateway.problems import PROBLEM_TYPE
 from presspass.store import gateway_tables as g
@@ -345,11 +345,15 @@ def test_a_published_version_takes_only_what_was_published(world: World, version
     refused(world.upload(token, sdist(version), b"more"), 403, "release.already-published")
 
 
-def test_an_unknown_upstream_is_refused(tmp_path: Path) -> None:
-    with World(tmp_path / "home", sealed=False) as world:
-        asked = {"upstream": "private", "project": PROJECT, "person": "", "life_s": 60}
-        assert world.control("POST", "/tokens", asked).code == "upstream.missing"
-        assert world.ask("GET", "/healthz").json["sealed"] is False
+def test_there_is_no_token_before_genesis_nor_for_an_unknown_upstream(
+    world: World, tmp_path: Path
+) -> None:
+    asked = {"upstream": "unknown", "project": PROJECT, "person": "", "life_s": 60}
+    answer = world.control("POST", "/tokens", asked)
+    assert (answer.code, answer.json["hint"]) == ("upstream.missing", f"There is: {UPSTREAM}.")
+    with World(tmp_path / "home", sealed=False) as unsealed:
+        assert unsealed.control("POST", "/tokens", asked).code == "genesis.missing"
+        assert unsealed.ask("GET", "/healthz").json["sealed"] is False
 
 
 def test_the_quiet_period_closes_a_set(tmp_path: Path) -> None:
@@ -360,3 +364,12 @@ def test_the_quiet_period_closes_a_set(tmp_path: Path) -> None:
         world.until(release, "staged", "reviewed", "awaiting", "rejected")
         row = world.rows(sa.select(g.RELEASE))[0]
         assert 1000 <= row.closed_ms - row.touched_ms < 5000
+
+
+@pytest.mark.parametrize("path", ["/", "/legacy/", f"/pypi/{UPSTREAM}/", "/simple/"])
+def test_an_upload_to_another_address_is_told_what_the_address_looks_like(
+    world: World, path: str
+) -> None:
+    answer = world.ask("POST", path, b"x")
+    assert answer.status in (404, 405)
+    assert "/pypi/UPSTREAM/legacy/" in answer.reason

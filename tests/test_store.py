@@ -630,3 +630,27 @@ def test_sqlite_keeps_a_database_in_one_file_readable_by_the_standard_tool(
     raw = sqlite3.connect(path)
     assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     raw.close()
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE TABLE w (a, b GENERATED ALWAYS AS (a + 1))",
+        "CREATE TABLE x (a, b AS (a + 1) STORED)",
+        "CREATE TRIGGER y AFTER INSERT ON plain BEGIN SELECT 1; END",
+    ],
+)
+def test_a_reader_asks_nothing_of_a_database_that_can_compute(tmp_path: Path, trick: str) -> None:
+    path = tmp_path / "odd.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE plain (a)")
+    connection.close()
+    reader = database.Reader(path)
+    assert reader.run(lambda c: c.exec_driver_sql("SELECT count(*) FROM plain").scalar()) == 0
+    with sqlite3.connect(path) as connection:
+        connection.execute(trick)
+    connection.close()
+    with pytest.raises(Fault, match="plain tables"):
+        reader.run(lambda c: c.exec_driver_sql("SELECT 1").scalar())
+    reader.close()

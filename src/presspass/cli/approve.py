@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import click
 
+from presspass.cli.choosing import confirm
 from presspass.cli.client import Gate, PageUrl, parse_page_url
 from presspass.cli.drop import drop_signed, drop_unsigned_veto
 from presspass.cli.known_gates import check_installation, remember_installation
@@ -26,7 +27,9 @@ from presspass.cli.review import (
 from presspass.cli.show import emit_json, grouped, note, safe, say, size_text, table
 from presspass.cli.sign import Signer, make_signer
 from presspass.core.digests import JsonObject, is_sha256
+from presspass.core.errors import Code, Refusal
 from presspass.core.findings import Change, Report, Severity
+from presspass.core.lifecycle import SENT, SETTLED
 from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     FreezeBody,
@@ -37,6 +40,9 @@ from presspass.core.statement import (
     UpstreamBody,
 )
 
+#: States of a release or request in which a signature changes nothing any more.
+_ENDED: Final = frozenset({"admitted", "stale", *(state.value for state in SETTLED | SENT)})
+_ENDED_BADLY: Final = frozenset({"stale", *(state.value for state in SETTLED - SENT)})
 _DIFF_LINES_SHOWN = 200
 _COLOUR: Final = {Severity.CRITICAL: "red", Severity.HIGH: "red", Severity.MEDIUM: "yellow"}
 
@@ -68,13 +74,16 @@ def approve_command(
     The first time it shows the whole fingerprint of the installation behind the gate, and remembers it; when another
     one stands there later, nothing is signed.
 
-    Exit codes: 0 handed in and counted; 1 refused (by the checks here, by you, or by the gate); 2 cannot be checked
-    here; 4 the gate cannot be reached.
+    If you asked for the release yourself, your signature proves that and approves nothing; it saves one approver.
+
+    Exit codes: 0 handed in and stored; 1 refused (by the checks here, by you, or by the gate), or ended already; 2
+    cannot be checked here; 4 the gate cannot be reached.
     """
     page = parse_page_url(url)
     signer = make_signer(key, software_passkey, page.base)
     with Gate(page.base) as gate:
         asked = fetch_statement(gate, page)
+        _check_open(asked.answer, _ENDED)
         check_alive(asked.statement)
         _show_statement(asked)
         check_installation(page.base, asked.statement.genesis, trust)
@@ -82,10 +91,11 @@ def approve_command(
             _show_upstream(fetch_upstream(gate, page, asked.statement))
             there = release_page(page, asked.statement)
             _show_report(review_release(gate, there, asked.statement.body))
-        if not yes and not click.confirm("Sign this?", default=False, err=True):
+        if not yes and not confirm("Sign this?", "--yes"):
             raise click.Abort
         remember_installation(page.base, asked.statement.genesis)
         answer = _hand_in(gate, asked, asked.data, signer)
+    _check_open(answer, _ENDED_BADLY)
     _tell_result("approved", answer, page, as_json)
 
 
@@ -139,7 +149,7 @@ def veto_command(
     page, asked, gate_base = _veto_target(url, statement_file, drop)
     signer = make_signer(key, software_passkey, gate_base)
     _show_statement(asked)
-    if not yes and not click.confirm("Veto this, for good?", default=False, err=True):
+    if not yes and not confirm("Veto this, for good?", "--yes"):
         raise click.Abort
     against = asked.statement.with_intent(Intent.VETO).to_bytes()
     if drop is not None:
@@ -186,14 +196,33 @@ def _hand_in(
     return gate.post_json(path, approval.to_bytes())
 
 
+def _check_open(answer: JsonObject, ended: frozenset[str]) -> None:
+    """Refuses, with the state, where no signature leads to anything any more."""
+    state = str(answer.get("state") or "")
+    if state in ended:
+        why = str(answer.get("reason") or answer.get("message") or "").rstrip(".")
+        raise Refusal(
+            Code.RELEASE_WRONG_STATE,
+            f"It has ended: {state}{f' ({safe(why)})' if why else ''}. Nothing is signed for it any more.",
+            str(answer.get("hint") or ""),
+        )
+
+
 def _tell_result(done: str, answer: JsonObject, page: PageUrl | None, as_json: bool) -> None:
     if as_json:
         emit_json(answer)
         return
     tally = answer.get("tally") or {}
-    counted = tally.get("counted")
-    number = len(counted) if isinstance(counted, list) else "?"
-    say(f"{done}; signatures that count: {number} of {safe(tally.get('needed', '?'))} needed")
+    counted, needed = tally.get("counted"), tally.get("needed")
+    given = len(counted) if isinstance(counted, list) else 0
+    missing = max(0, needed - given) if isinstance(needed, int) else 0
+    more = f"{missing} more must approve" if missing else "enough have approved"
+    if done == "vetoed":
+        say("vetoed; the press ends it when it sees that")
+    elif answer.get("role") == "requester":
+        say(f"you asked for this release: your signature proves that and approves nothing; {more}")
+    else:
+        say(f"approved; {given} given, {more}")
     if page is not None:
         note(f"presspass wait {safe(page.base)}/{page.kind}/{safe(page.id)}")
 

@@ -84,12 +84,9 @@ def confirm(question: str, instead: str) -> bool:
         if sys.stdin.isatty():
             raise
         click.echo(err=True)
-        raise click.UsageError(
-            f"There is no terminal to ask at; give {instead}."
-        ) from None
+        raise click.UsageError(f"There is no terminal to ask at; give {instead}.") from None
 
 
 def warn(text: str) -> None:
     """One line to stderr that must not be overlooked."""
     click.secho(text, fg="yellow", err=True)
-

@@ -56,7 +56,9 @@ _LIFE_S = RECOVERY_WAIT_S + 4 * 86_400  # the wait, and time to act on it
     multiple=True,
     help="Take in this key, which was enrolled since and nobody has let in (repeatable).",
 )
-@click.option("--yes-lock", is_flag=True, help="Also where too few people are left to change anything.")
+@click.option(
+    "--yes-lock", is_flag=True, help="Also where too few people are left to change anything."
+)
 @home_option
 @yes_option
 @format_option

@@ -94,4 +94,3 @@ def _without(roster: Roster, who: frozenset[str]) -> Roster:
         if person.id not in who
     ]
     return Roster(tuple(person for person in kept if person.keys))
-

@@ -86,7 +86,9 @@ def _check_enough(enrolled: list[Enrolled], policy: Policy) -> None:
         missing = f"`solo` is one person with two keys; {len(people)} people with {len(counting)} keys have enrolled."
     elif policy.profile == "team" and len(people) < max(2, policy.approvals):
         least = max(2, policy.approvals)
-        missing = f"`team` needs at least {least} people with a key that counts; {len(people)} have one."
+        missing = (
+            f"`team` needs at least {least} people with a key that counts; {len(people)} have one."
+        )
     else:
         return
     raise Refusal(

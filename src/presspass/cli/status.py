@@ -205,6 +205,9 @@ def _show_tally(tally: JsonObject) -> None:
         asked = "; the one who asked has signed that" if tally.get("requester_signed") else ""
         say(f"  approvals: {given} given, {more}{asked}")
     if tally.get("frozen"):
-        say("  FROZEN: not even everybody together could approve it; see `presspass doctor`", fg="red")
+        say(
+            "  FROZEN: not even everybody together could approve it; see `presspass doctor`",
+            fg="red",
+        )
     for one in tally.get("excluded", []):
         say(f"  does not count: key {safe(one.get('key', ''))[:16]} ({safe(one.get('code', ''))})")

@@ -100,9 +100,7 @@ def submit_command(
 @click.command(
     "withdraw",
     short_help="Take a release back before it goes out.",
-    epilog=example(
-        "export PRESSPASS_TOKEN=ppu_…", "presspass withdraw https://gate.example/r/4x…"
-    ),
+    epilog=example("export PRESSPASS_TOKEN=ppu_…", "presspass withdraw https://gate.example/r/4x…"),
 )
 @click.argument("url")
 @_token_option
@@ -117,7 +115,9 @@ def withdraw_command(url: str, token_file: Path | None, as_json: bool) -> None:
     """
     page = parse_page_url(url)
     if page.kind != "r":
-        raise click.UsageError("Only a release (https://GATE/r/…) is withdrawn; a request is vetoed.")
+        raise click.UsageError(
+            "Only a release (https://GATE/r/…) is withdrawn; a request is vetoed."
+        )
     with Gate(page.base, token=_read_token(token_file)) as gate:
         answer = gate.post_json(f"{page.api}/withdraw")
     if as_json:

@@ -47,7 +47,9 @@ def create_command(
     Exit codes: 0 made; 1 refused; 4 the gate of this home is not running.
     """
     if not 0 < life <= UPLOAD_TOKEN_S_MAX:
-        raise click.UsageError(f"--life is at least 1s and at most {UPLOAD_TOKEN_S_MAX // 86_400}d.")
+        raise click.UsageError(
+            f"--life is at least 1s and at most {UPLOAD_TOKEN_S_MAX // 86_400}d."
+        )
     with control(home) as gate:
         asked = {"project": project, "upstream": upstream, "person": person, "life_s": life}
         answer = gate.post_json("/tokens", asked)
@@ -56,7 +58,9 @@ def create_command(
         return
     say(str(answer["token"]))
     until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(int(answer["expires_at"])))
-    whose = f"{safe(person)}'s, whose approval does not count" if person else "nobody's in particular"
+    whose = (
+        f"{safe(person)}'s, whose approval does not count" if person else "nobody's in particular"
+    )
     note(f"Good for {safe(project)} at {safe(upstream)} until {until}; {whose}.")
     note("It is shown only this once.")
     note(

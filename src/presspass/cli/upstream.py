@@ -71,7 +71,9 @@ def add_command(
     Exit codes: 0 asked for; 1 refused; 3 the press did not answer; 4 the gate of this home is not running.
     """
     standing = standing_of_home(home)
-    draft = _checked(UpstreamBody(name, "pypi", upload_url, index_url, username, "custody", "0" * 64))
+    draft = _checked(
+        UpstreamBody(name, "pypi", upload_url, index_url, username, "custody", "0" * 64)
+    )
     with control(home):
         pass  # whoever enters a secret should not hear only afterwards that no gate is running
     secret, salt = _read_secret(secret_stdin, secret_file), secrets.token_hex(16)
@@ -135,7 +137,9 @@ def list_command(home: Path, as_json: bool) -> None:
         ]
         table(("name", "protocol", "mode", "user", "upload", "index"), rows)
     for name, digest in _waiting(home):
-        note(f"waits for signatures: {safe(name)}, request {digest} (`presspass status` has its address)")
+        note(
+            f"waits for signatures: {safe(name)}, request {digest} (`presspass status` has its address)"
+        )
 
 
 def _upstreams(home: Path) -> dict[str, tuple[str, UpstreamBody]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,26 +61,31 @@ def verify_command(file: Path, proof: Path | None, trust: Path | None, as_json: 
             "Get the installation's trust-root.json from a place that you trust on its own, not from where FILE came "
             "from, and name it with --trust or PRESSPASS_TRUST.",
         )
-    proof_data = _read(
-        proof or file.with_name(file.name + PROOF_SUFFIX), PROOF_BYTES_MAX, "proof", "--proof"
-    )
+    proof_file = proof or file.with_name(file.name + PROOF_SUFFIX)
+    proof_data = _read(proof_file, PROOF_BYTES_MAX, "proof", "--proof")
     trust_data = _read(trust, STATEMENT_BYTES_MAX, "trust root", "--trust")
     from presspass.verify.proof import Proof, check_proof, load_trust_root, verdict_json
 
     sha256, size = _hash(file)
-    read = Proof.from_bytes(proof_data)
-    valid = check_proof(
-        read,
-        filename=file.name,
-        sha256=sha256,
-        size=size,
-        trust_root=load_trust_root(trust_data),
-    )
+    with _at_fault(trust):
+        trust_root = load_trust_root(trust_data)
+    with _at_fault(proof_file):
+        read = Proof.from_bytes(proof_data)
+    valid = check_proof(read, filename=file.name, sha256=sha256, size=size, trust_root=trust_root)
     profile = _profile(read, valid)
     if as_json:
         emit_json({**json.loads(verdict_json(valid)), "profile": profile})
     else:
         _show(valid, profile)
+
+
+@contextlib.contextmanager
+def _at_fault(path: Path) -> Iterator[None]:
+    """Names the file that cannot be read as what it should be."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise Refusal(refusal.code, f"{path}: {refusal.message}", refusal.hint) from None
 
 
 def _profile(proof: Proof, valid: Valid) -> str:

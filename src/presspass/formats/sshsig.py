@@ -23,7 +23,10 @@ SK_ECDSA = b"sk-ecdsa-sha2-nistp256@openssh.com"
 
 @dataclass(frozen=True, slots=True)
 class SshPublicKey:
-    """A public key blob. `material`: 32 bytes (Ed25519) or the uncompressed P-256 point; `application`: of `sk-` keys."""
+    """A public key blob. `material`: 32 bytes (Ed25519) or the uncompressed P-256 point.
+
+    `application`: of security keys (`sk-`), else empty.
+    """
 
     kind: bytes
     material: bytes

@@ -15,6 +15,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 
 from presspass import __version__
+from presspass.core.approval import Approval
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import InputFile, parse_report
@@ -164,8 +165,17 @@ class Api:
     def approve(self, request: HttpRequest, body: bytes) -> Answer:
         """POST /api/v1/requests/<digest>/approvals"""
         digest = request.path_params["digest"]
-        approvals.accept(self._gate, digest, body, request.query_params.get("note", ""))
-        return json_answer(self.request_json(digest), 202)
+        stored = approvals.accept(self._gate, digest, body, request.query_params.get("note", ""))
+        role = self._role(stored, Approval.from_bytes(body))
+        return json_answer({**self.request_json(digest), "role": role}, 202)
+
+    def _role(self, request: Request, approval: Approval) -> str:
+        """What a signature that was taken is: "veto", "requester" (proves who asked) or "approver"."""
+        if approval.statement == request.veto_digest:
+            return "veto"
+        chain = self._gate.journal.rules.trust()
+        electorate = chain.electorate(request.statement, chain.policy)
+        return "requester" if electorate.is_requester(approval.key) else "approver"
 
     def narrow(self, _request: HttpRequest, body: bytes) -> Answer:
         """POST /api/v1/narrowings"""
@@ -185,7 +195,9 @@ class Api:
         """POST /api/v1/enrolments"""
         enrolled = enrolment.finish(self._gate, read_json(body))
         rules = self._gate.journal.now()
-        counts = (rules.policy.software_keys or not enrolled.key.is_software) if rules.sealed else None
+        counts = (
+            (rules.policy.software_keys or not enrolled.key.is_software) if rules.sealed else None
+        )
         return json_answer({**enrolled.to_json(), "counts": counts}, 201)
 
     # the shapes
@@ -250,7 +262,9 @@ class Api:
             "message": message,
             "url": self._url(request),
             "details": opened,
-            "roster_now": self._gate.journal.rules.roster.to_json() if request.kind == Kind.ROSTER else None,
+            "roster_now": self._gate.journal.rules.roster.to_json()
+            if request.kind == Kind.ROSTER
+            else None,
         }
 
     def _url(self, request: Request) -> str:

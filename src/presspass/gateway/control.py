@@ -90,7 +90,10 @@ class Control:
 
     def _person_in_roster(self, connection: Connection, text: str) -> str:
         """Whose token it is; a person without a key would stand behind nothing."""
-        person, roster = people.person_id(self._gate, connection, text), self._gate.journal.rules.roster
+        person, roster = (
+            people.person_id(self._gate, connection, text),
+            self._gate.journal.rules.roster,
+        )
         if person and roster.person(person) is None:
             known = people.known_people(self._gate, connection)
             names = sorted(known[one.id].name for one in roster.people if one.id in known)

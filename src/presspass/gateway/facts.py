@@ -137,7 +137,9 @@ class Facts:
                 .order_by(REQUEST.c.created_ms.desc())
                 .limit(_OVERVIEW_MAX)
             ).all()
-            lines = (self._request_line(connection, rules, requests.read(r), situation) for r in asked)
+            lines = (
+                self._request_line(connection, rules, requests.read(r), situation) for r in asked
+            )
             return Overview(
                 tuple(self._release_line(connection, rules, row) for row in releases),
                 tuple(line for line in lines if line is not None),
@@ -193,7 +195,11 @@ class Facts:
             return row.code, told(row.reason)
         code, reason = self.word_on(connection, request, self.decision(request.digest))
         # That people have yet to sign is no reason to say anything.
-        return (row.code, told(row.reason)) if code in ("", Code.QUORUM_MISSING.value) else (code, reason)
+        return (
+            (row.code, told(row.reason))
+            if code in ("", Code.QUORUM_MISSING.value)
+            else (code, reason)
+        )
 
     def _veto_words(self, connection: Connection, request: Request, *, ended: bool) -> str:
         """Who vetoed it, and what was said with it; "" where nobody has."""
@@ -232,7 +238,9 @@ class Facts:
         before = statement.previous if decision and decision.state == "admitted" else None
         upstream = None
         if isinstance(body, UpstreamBody):
-            upstream = self._upstream(before) if before else rules.upstreams.get(body.name, (0, None))[1]
+            upstream = (
+                self._upstream(before) if before else rules.upstreams.get(body.name, (0, None))[1]
+            )
         return RequestFacts(
             digest=request.digest,
             ballot=ballot,

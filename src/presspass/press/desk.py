@@ -205,7 +205,7 @@ def check_beginning(roster: Roster, policy: Policy) -> None:
         raise Refusal(
             Code.GENESIS_INCOMPLETE,
             f"`team` needs at least {max(2, policy.approvals)} people with a key that counts; {len(people)} have one.",
-            "Send the others their links, or make new ones with `presspass init --link NAME`.",
+            "Send the others their links, or make new ones with `presspass invite NAME`.",
         )
 
 

@@ -172,6 +172,10 @@ class Writer:
                 job.future.set_exception(fault)
 
 
+_ODD_SCHEMA = """SELECT 1 FROM sqlite_schema WHERE type NOT IN ('table', 'index')
+ OR sql LIKE 'CREATE VIRTUAL%' OR sql LIKE '%AS (%' OR sql LIKE '%AS(%' OR sql LIKE '%GENERATED%' LIMIT 1"""
+
+
 class Reader:
     """Another process's database, read-only. Retries while its owner is just opening, recovering or closing it.
 
@@ -196,6 +200,7 @@ class Reader:
                 with self._engine.connect() as connection:
                     _driver(connection, "BEGIN")
                     try:
+                        self._check_schema(connection)
                         return work(connection)
                     finally:
                         _driver(connection, "ROLLBACK")
@@ -212,6 +217,16 @@ class Reader:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _check_schema(self, connection: Connection) -> None:
+        """Plain tables only: a view or a computed column in place of one can compute for ever in a single step, which
+        no deadline ends."""
+        if connection.exec_driver_sql(_ODD_SCHEMA).first() is not None:
+            raise Fault(
+                "store.unreadable",
+                f"{self.path.name} has more than plain tables in it.",
+                retryable=True,
+            )
 
     def _configure(self, raw: sqlite3.Connection, _record: object) -> None:
         raw.execute("PRAGMA trusted_schema=OFF")

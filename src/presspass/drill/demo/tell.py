@@ -1,4 +1,4 @@
-"""How the demo speaks: a line for what is done, a line for what came of it, a count at the end. Prints, nothing else."""
+"""How the demo speaks: what is done, what came of it, and a count at the end. Prints, nothing else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Teller:
     def opening(self, folder: Path) -> None:
         """What runs where, and who is who, before anything happens."""
         for line in (
-            f"A gate and two private registries run on this machine, on loopback ports; their files lie below {folder}/.",
+            f"A gate and two private registries run on this machine, on loopback ports; their files lie in {folder}/.",
             "Nothing leaves the machine, and the attacks use inert files.",
             "Ana uploads releases; Ben, Cleo and Dan approve them.",
             "Each is known to the gate by an id such as p-264a989c6558; names stay out of what is signed and proved.",

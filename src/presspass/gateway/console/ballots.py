@@ -140,14 +140,18 @@ def _signers(electorate: Electorate, situation: Situation) -> tuple[SignerView, 
                     kind=KIND_WORDS[key.kind] + (", synced" if key.backed_up else ""),
                     credential=b64u(key.credential_id),
                     counts=why is None,
-                    why_not=_role(electorate, key.id) if why is None else NOT_COUNTED.get(why, why.value),
+                    why_not=_role(electorate, key.id)
+                    if why is None
+                    else NOT_COUNTED.get(why, why.value),
                 )
             )
     return tuple(sorted(found, key=lambda one: (not one.counts, one.person.casefold(), one.key)))
 
 
 def _role(electorate: Electorate, key: str) -> str:
-    return "asked for it: proves who asked, approves nothing" if electorate.is_requester(key) else ""
+    return (
+        "asked for it: proves who asked, approves nothing" if electorate.is_requester(key) else ""
+    )
 
 
 def _signature(one: SignatureFacts, electorate: Electorate, situation: Situation) -> SignatureView:
@@ -156,7 +160,9 @@ def _signature(one: SignatureFacts, electorate: Electorate, situation: Situation
     if why is not None:
         remark = NOT_COUNTED.get(why, f"does not count ({why.value})")
     elif one.intent is Intent.APPROVE:
-        remark = "proves who asked; approves nothing" if electorate.is_requester(one.key) else "counts"
+        remark = (
+            "proves who asked; approves nothing" if electorate.is_requester(one.key) else "counts"
+        )
     else:
         remark = "ends it"
     return SignatureView(

@@ -256,11 +256,7 @@ def _host(url: str) -> str:
 
 def _plain_http(body: UpstreamBody) -> str:
     plain = [url for url in (body.upload_url, body.index_url) if url.startswith("http://")]
-    return (
-        "Plain http: right for a registry on the gate's own machine only."
-        if plain
-        else ""
-    )
+    return "Plain http: right for a registry on the gate's own machine only." if plain else ""
 
 
 # --- freeze -------------------------------------------------------------------------------------------------------
