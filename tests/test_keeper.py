@@ -83,10 +83,12 @@ def room(tmp_path: Path) -> Iterator[Room]:
 def either_room(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Room]:
-    """One group after the other, or several at a time."""
+    """One group after the other, or file by file in many threads."""
     limit = 1000.0 if request.param == "a fast disk" else -1.0
     monkeypatch.setattr(keeper_module, "_SLOW_SYNC_S", limit)
+    monkeypatch.setattr(keeper_module, "_SLOW_FOR_S", 1000.0)
     made = Room(tmp_path)
+    made.submit(b"what the disk is like").result(WAIT_S)
     yield made
     made.close()
 

@@ -27,6 +27,7 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.lifecycle import SETTLED, State, may_move
 from presspass.core.limits import FILES_PER_RELEASE_MAX
 from presspass.gateway.tokens import Right
+from presspass.store.database import Prepared
 from presspass.store.gateway_tables import RELEASE, RELEASE_FILE
 
 _WENT_OUT: Final = frozenset({State.PUBLISHED, State.VERIFIED, State.REVOKED})
@@ -153,7 +154,7 @@ def _of_finished(
     return Elsewhere.NEW
 
 
-_SETS = (
+_SETS = Prepared(
     sa.select(
         RELEASE.c.id,
         RELEASE.c.state,
@@ -172,9 +173,14 @@ _SETS = (
     )
     .order_by(RELEASE.c.opened_ms.desc(), RELEASE.c.id)
 )
-_OPEN = sa.insert(RELEASE)
-_ADD = sa.insert(RELEASE_FILE)
-_TOUCH = (
+_OPENED = (
+    *("id", "upstream", "project", "version", "requester", "token_hash", "state", "live"),
+    *("code", "reason", "opened_ms", "touched_ms", "updated_ms"),
+)
+_ADDED = ("release", "filename", "sha256", "size", "uploaded_ms")
+_OPEN = Prepared(sa.insert(RELEASE).values({name: sa.bindparam(name) for name in _OPENED}))
+_ADD = Prepared(sa.insert(RELEASE_FILE).values({name: sa.bindparam(name) for name in _ADDED}))
+_TOUCH = Prepared(
     sa.update(RELEASE)
     .where(RELEASE.c.id == sa.bindparam("the_id"))
     .values(touched_ms=sa.bindparam("now"), updated_ms=sa.bindparam("now"))
@@ -183,20 +189,19 @@ _TOUCH = (
 
 def sets_of(connection: Connection, upstream: str, project: str, version: str) -> list[FileSet]:
     """Every set of this version, newest first."""
-    rows = connection.execute(_SETS, {"upstream": upstream, "project": project, "version": version})
-    return _grouped(rows.all())
+    rows = _SETS.rows(connection, upstream=upstream, project=project, version=version)
+    return _grouped(rows)
 
 
-def _grouped(rows: Iterable[Any]) -> list[FileSet]:
+def _grouped(rows: Iterable[tuple[Any, ...]]) -> list[FileSet]:
     found: dict[str, FileSet] = {}
-    for row in rows:
-        one = found.get(row.id)
+    for release, state, live, requester, code, reason, filename, sha256 in rows:
+        one = found.get(release)
         if one is None:
-            one = found[row.id] = FileSet(
-                row.id, State(row.state), row.live == 1, row.requester, row.code, row.reason
-            )
-        if row.filename is not None:
-            one.files[row.filename] = row.sha256
+            one = FileSet(release, State(state), live == 1, requester, code, reason)
+            found[release] = one
+        if filename is not None:
+            one.files[filename] = sha256
     return list(found.values())
 
 
@@ -213,18 +218,16 @@ def place(
         return Placed(target.id, target.state, known=True)
     if isinstance(target, FileSet):
         release = target.id
-        connection.execute(_TOUCH, {"the_id": release, "now": now_ms})
+        _TOUCH.run(connection, the_id=release, now=now_ms)
     else:
         release = _open_set(connection, offer, now_ms)
-    connection.execute(
-        _ADD,
-        {
-            "release": release,
-            "filename": offer.filename,
-            "sha256": offer.sha256,
-            "size": offer.size,
-            "uploaded_ms": now_ms,
-        },
+    _ADD.run(
+        connection,
+        release=release,
+        filename=offer.filename,
+        sha256=offer.sha256,
+        size=offer.size,
+        uploaded_ms=now_ms,
     )
     return Placed(release, State.OPEN, known=False)
 
@@ -232,23 +235,21 @@ def place(
 def _open_set(connection: Connection, offer: Offer, now_ms: int) -> str:
     release = new_release_id()
     right = offer.right
-    connection.execute(
-        _OPEN,
-        {
-            "id": release,
-            "upstream": right.upstream,
-            "project": right.project,
-            "version": offer.version,
-            "requester": right.person,
-            "token_hash": right.hash,
-            "state": State.OPEN.value,
-            "live": 1,
-            "code": "",
-            "reason": "",
-            "opened_ms": now_ms,
-            "touched_ms": now_ms,
-            "updated_ms": now_ms,
-        },
+    _OPEN.run(
+        connection,
+        id=release,
+        upstream=right.upstream,
+        project=right.project,
+        version=offer.version,
+        requester=right.person,
+        token_hash=right.hash,
+        state=State.OPEN.value,
+        live=1,
+        code="",
+        reason="",
+        opened_ms=now_ms,
+        touched_ms=now_ms,
+        updated_ms=now_ms,
     )
     return release
 

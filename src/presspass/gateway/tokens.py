@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection
 from presspass.core.digests import sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.gateway.problems import MissingToken
+from presspass.store.database import Prepared
 from presspass.store.gateway_tables import UPLOAD_TOKEN, VIEW_TOKEN
 
 PREFIX: Final = "ppu_"
@@ -28,14 +29,15 @@ _SHAPE = re.compile(r"ppu_[A-Za-z0-9_-]{43}[0-9a-z]{6}")
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _CHECK_CHARS = 6
 _NEW_TOKEN = "Ask the operator of the gate for a new one."
-_TOKEN = sa.select(
-    UPLOAD_TOKEN.c.hash,
-    UPLOAD_TOKEN.c.upstream,
-    UPLOAD_TOKEN.c.project,
-    UPLOAD_TOKEN.c.person,
-    UPLOAD_TOKEN.c.expires_ms,
-    UPLOAD_TOKEN.c.revoked_ms,
-).where(UPLOAD_TOKEN.c.hash == sa.bindparam("hash"))
+_TOKEN = Prepared(
+    sa.select(
+        UPLOAD_TOKEN.c.upstream,
+        UPLOAD_TOKEN.c.project,
+        UPLOAD_TOKEN.c.person,
+        UPLOAD_TOKEN.c.expires_ms,
+        UPLOAD_TOKEN.c.revoked_ms,
+    ).where(UPLOAD_TOKEN.c.hash == sa.bindparam("hash"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,15 @@ def check_right(connection: Connection, token: str, now_ms: int) -> Right:
 
 def right_by_hash(connection: Connection, token_hash: str, now_ms: int) -> Right:
     """As `check_right`, by the stored hash."""
-    row = connection.execute(_TOKEN, {"hash": token_hash}).first()
-    if row is None:
+    rows = _TOKEN.rows(connection, hash=token_hash)
+    if not rows:
         raise Refusal(Code.TOKEN_INVALID, "This upload token is not known here.", _NEW_TOKEN)
-    if row.revoked_ms is not None:
+    upstream, project, person, expires_ms, revoked_ms = rows[0]
+    if revoked_ms is not None:
         raise Refusal(Code.TOKEN_INVALID, "This upload token was revoked.", _NEW_TOKEN)
-    if now_ms >= row.expires_ms:
+    if now_ms >= expires_ms:
         raise Refusal(Code.TOKEN_EXPIRED, "This upload token has expired.", _NEW_TOKEN)
-    return Right(row.hash, row.upstream, row.project, row.person)
+    return Right(token_hash, upstream, project, person)
 
 
 def require_upstream(right: Right, upstream: str) -> None:

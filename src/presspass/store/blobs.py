@@ -110,7 +110,7 @@ class Spool:
                 _write_all(self.fd, memoryview(b"".join(pieces))[written:])
             self.size += total
             if self.size - self._handed_over >= _WRITEBACK_BYTES:
-                self.hand_over()
+                self._hand_over()
 
     def read_again(self) -> Iterator[bytes]:
         """What was written so far, from its beginning."""
@@ -141,7 +141,7 @@ class Spool:
             self._path.unlink()
         os.close(self.fd)
 
-    def hand_over(self) -> None:
+    def _hand_over(self) -> None:
         """Starts write-back of what has come so far, without waiting (posix_fadvise: POSIX.1-2017)."""
         os.posix_fadvise(self.fd, self._handed_over, self.size, os.POSIX_FADV_DONTNEED)
         self._handed_over = self.size

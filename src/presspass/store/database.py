@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from presspass.core.errors import Fault, PresspassError, invariant
 
@@ -273,8 +274,48 @@ class ChangeSignal:
             self._seen = -1
 
 
-def _driver(connection: Connection, statement: str) -> None:
-    connection.exec_driver_sql(statement)
+class Prepared:
+    """A statement that is compiled once and then handed to the driver: for those few that run with every upload.
+
+    Its values and columns are text, whole numbers and bytes: nothing that would have to be converted.
+    """
+
+    def __init__(self, statement: sa.Select[Any] | sa.Insert | sa.Update) -> None:
+        self._statement = statement
+        self._compiled: dict[str, tuple[str, tuple[str, ...] | None]] = {}
+
+    def rows(self, connection: Connection, **values: object) -> list[tuple[Any, ...]]:
+        """All rows, their columns in the statement's order."""
+        found: list[tuple[Any, ...]] = self._execute(connection, values).fetchall()
+        return found
+
+    def run(self, connection: Connection, **values: object) -> None:
+        """Executes a statement that gives no rows."""
+        self._execute(connection, values)
+
+    def _execute(self, connection: Connection, values: dict[str, object]) -> Any:
+        text, names = self._compiled.get(connection.dialect.name) or self._compile(connection)
+        given = values if names is None else tuple([values[name] for name in names])
+        return _driver(connection, text, given)
+
+    def _compile(self, connection: Connection) -> tuple[str, tuple[str, ...] | None]:
+        compiled = self._statement.compile(dialect=connection.dialect)
+        invariant(isinstance(compiled, SQLCompiler), "a query or a change of rows")
+        names = tuple(compiled.positiontup or ()) if compiled.positional else None
+        found = self._compiled[connection.dialect.name] = (compiled.string, names)
+        return found
+
+
+def _driver(connection: Connection, statement: str, values: Any = ()) -> Any:
+    """Executes on the driver's own connection, in the transaction under way; its errors come as SQLAlchemy's do."""
+    driver: Any = connection.connection.driver_connection
+    errors: Any = connection.dialect.loaded_dbapi.Error
+    try:
+        return driver.execute(statement, values)
+    except errors as error:
+        raise DBAPIError.instance(
+            statement, None, error, errors, dialect=connection.dialect
+        ) from error
 
 
 def _fault(error: Exception) -> Fault:

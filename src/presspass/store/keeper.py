@@ -2,8 +2,8 @@
 
 A thread takes everything that waits and takes each step of `blobs` (write, sync, link, sync the folder) for the whole
 group before the next step. A journalling file system then commits the group's names at once, and a busy process has one
-thread that waits for the interpreter's lock after each system call, not many. Where the disk makes it wait, another
-thread takes the next group meanwhile: on a slow disk many syncs are under way. A group of one takes the same steps.
+thread that waits for the interpreter's lock after each system call, not many. Where a sync takes long, files go one by
+one instead, each in a thread of its own: many syncs are under way then, and a slow disk ends them together.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from presspass.store.blobs import Blobs, Spool, explained, open_folder
 
 GROUP_MAX: Final = 32
 THREADS: Final = 16
-#: A sync that takes longer has waited for a device.
+#: Where the syncs of a group take longer than this each, the disk is called slow for a while; then a group tries again.
 _SLOW_SYNC_S: Final = 0.001
+_SLOW_FOR_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,9 @@ class Keeper:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._arrivals: queue.SimpleQueue[_Arrival | None] = queue.SimpleQueue()
-        self._turn = (
-            threading.Lock()
-        )  # of taking a group; kept until it is done while the disk is fast
-        self._slow = False
+        # Whoever has it takes the next group; on a fast disk it is given back when that group is kept.
+        self._turn = threading.Lock()
+        self._slow_until = 0.0
         self._threads = [
             threading.Thread(target=self._run, name=f"keeper-{number}", daemon=True)
             for number in range(THREADS)
@@ -83,29 +83,33 @@ class Keeper:
         while more:
             with contextlib.ExitStack() as turn:
                 turn.enter_context(self._turn)
-                group, more = self._gather()
-                self._keep([one for one in group if one.kept.set_running_or_notify_cancel()], turn)
+                slow = self._is_slow()
+                group, more = self._gather(1 if slow else GROUP_MAX)
+                if slow:
+                    turn.close()
+                self._keep([one for one in group if one.kept.set_running_or_notify_cancel()])
 
-    def _gather(self) -> tuple[list[_Arrival], bool]:
+    def _is_slow(self) -> bool:
+        return time.monotonic() < self._slow_until
+
+    def _gather(self, count_max: int) -> tuple[list[_Arrival], bool]:
         """What waits, at least one; false at the end."""
         group: list[_Arrival] = []
         arrival = self._arrivals.get()
         with contextlib.suppress(queue.Empty):
             while arrival is not None:
                 group.append(arrival)
-                if len(group) == GROUP_MAX:
+                if len(group) == count_max:
                     return group, True
                 arrival = self._arrivals.get_nowait()
             self._arrivals.put(None)  # for the next thread
             return group, False
         return group, True
 
-    def _keep(self, group: list[_Arrival], turn: contextlib.ExitStack) -> None:
+    def _keep(self, group: list[_Arrival]) -> None:
         try:
             with contextlib.ExitStack() as spools:
                 written = self._write(group, spools)
-                if self._slow:
-                    turn.close()
                 synced = self._durable(written, [one.spool.fd for one in written])
                 kept = self._name(synced)
         except Exception as error:  # a bug: who waits hears of it, and the thread lives on
@@ -122,13 +126,9 @@ class Keeper:
             with _told(one.kept), contextlib.ExitStack() as unless_written:
                 sha256 = one.digest()
                 spool = self._blobs.spool()
-                unless_written.callback(
-                    spool.close
-                )  # at once: a full disk has room for the others then
+                unless_written.callback(spool.close)  # at once: the others find room on a full disk
                 spool.write(one.pieces)
                 spools.push(unless_written.pop_all())
-                if len(group) > 1:
-                    spool.hand_over()  # the disk begins with all of them before the first is waited for
                 written.append(_Written(one.kept, sha256, spool))
         return written
 
@@ -162,7 +162,10 @@ class Keeper:
             return {}
         begin = time.monotonic()
         errors = {fd: _error_of_sync(fd) for fd in fds}
-        self._slow = time.monotonic() - begin > _SLOW_SYNC_S * len(fds)
+        now = time.monotonic()
+        # While many are under way each takes longer, which says nothing about the disk.
+        if not self._is_slow() and now - begin > _SLOW_SYNC_S * len(fds):
+            self._slow_until = now + _SLOW_FOR_S
         return errors
 
 
