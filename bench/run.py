@@ -55,7 +55,7 @@ def measure(folder: Path, sizes: Sizes, tell: Callable[[str], None]) -> Samples:
 def rows_of(samples: Samples, sizes: Sizes) -> list[Row]:
     """The median of each figure, in the order of the table."""
     rows = []
-    for key, figure in figures(sizes.large_mb).items():
+    for key, figure in figures(sizes.large_mb, sizes.crowd_count).items():
         beside = samples.beside.get(key)
         peer_value = statistics.median(beside) if beside else None
         rows.append(figure.row(statistics.median(samples.values[key]), peer_value))
@@ -81,7 +81,7 @@ def main() -> int:
         samples = measure(Path(folder), sizes, lambda text: console.print(f"  {text}"))
     machine["seconds"] = round(time.monotonic() - begin)
     rows = rows_of(samples, sizes)
-    names = {key: figure.name for key, figure in figures(sizes.large_mb).items()}
+    names = {key: figure.name for key, figure in figures(sizes.large_mb, sizes.crowd_count).items()}
     spread = {names[key]: (min(found), max(found)) for key, found in samples.values.items()}
     Console(width=max(Console().width, 150)).print(table(rows, spread))
     _write(options.out or default_out(quick=options.quick), rows, machine, sizes, samples)

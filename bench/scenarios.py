@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import procfs
 import rawhttp
+from figures import CROWD_FILES, FULL_MB
 from floors import DurableWrite, copy_s
 from house import PEOPLE, House
 from presspass.core.statement import Statement
@@ -35,11 +36,11 @@ Answer: TypeAlias = dict[str, Any]
 class Sizes:
     """How much is done. `…_rounds` are counted without the warm-up round."""
 
-    large_mb: int = 500
+    large_mb: int = FULL_MB
     large_rounds: int = 3
     small_count: int = 200
     small_rounds: int = 3
-    crowd_count: int = 200
+    crowd_count: int = CROWD_FILES
     crowd_rounds: int = 3
     release_rounds: int = 7
     start_rounds: int = 3
@@ -52,7 +53,6 @@ QUICK: Final = Sizes(
     large_rounds=2,
     small_count=60,
     small_rounds=2,
-    crowd_count=96,
     crowd_rounds=2,
     release_rounds=3,
     start_rounds=1,

@@ -213,7 +213,9 @@ def test_a_whole_run_measures_every_figure(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PYTHONPATH", "")  # a run sets it, for what it starts
     samples = run.measure(tmp_path, TINY, lambda _text: None)
     rows = run.rows_of(samples, TINY)
-    assert [row.name for row in rows] == [one.name for one in figures(TINY.large_mb).values()]
+    assert [row.name for row in rows] == [
+        one.name for one in figures(TINY.large_mb, TINY.crowd_count).values()
+    ]
     assert all(math.isfinite(row.value) for row in rows)
     assert all(row.value >= 0 for row in rows if row.unit not in ("ms", "MB"))
     assert all((row.peer_value is None) is (row.peer == "") for row in rows)
