@@ -217,7 +217,7 @@ def test_a_whole_run_measures_every_figure(tmp_path: Path, monkeypatch: pytest.M
         one.name for one in figures(TINY.large_mb, TINY.crowd_count).values()
     ]
     assert all(math.isfinite(row.value) for row in rows)
-    # A tiny run may use less CPU than the kernel's clock ticks show, and a difference of two short times may be nothing.
+    # A tiny run may use less CPU than the kernel's ticks show, and a difference of two short times may be nothing.
     assert all(row.value > 0 for row in rows if row.unit not in ("ms", "MB"))
     assert all((row.peer_value is None) is (row.peer == "") for row in rows)
 
