@@ -133,11 +133,6 @@ class Vault:
         """Seals `secret` to the upstream statement with this digest. There is no way to read it back out but `use`."""
         write_private(self._path(statement), seal(self.kek, secret, statement.encode()))
 
-    def put_sealed(self, statement: str, envelope: bytes) -> None:
-        """Keeps an envelope that was sealed elsewhere on this host, after checking that it opens here."""
-        open_envelope(self.kek, envelope, statement.encode())
-        write_private(self._path(statement), envelope)
-
     def use(self, statement: str) -> bytes:
         """The credential of this upstream, for the press's own use; Fault when there is none (yet)."""
         try:
