@@ -19,6 +19,7 @@ from presspass.gateway.api import Api
 from presspass.gateway.facts import Facts
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import AsgiApp, ClientGoneError, Message, Receive, Scope, Send, reply
+from presspass.gateway.identity.oidc_client import Provider
 from presspass.gateway.problems import (
     Answer,
     as_refusal,
@@ -27,11 +28,15 @@ from presspass.gateway.problems import (
     standard_phrase,
 )
 from presspass.gateway.pypi.legacy import PATH, LegacyUpload
+from presspass.gateway.sign_in_api import SignIn
 
 
-def public_app(gate: Gate, facts: Facts, upload: LegacyUpload) -> AsgiApp:
-    """What is served on TCP."""
-    rest = Routed([*Api(gate, facts).routes(), *console.routes(facts)], gate)
+def public_app(
+    gate: Gate, facts: Facts, upload: LegacyUpload, provider: Provider | None = None
+) -> AsgiApp:
+    """What is served on TCP. `provider`: where people sign in, if anywhere."""
+    people = SignIn(gate, facts, provider)
+    rest = Routed([*Api(gate, facts).routes(), *people.routes(), *console.routes(facts)], gate)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         door = upload if PATH.fullmatch(scope["path"]) else rest

@@ -53,7 +53,7 @@ class Right:
 def new_upload_token() -> str:
     """A fresh token; the caller stores `sha256_hex` of it and shows it once."""
     body = secrets.token_urlsafe(32)
-    return PREFIX + body + _check(body)
+    return PREFIX + body + checksum(body)
 
 
 def new_secret() -> str:
@@ -92,7 +92,7 @@ def check_right(connection: Connection, token: str, now_ms: int) -> Right:
     """The right that comes with `token`. Refuses with `token.invalid` or `token.expired`."""
     if (
         not _SHAPE.fullmatch(token)
-        or _check(token[len(PREFIX) : -_CHECK_CHARS]) != token[-_CHECK_CHARS:]
+        or checksum(token[len(PREFIX) : -_CHECK_CHARS]) != token[-_CHECK_CHARS:]
     ):
         raise Refusal(
             Code.TOKEN_INVALID,
@@ -143,7 +143,8 @@ def view_token_until(connection: Connection, token: str, now_ms: int) -> int | N
     return expires if expires is not None and expires > now_ms else None
 
 
-def _check(body: str) -> str:
+def checksum(body: str) -> str:
+    """Six characters by which a mistyped or cut secret is told from a wrong one (CRC-32, base 36)."""
     number, digits = zlib.crc32(body.encode()), ""
     for _ in range(_CHECK_CHARS):
         number, digit = divmod(number, len(_ALPHABET))
