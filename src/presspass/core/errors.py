@@ -65,6 +65,12 @@ class Code(StrEnum):
     IDENTITY_REPLAYED = "identity.replayed"
     IDENTITY_REVOKED = "identity.revoked"
     IDENTITY_UNAVAILABLE = "identity.keys-unavailable"
+    # identity of workloads: the content of a workflow
+    WORKFLOW_MISSING = "identity.workflow-missing"
+    WORKFLOW_NOT_A_FILE = "identity.workflow-not-a-file"
+    WORKFLOW_TOO_LARGE = "identity.workflow-too-large"
+    WORKFLOW_UNAVAILABLE = "identity.workflow-unavailable"
+    WORKFLOW_UNPROVEN = "identity.workflow-unproven"
     # inspection
     INSPECTION_CRASHED = "inspection.crashed"
     INSPECTION_DISAGREES = "inspection.disagrees"

@@ -69,6 +69,13 @@ UPSTREAM_TIMEOUT_S = 60
 UPSTREAM_ANSWER_S_MAX = 900  # one page or file, however slowly it comes
 CLOCK_DRIFT_S_MAX = 2.0
 
+# workflows, proved by git objects
+WORKFLOW_BYTES_MAX = 512 * KIB
+WORKFLOW_PATH_CHARS_MAX = 512
+WORKFLOW_PATH_PARTS_MAX = 16
+WORKFLOW_OBJECTS_BYTES_MAX = 4 * MIB  # commit, trees and blob of one path
+WORKFLOW_OBJECTS_JSON_BYTES_MAX = 6 * MIB  # the same in base64
+
 # inspector: archives
 ARCHIVE_MEMBERS_MAX = 50_000
 ARCHIVE_INDEX_BYTES_MAX = 32 * MIB  # a zip's central directory
