@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import platform
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -32,6 +34,9 @@ INHERITED = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR")
 
 NODE_PROGRAMS = {"node": "bin/node", "npm": "lib/node_modules/npm/bin/npm-cli.js"}
 """Where Node's wheel keeps its programs: it links none of them into `bin`. npm is a script for node."""
+
+NPM_MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+"""npm's names of processors, by what Python calls them."""
 
 
 class PeerMissingError(Exception):
@@ -73,6 +78,21 @@ def peer(program: str) -> Path:
     if not path.exists():
         raise PeerMissingError(f"{program} is not in {folder}; run 'make peers'")
     return path
+
+
+def npm_peer(package: str) -> Path:
+    """The folder of a package of locks/npm, such as `oidc-provider` or `npm`. Raises PeerMissingError.
+
+    `pnpm` is a native program in a package for each platform; its folder holds the program, named pnpm.
+    """
+    folder = peers_folder() / "npm" / "node_modules"
+    name = package
+    if package == "pnpm":
+        machine = platform.machine().lower()
+        name = f"@pnpm/exe.{sys.platform}-{NPM_MACHINES.get(machine, machine)}"
+    if not (folder / name / "package.json").exists():
+        raise PeerMissingError(f"{name} is not in {folder}; run 'make peers'")
+    return folder / name
 
 
 def clean_env(home: Path, **extra: str) -> dict[str, str]:
