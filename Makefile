@@ -92,10 +92,11 @@ demo: $(VENV)/.stamp $(PEERS)/.stamp ## The whole gate, live, in five scenes (ma
 bench: $(VENV)/.stamp $(PEERS)/.stamp ## Measure against peers in the same run; writes bench/results.json
 	@$(BIN)/python bench/run.py $(ARGS)
 
+# The extras stay: without them an older pip does not see that hishel[httpx] is pinned, and takes the newest.
 lock: $(VENV)/.stamp $(PEERS)/.stamp-python ## Resolve locks/*.in and locks/npm anew into hashed locks without host names
 	@for name in runtime dev peers; do \
 		(cd locks && ../$(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade \
-			--generate-hashes --no-header --no-emit-index-url --no-emit-find-links --only-binary :all: \
+			--generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-emit-find-links --only-binary :all: \
 			$$name.in -o $$name.txt) || exit 1; done
 	@set -- $(NODE_WHEEL); cd locks/npm && rm -f package-lock.json && \
 		"../../$$1/bin/node" "../../$$1/lib/node_modules/npm/bin/npm-cli.js" install --package-lock-only --loglevel=error >/dev/null

@@ -1,8 +1,8 @@
 """The real programs around the gate, on loopback: twine, uv, pip and pypiserver, each with a clean environment.
 
 They live in an environment of their own (`make peers`), found through PRESSPASS_PEERS, else as `.venv-peers` below
-the current folder. Nothing of the user's configuration reaches them: no HOME, no pip, uv or twine settings, no proxy.
-Every process started here has a time limit or an owner who ends it.
+the current folder. Nothing of the user's configuration reaches them: no HOME, no pip, uv or twine settings, no proxy;
+and none looks for a newer version of itself. Every process started here has a time limit or an owner who ends it.
 """
 
 from __future__ import annotations
@@ -109,8 +109,10 @@ def clean_env(home: Path, **extra: str) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PDM_CHECK_UPDATE": "0",
         "UV_NO_CONFIG": "1",
         "UV_KEYRING_PROVIDER": "disabled",
+        "npm_config_update_notifier": "false",
         "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
     }
     return env | extra
