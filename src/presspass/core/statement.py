@@ -100,6 +100,12 @@ class ReleaseFile:
         return found
 
 
+def set_bytes(files: tuple[ReleaseFile, ...]) -> bytes:
+    """What the digest of a set is taken of, by which a workload binds its files: canonical JSON, in order of names."""
+    ordered = sorted(files, key=lambda one: one.name)
+    return canonical({"files": [one.to_json() for one in ordered], "format": "presspass/set/v1"})
+
+
 @dataclass(frozen=True, slots=True)
 class AskedBy:
     """The workload that asked for a release.

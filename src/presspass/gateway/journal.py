@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
+from presspass.core.quorum import ORDINARY, Circumstances
 from presspass.core.roster import Roster
 from presspass.core.statement import UpstreamBody
 from presspass.store import journal_view
@@ -114,6 +115,13 @@ class Journal:
     def bound_workflow(self, statement: str, body: PublisherBody) -> str:
         """SHA-256 of the workflow that counts for a publisher: its statement's, or what a release bound since."""
         return self._rules.rebound.get(statement, body.workflow_sha256)
+
+    def circumstances(self, body: object) -> Circumstances:
+        """What counts beside signatures under a statement with this body, as the press's journal says it now."""
+        suspended = any(one.what == "person" for one in self._rules.narrowings)
+        if not suspended and getattr(body, "asked_by", None) is None:
+            return ORDINARY
+        return self.read(lambda c: journal_view.circumstances(c, body))
 
     def published(self, upstream: str, project: str, version: str) -> dict[str, str]:
         """Names and SHA-256 of what the press has published of this version, as of the last `refresh` or later.

@@ -85,7 +85,10 @@ def _passes_of(stop: Stop) -> sa.ColumnElement[bool] | None:
 def in_force(
     connection: Connection, wanted: Collection[tuple[str, str]], cleared: Collection[str]
 ) -> tuple[str, str, str] | None:
-    """The first stop against one of `wanted` (what, target), if any: its id, what, and reason. `cleared`: ids that a quorum has ended."""
+    """The first stop against one of `wanted` (what, target), if any: its id, what, and reason.
+
+    `cleared`: ids that a quorum has ended.
+    """
     s = STOP.c
     rows = connection.execute(
         sa.select(s.id, s.what, s.reason)

@@ -91,8 +91,8 @@ INTENT = Table(
     Column("finished_ms", BigInteger),
 )
 
-#: Workloads as the press has verified them, by the hash of their token. `state`: "verified", or "refused" with `code`;
-#: `release`: the statement it counted for, once. `described`: canonical JSON without names. `person`: id or "".
+#: Workloads as the press has verified them, by the hash of their token. `state`: "seen", "verified", or "refused" with
+#: `code`. `person`: id or ""; `release`: the set it was used for, once, and whether it `counted` as an identity then.
 WORKLOAD = Table(
     "workload",
     METADATA,
@@ -112,6 +112,7 @@ WORKLOAD = Table(
     Column("replay_key", String(64), unique=True),
     Column("first_seen_ms", BigInteger, nullable=False),
     Column("release", String(64), unique=True),
+    Column("counted", Integer, nullable=False, default=0),
 )
 
 #: Workflow contents that people bound by approving a release that ran them: the newest row of a publisher counts, while

@@ -209,6 +209,7 @@ class SeenWorkload:
     replay_key: str | None
     first_seen_ms: int
     release: str | None
+    counted: int
 
 
 def workload(connection: Connection, token: str) -> SeenWorkload | None:
@@ -241,10 +242,19 @@ def circumstances(connection: Connection, body: object) -> Circumstances:
         not limited
         and seen.publisher_statement == asked.publisher
         and seen.workflow == asked.workflow
-        and not workflow_changed(connection, asked)
+        # Once claimed, the approval itself may have bound the workflow: what counted then counts on.
+        and _workflow_counts(connection, body, asked, seen)
         and seen.person == body.requester
     )
     return Circumstances(workload=counts, suspended=gone)
+
+
+def _workflow_counts(
+    connection: Connection, body: ReleaseBody, asked: AskedBy, seen: SeenWorkload
+) -> bool:
+    if seen.release is not None:
+        return seen.release == body.release and bool(seen.counted)
+    return not workflow_changed(connection, asked)
 
 
 def workflow_changed(connection: Connection, asked: AskedBy) -> bool:

@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute
 
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
-from presspass.core.limits import FILES_PER_RELEASE_MAX, PASS_S
+from presspass.core.limits import FILES_PER_RELEASE_MAX, PASS_S, WORKFLOW_OBJECTS_JSON_BYTES_MAX
 from presspass.core.statement import ReleaseFile
 from presspass.core.strict import Members
 from presspass.gateway import passes, sets, tokens
@@ -65,6 +65,7 @@ class Doors:
             route("/_/oidc/mint-token", "POST", self.mint),
             route("/_/oidc/burn-token", "POST", self.burn),
             route("/.well-known/pytp", "GET", self.discovery),
+            route("/_/oidc/workflow", "POST", self.show, bytes_max=WORKFLOW_OBJECTS_JSON_BYTES_MAX),
             route(npm, "POST", self.npm),
             route("/token", "POST", self.token),
             route("/revoke", "POST", self.revoke),
@@ -123,15 +124,22 @@ class Doors:
         self._end(secret, "burned")
         return json_answer({"success": True}, headers=_NO_STORE)
 
+    def show(self, request: HttpRequest, body: bytes) -> Answer:
+        """POST /_/oidc/workflow, `Authorization: Bearer JWT`: the git path of the run's workflow, canonical JSON."""
+        text = _bearer(request)
+        try:
+            self._minting.show(text, body)
+        except Refusal as refusal:
+            self._refused(refusal, text)
+            raise
+        return json_answer({"success": True}, 201)
+
     # npm's
 
     def npm(self, request: HttpRequest, _body: bytes) -> Answer:
         """POST /-/npm/v1/oidc/token/exchange/package/<name>, `Authorization: Bearer JWT`"""
         name = unquote(request.path_params["name"])
-        scheme, _, text = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise Refusal(Code.IDENTITY_MALFORMED, "The exchange needs an identity token.", "")
-        minted = self._mint(text.strip(), Asked(project=name))
+        minted = self._mint(_bearer(request), Asked(project=name))
         now = self._gate.clock() // 1000
         value = {
             "token": minted.secret,
@@ -227,9 +235,12 @@ class Doors:
             return self._minting.mint(text, asked)
         except Refusal as refusal:
             self._minting.settle(text, refusal)
-            who = "stranger" if refusal.code in _STRANGERS else tokens.secret_hash(text)
-            self._gate.events.refused(refusal, "exchange", who)
+            self._refused(refusal, text)
             raise
+
+    def _refused(self, refusal: Refusal, text: str) -> None:
+        who = "stranger" if refusal.code in _STRANGERS else tokens.secret_hash(text)
+        self._gate.events.refused(refusal, "exchange", who)
 
     def _end(self, secret: str, why: str) -> None:
         """Ends a pass. The set that it has opened is complete: nobody else can add to it."""
@@ -309,6 +320,17 @@ def _secret(request: HttpRequest, body: bytes) -> str:
         if isinstance(found, str):
             return found
     return tokens.from_authorization(request.headers.get("authorization", ""))
+
+
+def _bearer(request: HttpRequest) -> str:
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise Refusal(
+            Code.IDENTITY_MALFORMED,
+            "The exchange needs an identity token.",
+            "Send it as `Authorization: Bearer TOKEN`.",
+        )
+    return text.strip()
 
 
 def _iso(seconds: int) -> str:

@@ -31,7 +31,7 @@ from presspass.core.publisher import (
     is_same_workload,
     version_of_ref,
 )
-from presspass.core.statement import ReleaseFile
+from presspass.core.statement import ReleaseFile, set_bytes
 from presspass.core.workload import Workload
 from presspass.formats.jwt import Jwt, parse_jwt
 from presspass.gateway import passes, people, stops
@@ -51,6 +51,10 @@ class Workflows(Protocol):
 
     def prove(self, body: PublisherBody, workload: Workload) -> tuple[bytes, bytes]:
         """(git path as canonical JSON, content of the file); refuses with an `identity.workflow-…` code."""
+        ...
+
+    def show(self, workload: Workload, data: bytes) -> None:
+        """Keeps a git path that the workload shows, if it proves the workflow of its run."""
         ...
 
 
@@ -126,6 +130,17 @@ class Minting:
         found = self._find(token, asked)
         cleared = self.gate.journal.cleared()
         return self.gate.writer.submit(lambda c: self._issue(c, found, asked, cleared))
+
+    def show(self, text: str, path: bytes) -> None:
+        """Takes the git path of its workflow from a workload, before it asks for a pass. The token is not used up."""
+        token = parse_jwt(text)
+        chain = self.gate.journal.now().trust()
+        bound = [entry for entry in chain.publishers.values() if entry[1].issuer == token.issuer]
+        if not bound:
+            raise _stranger(Code.IDENTITY_ISSUER_UNKNOWN)
+        workload = self._verify(token, bound[0][1])
+        _choose(bound, workload, Asked())
+        self.workflows.show(workload, path)
 
     def settle(self, text: str, refusal: Refusal) -> None:
         """What follows from a refusal: a replayed token ends its run, a changed workflow limits its publisher."""
@@ -395,12 +410,6 @@ class Minting:
                 stops.record(connection, Stop("run", run, reason, "exchange"), now)
 
         self.gate.writer.run(work)
-
-
-def set_bytes(files: tuple[ReleaseFile, ...]) -> bytes:
-    """What the digest of a set is taken of: its files in order of their names, canonical JSON."""
-    ordered = sorted(files, key=lambda one: one.name)
-    return canonical({"files": [one.to_json() for one in ordered], "format": "presspass/set/v1"})
 
 
 def forget_old_tokens(connection: Connection, now_ms: int) -> None:

@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("replay_key", sa.String(length=64), nullable=True),
         sa.Column("first_seen_ms", sa.BigInteger(), nullable=False),
         sa.Column("release", sa.String(length=64), nullable=True),
+        sa.Column("counted", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("token"),
         sa.UniqueConstraint("release"),
         sa.UniqueConstraint("replay_key"),
