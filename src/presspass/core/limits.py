@@ -76,6 +76,17 @@ WORKFLOW_PATH_PARTS_MAX = 16
 WORKFLOW_OBJECTS_BYTES_MAX = 4 * MIB  # commit, trees and blob of one path
 WORKFLOW_OBJECTS_JSON_BYTES_MAX = 6 * MIB  # the same in base64
 
+# forges, from which git objects are fetched
+FORGE_ANSWERS_BYTES_MAX = 32 * MIB  # all answers of one fetch, as they come
+FORGE_ADVERTISEMENT_BYTES_MAX = 1 * MIB  # what a server says that it can do
+FORGE_UNPACKED_BYTES_MAX = 64 * MIB  # all objects of one pack, and what its deltas make
+FORGE_PACK_OBJECTS_MAX = 100_000
+FORGE_FETCH_S_MAX = 10.0  # one path, all its requests
+FORGE_FETCHES_MAX = 4  # under way at once
+FORGE_TOKEN_BYTES_MAX = 4 * KIB
+FORGE_CACHE_MEMORY_BYTES_MAX = 16 * MIB
+FORGE_CACHE_DISK_BYTES_MAX = 128 * MIB
+
 # inspector: archives
 ARCHIVE_MEMBERS_MAX = 50_000
 ARCHIVE_INDEX_BYTES_MAX = 32 * MIB  # a zip's central directory

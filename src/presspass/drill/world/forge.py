@@ -60,8 +60,13 @@ def find_git() -> Path | None:
 
 
 def git_env() -> dict[str, str]:
-    """An environment in which git sees no configuration but the repository's own."""
+    """An environment in which git sees no configuration but the repository's own, and in which the world commits."""
+    who = {"NAME": "world", "EMAIL": "world@world.invalid", "DATE": f"{int(START_S)} +0000"}
     return {
+        f"GIT_{role}_{part}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for part, value in who.items()
+    } | {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -141,13 +146,16 @@ class ForgeRepository:
 class Forge(LoopbackServer):
     """`with Forge(folder) as forge: repository = forge.repository("acme", "demo")`. Needs git: see `find_git`.
 
-    `require(token)`: from then on reading takes this token, as a private repository does.
+    `require(token)`: from then on reading takes this token, as a private repository does. `requests` and `answered`:
+    what was asked, and how many bytes each answer had. `redirects`: path of a repository to where it went.
     """
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
         super().__init__()
         self.seed = seed
         self.requests: list[Request] = []
+        self.answered: list[int] = []
+        self.redirects: dict[str, str] = {}
         self._folder = folder
         self._token = ""
 
@@ -166,6 +174,10 @@ class Forge(LoopbackServer):
         self.requests.append(request)
         if self._token and not _shows(request.headers.get("authorization", ""), self._token):
             return _REFUSED
+        repository, slash, rest = request.path.partition("/info/refs")
+        if slash and repository in self.redirects:
+            location = f"{self.redirects[repository]}/info/refs{rest}?{request.query}"
+            return Response(301, headers=(("Location", location),))
         program = _exec_path("git") / "git-http-backend"
         done = subprocess.run(
             [program],
@@ -175,7 +187,9 @@ class Forge(LoopbackServer):
             timeout=GIT_S_MAX,
             check=False,
         )
-        return _from_cgi(done.stdout)
+        response = _from_cgi(done.stdout)
+        self.answered.append(len(response.body))
+        return response
 
 
 def run_git(arguments: list[str] | tuple[str, ...], folder: Path, stdin: bytes = b"") -> bytes:
