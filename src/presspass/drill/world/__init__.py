@@ -7,5 +7,15 @@ gives the same keys, tokens and wrong bytes. Standard library and `cryptography`
 from presspass.drill.world.clock import WorldClock
 from presspass.drill.world.issuer import Issuer
 from presspass.drill.world.registry import Door, Outcome, Registry, Upload
+from presspass.drill.world.runner import GithubJob, Runner
 
-__all__ = ["Door", "Issuer", "Outcome", "Registry", "Upload", "WorldClock"]
+__all__ = [
+    "Door",
+    "GithubJob",
+    "Issuer",
+    "Outcome",
+    "Registry",
+    "Runner",
+    "Upload",
+    "WorldClock",
+]
