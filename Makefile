@@ -58,10 +58,11 @@ command -v "$(PYTHON)" >/dev/null || { echo "error: '$(PYTHON)' not found; insta
 "$(PYTHON)" -m venv --clear $(1) || { echo "error: '$(PYTHON) -m venv' failed; on Debian and Ubuntu install the package python3-venv" >&2; exit 1; }
 endef
 
-system: ## Install Chromium, PostgreSQL and an SSH client (Debian or Ubuntu, as root; skips what is there)
+system: ## Install Chromium, PostgreSQL, git and an SSH client (Debian or Ubuntu, as root; skips what is there)
 	@missing=""; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$$missing postgresql"; \
+	command -v git >/dev/null || missing="$$missing git"; \
 	command -v ssh-keygen >/dev/null || missing="$$missing openssh-client"; \
 	if [ -z "$$missing" ]; then echo "system: nothing is missing"; \
 	elif [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then \

@@ -22,7 +22,7 @@ from presspass.core.findings import InputFile, parse_report
 from presspass.core.lifecycle import State
 from presspass.core.quorum import Tally
 from presspass.core.statement import Kind, ReleaseBody, ReleaseFile, RosterBody, Statement
-from presspass.gateway import approvals, enrolment, people, requests, sets, tokens
+from presspass.gateway import approvals, enrolment, people, requests, rights, sets, tokens
 from presspass.gateway.console.models import ReleaseFacts
 from presspass.gateway.console.text import told
 from presspass.gateway.facts import Facts, received_for, tally
@@ -111,7 +111,7 @@ class Api:
 
         def work(connection: Connection) -> None:
             now = self._gate.clock()
-            change(connection, release, tokens.check_right(connection, token, now), now)
+            change(connection, release, rights.check_right(connection, token, now), now)
 
         self._gate.writer.run(work)
         return json_answer(self.release_json(release))
