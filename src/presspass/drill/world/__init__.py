@@ -8,5 +8,16 @@ from presspass.drill.world.clock import WorldClock
 from presspass.drill.world.forge import Forge
 from presspass.drill.world.issuer import Issuer
 from presspass.drill.world.registry import Door, Outcome, Registry, Upload
+from presspass.drill.world.runner import GithubJob, Runner
 
-__all__ = ["Door", "Forge", "Issuer", "Outcome", "Registry", "Upload", "WorldClock"]
+__all__ = [
+    "Door",
+    "Forge",
+    "GithubJob",
+    "Issuer",
+    "Outcome",
+    "Registry",
+    "Runner",
+    "Upload",
+    "WorldClock",
+]
