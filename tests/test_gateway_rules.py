@@ -178,7 +178,7 @@ def test_a_mistyped_token_is_told_by_its_checksum(position: int, char: str) -> N
     token = tokens.new_upload_token()
     assert len(token) == 53
     wrong = token[:position] + char + token[position + 1 :]
-    good = tokens._SHAPE.fullmatch(wrong) and tokens.checksum(wrong[4:-6]) == wrong[-6:]
+    good = tokens._SHAPE.fullmatch(wrong) and tokens._check(wrong[4:-6]) == wrong[-6:]
     assert bool(good) == (wrong == token)
 
 

@@ -41,6 +41,22 @@ LINGER_S_MAX = 30  # how long the rest of a refused body is read
 EVENTS_PER_MINUTE_MAX = 600
 UPLOAD_TOKEN_S_MAX = 366 * 86_400
 
+# workload identity
+JWT_BYTES_MAX = 16 * KIB
+JWT_LEEWAY_S = 30  # for clocks that differ: of `exp`, `nbf` and `iat`
+KEY_SET_BYTES_MAX = 256 * KIB
+KEY_SET_KEYS_MAX = 100
+KEY_SET_FETCH_S_MAX = 5  # discovery document and key set together
+KEY_SET_REFRESH_S = 600  # a good set is fetched anew on this schedule
+KEY_SET_COOL_DOWN_S = (
+    60  # after an attempt, whatever came of it, an unknown key id causes no other one
+)
+KEY_SET_AGE_S_MAX = 86_400  # a set that nobody could renew for so long is used no more
+PASS_S = 900
+PROJECTS_PER_PUBLISHER_MAX = 1000
+REFS_PER_PUBLISHER_MAX = 16
+REF_CHARS_MAX = 255
+
 # people's links
 VIEW_TOKEN_S = 12 * 3600
 ENROLMENT_LINK_S = 15 * 60
@@ -59,7 +75,6 @@ PROVIDER_TIMEOUT_S = 10
 PROVIDER_COOL_DOWN_S = 10  # the provider's description and key set are asked for no more often
 PROVIDER_REFRESH_S = 3600
 ID_TOKEN_AGE_S_MAX = 600
-ID_TOKEN_LEEWAY_S = 30
 DEVICE_CODE_S = 600
 DEVICE_INTERVAL_S = 5
 
@@ -69,6 +84,24 @@ UPSTREAM_ANSWER_BYTES_MAX = 16 * MIB
 UPSTREAM_TIMEOUT_S = 60
 UPSTREAM_ANSWER_S_MAX = 900  # one page or file, however slowly it comes
 CLOCK_DRIFT_S_MAX = 2.0
+
+# workflows, proved by git objects
+WORKFLOW_BYTES_MAX = 512 * KIB
+WORKFLOW_PATH_CHARS_MAX = 512
+WORKFLOW_PATH_PARTS_MAX = 16
+WORKFLOW_OBJECTS_BYTES_MAX = 4 * MIB  # commit, trees and blob of one path
+WORKFLOW_OBJECTS_JSON_BYTES_MAX = 6 * MIB  # the same in base64
+
+# forges, from which git objects are fetched
+FORGE_ANSWERS_BYTES_MAX = 32 * MIB  # all answers of one fetch, as they come
+FORGE_ADVERTISEMENT_BYTES_MAX = 1 * MIB  # what a server says that it can do
+FORGE_UNPACKED_BYTES_MAX = 64 * MIB  # all objects of one pack, and what its deltas make
+FORGE_PACK_OBJECTS_MAX = 100_000
+FORGE_FETCH_S_MAX = 10.0  # one path, all its requests
+FORGE_FETCHES_MAX = 4  # under way at once
+FORGE_TOKEN_BYTES_MAX = 4 * KIB
+FORGE_CACHE_MEMORY_BYTES_MAX = 16 * MIB
+FORGE_CACHE_DISK_BYTES_MAX = 128 * MIB
 
 # inspector: archives
 ARCHIVE_MEMBERS_MAX = 50_000

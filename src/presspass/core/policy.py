@@ -13,7 +13,7 @@ from typing import Final
 from presspass.core.digests import JsonObject
 from presspass.core.strict import Members
 
-PROFILES: Final = ("solo", "team")
+PROFILES: Final = ("solo", "team", "high-assurance")
 _DAY_S = 86_400
 SOLO_DELAY_S_MIN: Final = 120
 KEY_WAIT_S: Final = _DAY_S

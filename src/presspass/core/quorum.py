@@ -6,13 +6,16 @@
 4. Who asked for a release is the gateway's word until that person signs it too. The signature of the requester proves
    one of the two identities and approves nothing; without it, one approver more is needed. So an unproved name can only
    make the decision stricter (law 1): it excludes somebody, and counts for nobody.
-5. Software keys count only where the policy allows them.
-6. A policy can raise the number of approvers, never lower it. Too few eligible people freezes; the number stays.
-7. Whoever gets a new key by a roster statement stands to it as the requester to a release: the own signature, made
+5. A workload whose identity the press has verified itself is the other identity: who asked is then known, and where the
+   person behind the run is in the roster, that person is excluded and no approver is added. Where nobody knows that
+   person, one approver more is needed.
+6. Software keys count only where the policy allows them.
+7. A policy can raise the number of approvers, never lower it. Too few eligible people freezes; the number stays.
+8. Whoever gets a new key by a roster statement stands to it as the requester to a release: the own signature, made
    with a key that is enrolled already, proves one of the two identities and approves nothing. So a stolen key cannot
    help to bring in the thief's next one beyond what its owner's word is worth, and a team of two can still add a key.
-8. `solo` is one person: two different keys stand in for two people, and nobody pretends otherwise.
-9. Narrowing takes one person of the current roster.
+9. `solo` is one person: two different keys stand in for two people, and nobody pretends otherwise.
+10. Narrowing takes one person of the current roster. Who is suspended counts for nothing at once, and the number stays.
 """
 
 from __future__ import annotations
@@ -60,6 +63,19 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the press knows beside statement and signatures. `workload`: a workload that it verified itself asked;
+    `suspended`: ids of people who count for nothing at present.
+    """
+
+    workload: bool = False
+    suspended: frozenset[str] = frozenset()
+
+
+ORDINARY = Circumstances()
+
+
+@dataclass(frozen=True, slots=True)
 class Electorate:
     """What a count is taken over: both rosters, the rules, and who asked ("" = not resolved to a person).
 
@@ -71,6 +87,7 @@ class Electorate:
     roster_now: Roster
     policy: Policy
     requester: str
+    circumstances: Circumstances = ORDINARY
     gaining: frozenset[str] = frozenset()
 
     @property
@@ -85,10 +102,16 @@ class Electorate:
         return bool(self.requester) and self.roster_now.person(self.requester) is not None
 
     def needed(self, *, requester_signed: bool = False) -> int:
-        """How many must approve; together with a signed requester never fewer than the floor."""
-        excludes = not self.solo and (self.kind is Kind.RELEASE or bool(self.gaining))
-        floor = FLOOR - 1 if requester_signed and excludes else FLOOR
-        return max(floor, self.policy.approvals)
+        """How many must approve; together with a signed requester, or a workload, never fewer than the floor."""
+        if self.solo:
+            return max(FLOOR, self.policy.approvals)
+        if self.kind is not Kind.RELEASE:
+            owner_signed = requester_signed and bool(self.gaining)
+            return max(FLOOR - 1 if owner_signed else FLOOR, self.policy.approvals)
+        if self.circumstances.workload and not self.requester_resolved:
+            return max(FLOOR, self.policy.approvals + 1)
+        somebody_asked = requester_signed or self.circumstances.workload
+        return max(FLOOR - 1 if somebody_asked else FLOOR, self.policy.approvals)
 
     def why_not(self, key_id: str) -> Code | None:
         """The reason why a signature of this key is worth nothing here, or None if it approves or proves the
@@ -100,6 +123,8 @@ class Electorate:
             return Code.APPROVAL_KEY_REMOVED if then is not None else Code.APPROVAL_KEY_UNKNOWN
         if then is None or then.id != now.id:
             return Code.APPROVAL_KEY_UNKNOWN
+        if now.id in self.circumstances.suspended:
+            return Code.IDENTITY_REVOKED
         return (
             None if self.policy.software_keys or not key.is_software else Code.APPROVAL_SOFTWARE_KEY
         )

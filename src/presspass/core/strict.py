@@ -84,6 +84,17 @@ class Members:
             return None
         return self.sha256(name)
 
+    def sha256_or_empty(self, name: str) -> str:
+        """A SHA-256, or ""."""
+        if self._left.get(name) == "":
+            self._left.pop(name)
+            return ""
+        return self.sha256(name)
+
+    def optional(self, name: str, read: Callable[[object], T]) -> T | None:
+        """A member that may be absent altogether, read by `read`; None when it is."""
+        return read(self._left.pop(name)) if name in self._left else None
+
     def items(self, name: str, read: Callable[[object], T], *, count_max: int) -> tuple[T, ...]:
         """A list of at most `count_max` members, each read by `read`."""
         value = self.take(name)

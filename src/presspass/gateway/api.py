@@ -20,9 +20,10 @@ from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import InputFile, parse_report
 from presspass.core.lifecycle import State
+from presspass.core.limits import JSON_BODY_BYTES_MAX
 from presspass.core.quorum import Tally
 from presspass.core.statement import Kind, ReleaseBody, ReleaseFile, RosterBody, Statement
-from presspass.gateway import approvals, enrolment, people, requests, sets, tokens
+from presspass.gateway import approvals, enrolment, people, requests, rights, sets, tokens
 from presspass.gateway.console.models import ReleaseFacts
 from presspass.gateway.console.text import told
 from presspass.gateway.facts import Facts, received_for, tally
@@ -49,11 +50,11 @@ class Reply:
         await reply(send, self._answer)
 
 
-def route(path: str, method: str, handler: Handler) -> Route:
-    """A route whose handler gets the whole body and runs in a worker thread."""
+def route(path: str, method: str, handler: Handler, bytes_max: int = JSON_BODY_BYTES_MAX) -> Route:
+    """A route whose handler gets the whole body, of at most `bytes_max` bytes, and runs in a worker thread."""
 
     async def endpoint(request: HttpRequest) -> Any:
-        body = await read_body(request.receive)
+        body = await read_body(request.receive, bytes_max)
         return Reply(await run_in_threadpool(handler, request, body))
 
     return Route(path, endpoint, methods=[method])
@@ -111,7 +112,7 @@ class Api:
 
         def work(connection: Connection) -> None:
             now = self._gate.clock()
-            change(connection, release, tokens.check_right(connection, token, now), now)
+            change(connection, release, rights.check_right(connection, token, now), now)
 
         self._gate.writer.run(work)
         return json_answer(self.release_json(release))
@@ -246,9 +247,11 @@ class Api:
             opened = self._opened(connection, request.statement)
             decision = self._facts.decision(digest)
             code, message = self._facts.word_on(connection, request, decision)
-        count = tally(
-            self._gate.journal.now(), request.statement, [one.approval for one in received]
+        rules, around = (
+            self._gate.journal.now(),
+            self._gate.journal.circumstances(request.statement.body),
         )
+        count = tally(rules, request.statement, [one.approval for one in received], around)
         return {
             "digest": digest,
             "veto_digest": request.veto_digest,

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Router
 from presspass.core.errors import Code, Refusal
 from presspass.gateway import console, events
 from presspass.gateway.api import Api
+from presspass.gateway.exchange.doors import Doors
 from presspass.gateway.facts import Facts
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import AsgiApp, ClientGoneError, Message, Receive, Scope, Send, reply
@@ -32,11 +33,17 @@ from presspass.gateway.sign_in_api import SignIn
 
 
 def public_app(
-    gate: Gate, facts: Facts, upload: LegacyUpload, provider: Provider | None = None
+    gate: Gate,
+    facts: Facts,
+    upload: LegacyUpload,
+    doors: Doors | None = None,
+    provider: Provider | None = None,
 ) -> AsgiApp:
     """What is served on TCP. `provider`: where people sign in, if anywhere."""
+    exchange = doors.routes() if doors else []
     people = SignIn(gate, facts, provider)
-    rest = Routed([*Api(gate, facts).routes(), *people.routes(), *console.routes(facts)], gate)
+    routes = [*Api(gate, facts).routes(), *exchange, *people.routes(), *console.routes(facts)]
+    rest = Routed(routes, gate)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         door = upload if PATH.fullmatch(scope["path"]) else rest

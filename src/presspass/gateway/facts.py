@@ -17,7 +17,7 @@ from presspass.core.approval import Approval, Signed
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import parse_report
 from presspass.core.lifecycle import SETTLED, State
-from presspass.core.quorum import Tally
+from presspass.core.quorum import ORDINARY, Circumstances, Tally
 from presspass.core.statement import (
     FreezeBody,
     Intent,
@@ -287,10 +287,11 @@ class Facts:
 
     def _ballot(self, connection: Connection, rules: Rules, request: Request) -> Ballot | None:
         received = received_for(connection, request)
-        count = tally(rules, request.statement, [one.approval for one in received])
+        around = self._gate.journal.circumstances(request.statement.body)
+        count = tally(rules, request.statement, [one.approval for one in received], around)
         if count is None or rules.chain is None:
             return None
-        electorate = rules.chain.electorate(request.statement, rules.chain.policy)
+        electorate = rules.chain.electorate(request.statement, rules.chain.policy, around)
         return Ballot(
             statement=request.statement.to_bytes(),
             electorate=electorate,
@@ -302,8 +303,11 @@ class Facts:
     def _release_line(self, connection: Connection, rules: Rules, row: sa.Row[Any]) -> ReleaseLine:
         needed = counted = 0
         if row.state == State.AWAITING.value:
-            request = requests.find(connection, row.statement)
-            count = request and tally(rules, request.statement, _approvals(connection, request))
+            request, count = requests.find(connection, row.statement), None
+            if request:
+                around = self._gate.journal.circumstances(request.statement.body)
+                given = _approvals(connection, request)
+                count = tally(rules, request.statement, given, around)
             if count:
                 needed, counted = count.needed, len(count.counted)
         return ReleaseLine(
@@ -330,7 +334,12 @@ class Facts:
         )
 
 
-def tally(rules: Rules, statement: Statement, approvals: Sequence[Approval]) -> Tally | None:
+def tally(
+    rules: Rules,
+    statement: Statement,
+    approvals: Sequence[Approval],
+    circumstances: Circumstances = ORDINARY,
+) -> Tally | None:
     """The count over stored signatures, verified again, also of statements that are decided; None before genesis.
 
     Where two policies apply (the statement's and the present one) it is the stricter count.
@@ -347,7 +356,10 @@ def tally(rules: Rules, statement: Statement, approvals: Sequence[Approval]) -> 
         one for one in (_verified(chain, statement, approval) for approval in approving) if one
     ]
     policies = (chain.policies[statement.heads.policy], chain.policy)
-    counts = [quorum.count(chain.electorate(statement, policy), signed) for policy in policies]
+    counts = [
+        quorum.count(chain.electorate(statement, policy, circumstances), signed)
+        for policy in policies
+    ]
     return max(counts, key=lambda one: (not one.reached, one.missing, one.needed))
 
 

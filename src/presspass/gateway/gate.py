@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from presspass.core.limits import FILE_BYTES_MAX
 from presspass.gateway.events import Events
 from presspass.gateway.journal import Journal
+from presspass.gateway.tokens import Right
+from presspass.issuers import KeySets
 from presspass.store.blobs import Blobs
 from presspass.store.database import Writer
 
@@ -37,12 +39,19 @@ class Gate:
     clock: Callable[[], int] = field(default=wall_clock_ms)
     file_bytes_max: int = FILE_BYTES_MAX
     zones_separated: bool = False
+    key_sets: KeySets = field(default_factory=KeySets)
 
     @property
     def site(self) -> tuple[str, str]:
         """The origin that passkeys are bound to, and its RP id."""
         chain = self.journal.rules.chain
         return (self.origin, self.rp_id) if chain is None else (chain.body.origin, chain.body.rp_id)
+
+    def projects_of(self, right: Right) -> tuple[str, ...]:
+        """The projects that a right may be for: a pass's publisher says it, as it stands now."""
+        chain = self.journal.rules.chain
+        found = chain.publishers.get(right.publisher) if chain and right.publisher else None
+        return (right.project,) if not right.publisher else found[1].projects if found else ()
 
     def release_url(self, release: str) -> str:
         """The page of a release."""

@@ -114,6 +114,19 @@ def known_people(gate: Gate, connection: Connection) -> dict[str, Details]:
     return found
 
 
+def by_forge_id(gate: Gate, connection: Connection) -> dict[str, str]:
+    """Who in the roster stands behind which id of a forge; an id that two people claim is nobody's."""
+    found: dict[str, str] = {}
+    twice = set()
+    for person in gate.journal.rules.roster.people:
+        details = open_details(gate, connection, person.details)
+        for forge_id in details.forge_ids if details else ():
+            if forge_id in found:
+                twice.add(forge_id)
+            found[forge_id] = person.id
+    return {forge_id: person for forge_id, person in found.items() if forge_id not in twice}
+
+
 def open_details(gate: Gate, connection: Connection, commitment: str) -> Details | None:
     """Name and addresses behind a commitment, from here or from the press; None when they were erased."""
     query = sa.select(PERSON_DETAILS.c.details).where(PERSON_DETAILS.c.commitment == commitment)

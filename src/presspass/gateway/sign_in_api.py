@@ -70,7 +70,6 @@ class SignIn:
             route("/api/v1/people/changes", "POST", self.change_person),
             route("/api/v1/requests", "POST", self.ask),
             route("/device_authorization", "POST", self.authorize_device),
-            route("/token", "POST", self.token),
         ]
 
     # --- who asks
@@ -251,15 +250,6 @@ class SignIn:
         address = request.client.host if request.client else ""
         form = read_form(request, body)
         return form if isinstance(form, Answer) else device.authorize(self._gate, form, address)
-
-    def token(self, request: HttpRequest, body: bytes) -> Answer:
-        """POST /token, of which this knows the device grant."""
-        form = read_form(request, body)
-        if isinstance(form, Answer):
-            return form
-        if form.get("grant_type") != device.GRANT_TYPE:
-            return device.oauth_error("unsupported_grant_type", f"{device.GRANT_TYPE} is.")
-        return device.device_grant(self._gate, form)
 
     def device_page(self, request: HttpRequest) -> Response:
         """GET /device[?user_code=…]: who is signed in sees who asks, and decides."""

@@ -15,6 +15,7 @@ from presspass.core.statement import (
     FreezeBody,
     Kind,
     ReleaseBody,
+    RevocationBody,
     RosterBody,
     Statement,
     UpstreamBody,
@@ -32,7 +33,8 @@ _LOG = logging.getLogger("presspass.press")
 _SET_ASIDE_MS = 60_000
 #: Refusals after which a request can still be granted, once something else has happened (another person has signed).
 WAITING = frozenset(
-    {Code.FROZEN, Code.UPSTREAM_MISSING, Code.CLOCK_UNTRUSTED}
+    {Code.FROZEN, Code.UPSTREAM_MISSING, Code.CLOCK_UNTRUSTED, Code.IDENTITY_UNAVAILABLE}
+    | {Code.IDENTITY_REVOKED}
     | {code for code in Code if code.value.startswith(("approval.", "quorum."))}
 )
 STATE_AFTER = {
@@ -134,6 +136,10 @@ class Decisions:
             )
         if isinstance(statement.body, FreezeBody) and statement.body.action != "clear":
             raise Refusal(Code.STATEMENT_MALFORMED, "A freeze is a narrowing; it is not asked for.")
+        if isinstance(statement.body, RevocationBody):
+            raise Refusal(
+                Code.STATEMENT_MALFORMED, "A revocation is a narrowing; it is not asked for."
+            )
         verdict = self.books.read(lambda c: self._evaluate_change(c, statement, ask, now_ms))
         if not verdict.reached:
             self._still_missing(ask, verdict, now_ms)
@@ -211,7 +217,7 @@ class Decisions:
         if journal.vetoed(connection, statement):
             raise Refusal(Code.VETOED, "The change was vetoed.")
         gatekeeper.check_admissible(connection, chain, statement, now_ms)
-        return chain.evaluate(statement, ask.approvals)
+        return gatekeeper.evaluate(connection, chain, statement, ask.approvals)
 
     def _admit(
         self,

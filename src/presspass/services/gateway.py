@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import anyio.from_thread
 import uvicorn
 
 from presspass.confine.worker import Worker, inspector_command
@@ -39,9 +40,15 @@ from presspass.gateway import events
 from presspass.gateway.app import Routed, public_app
 from presspass.gateway.control import Control
 from presspass.gateway.events import Events
+from presspass.gateway.exchange.doors import Doors
+from presspass.gateway.exchange.minting import Minting
+from presspass.gateway.exchange.workflows import GitWorkflows
 from presspass.gateway.facts import Facts
+from presspass.gateway.forge.cache import PathCache
+from presspass.gateway.forge.paths import WorkflowPaths
 from presspass.gateway.gate import Gate, wall_clock_ms
 from presspass.gateway.http import AsgiApp, Connection
+from presspass.gateway.identity import device
 from presspass.gateway.identity.oidc_client import Provider, ProviderSettings
 from presspass.gateway.journal import Journal
 from presspass.gateway.pypi.legacy import LegacyUpload
@@ -52,11 +59,13 @@ from presspass.services.isolation import confine_gateway
 from presspass.store import migrate
 from presspass.store.blobs import Blobs
 from presspass.store.database import Writer, open_engine
+from presspass.verify.workflow import WorkflowPath
 
 _KEEP_ALIVE_S = 30
 _BACKLOG = 1024
 _AFTER_BUG_S = 1.0
 _DRAIN_MARGIN_S = 5
+_KEYS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,7 @@ class _Housekeeping:
 
     def __init__(self, gate: Gate, home: Path) -> None:
         self._stop = threading.Event()
+        self._gate = gate
         self._inspector = Worker(inspector_command())
         self._upkeep = Upkeep(gate, home / "press" / "journal" / "journal.db")
         reviews = Reviews(gate, self._inspector)
@@ -132,6 +142,7 @@ class _Housekeeping:
                 target=self._repeat, args=(self._upkeep.look, "upkeep"), name="upkeep"
             ),
             threading.Thread(target=self._repeat, args=(reviews.step, "review"), name="review"),
+            threading.Thread(target=self._repeat, args=(self._keep_keys, "keys"), name="keys"),
         ]
 
     def start(self) -> None:
@@ -145,6 +156,14 @@ class _Housekeeping:
             thread.join()
         self._inspector.close()
         self._upkeep.close()
+
+    def _keep_keys(self) -> None:
+        """Issuers' keys on their own schedule: of every issuer that people have bound, before its first token comes."""
+        gate = self._gate
+        for _, body in gate.journal.rules.publishers.values():
+            gate.key_sets.watch(body.issuer)
+        gate.key_sets.refresh_due()
+        self._stop.wait(_KEYS_S)
 
     def _repeat(self, step: Callable[[], object], name: str) -> None:
         pause = LOOK_S
@@ -167,17 +186,17 @@ def run(options: Options) -> int:
     with writer_lock(options.home):
         control = _listen_control(control_path)
         try:
-            provider = sign_in_provider(options.home, config)
-            dials = provider_ports(config) if provider else ()
-            for line in confine_gateway(options.home, dials):
+            sign_in = sign_in_settings(options.home, config)
+            dials = {*config.dial.ports, *(provider_ports(config) if sign_in else ())}
+            for line in confine_gateway(options.home, tuple(sorted(dials))):
                 print(f"gateway: not confined: {line}", file=sys.stderr)
-            _serve_both(options, config, provider, public, control)
+            _serve_both(options, config, sign_in, public, control)
         finally:
             control_path.unlink(missing_ok=True)
     return 0
 
 
-def sign_in_provider(home: Path, config: Config) -> Provider | None:
+def sign_in_settings(home: Path, config: Config) -> ProviderSettings | None:
     """Where people sign in, as configured; refuses with `config.invalid` a secret that others may read."""
     settings = config.sign_in
     if not settings.client_id:
@@ -188,9 +207,7 @@ def sign_in_provider(home: Path, config: Config) -> Provider | None:
             raise Refusal(Code.CONFIG_INVALID, f"{path} can be read by others.", "chmod 600 it.")
         secret = path.read_text(encoding="utf-8").strip()
     back = f"{config.origin}/sign-in/callback"
-    return Provider(
-        ProviderSettings(settings.issuer, settings.client_id, secret, settings.scopes, back)
-    )
+    return ProviderSettings(settings.issuer, settings.client_id, secret, settings.scopes, back)
 
 
 def provider_ports(config: Config) -> tuple[int, ...]:
@@ -202,7 +219,7 @@ def provider_ports(config: Config) -> tuple[int, ...]:
 def _serve_both(
     options: Options,
     config: Config,
-    provider: Provider | None,
+    sign_in: ProviderSettings | None,
     public: socket.socket,
     control: socket.socket,
 ) -> None:
@@ -211,7 +228,7 @@ def _serve_both(
         housekeeping.start()
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(gate, options, provider, public, control))
+                runner.run(_serve(gate, options, sign_in, public, control))
         finally:
             housekeeping.stop()
 
@@ -219,18 +236,21 @@ def _serve_both(
 async def _serve(
     gate: Gate,
     options: Options,
-    provider: Provider | None,
+    sign_in: ProviderSettings | None,
     public: socket.socket,
     control: socket.socket,
 ) -> None:
     facts, upload = Facts(gate), LegacyUpload(gate)
+    terminals = {device.GRANT_TYPE: lambda form: device.device_grant(gate, form)}
+    doors = Doors(gate, Minting(gate, workflows_of(options.home)), terminals)
+    provider = Provider(sign_in, gate.key_sets) if sign_in else None
     servers: list[_Server] = []
 
     def drain() -> None:
         for server in servers:
             server.should_exit = True
 
-    servers.append(_server(public_app(gate, facts, upload, provider)))
+    servers.append(_server(public_app(gate, facts, upload, doors, provider)))
     servers.append(_server(Routed(Control(gate, facts, drain).routes(), gate)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -255,6 +275,17 @@ async def _serve(
         if options.supervisor is not None:
             loop.remove_reader(options.supervisor)
         upload.close()
+
+
+def workflows_of(home: Path) -> GitWorkflows:
+    """Where workflows come from: for handlers in worker threads of the event loop that is running."""
+    cache = PathCache(home / "gateway" / "workflows")
+    paths = WorkflowPaths(cache)
+
+    def fetch(repository_url: str, commit: str, path: str) -> WorkflowPath:
+        return anyio.from_thread.run(paths.fetch, repository_url, commit, path)
+
+    return GitWorkflows(cache, fetch)
 
 
 def _server(app: AsgiApp) -> _Server:

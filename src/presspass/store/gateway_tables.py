@@ -33,6 +33,90 @@ UPLOAD_TOKEN = Table(
     Column("revoked_ms", BigInteger),
 )
 
+#: The just-in-time right of a workload: one set, one version, one run, minutes (law 4). `project` and `version` are ""
+#: until their first use where the exchange could not know them; `release`: the set it has opened; `files`: names and
+#: SHA-256 where the workload has bound them. `workload`: hash of the identity token it was given for; `publisher`: name
+#: of the binding. An ended pass has `ended_ms` and why.
+PASS = Table(
+    "pass",
+    METADATA,
+    Column("hash", String(64), primary_key=True),
+    Column("workload", String(64), sa.ForeignKey("workload_token.hash"), nullable=False),
+    Column("publisher", String(128), nullable=False),
+    Column("upstream", String(128), nullable=False),
+    Column("project", String(214), nullable=False),
+    Column("version", String(128), nullable=False),
+    Column("person", String(128), nullable=False),
+    Column("release", String(64)),
+    Column("files", LargeBinary),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    Column("ended_why", String(64), nullable=False, default=""),
+)
+Index("pass_by_publisher", PASS.c.publisher)
+Index("pass_by_workload", PASS.c.workload)
+
+#: Identity tokens that were exchanged: the raw token for the press, which believes nothing else here. `workflow`:
+#: SHA-256 of the workflow file, "" where the provider names none; `workflow_path`: the git objects that prove it;
+#: `identity` and `run`: what revocations name; `stage_only`: the workflow is another than the bound one; `described`:
+#: canonical JSON, for pages.
+WORKLOAD_TOKEN = Table(
+    "workload_token",
+    METADATA,
+    Column("serial", _SERIAL, primary_key=True, autoincrement=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("token", LargeBinary, nullable=False),
+    Column("publisher", String(128), nullable=False),
+    Column("publisher_statement", String(64), nullable=False),
+    Column("delegation", String(64), nullable=False, default=""),
+    Column("delegation_name", String(128), nullable=False, default=""),
+    Column("identity", String(64), nullable=False),
+    Column("run", String(64), nullable=False),
+    Column("workflow", String(64), nullable=False, default=""),
+    Column("workflow_path", LargeBinary),
+    Column("stage_only", Integer, nullable=False, default=0),
+    Column("set_digest", String(64), nullable=False, default=""),
+    Column("described", LargeBinary, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+)
+Index("workload_token_by_run", WORKLOAD_TOKEN.c.run)
+
+#: Tokens that were seen: each is exchanged once. Kept until the token has expired, and the leeway is over.
+SEEN_TOKEN = Table(
+    "seen_token",
+    METADATA,
+    Column("key", String(64), primary_key=True),
+    Column("run", String(64), nullable=False, default=""),
+    Column("until_ms", BigInteger, nullable=False),
+)
+
+#: Workflow files by their SHA-256, to show people what changed.
+WORKFLOW = Table(
+    "workflow",
+    METADATA,
+    Column("sha256", String(64), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+)
+
+#: What ended an identity at this gate: signed revocations, and narrowings that automation made (replay, leaving). In
+#: force until the press's journal says that a quorum cleared it. `id` as the press latches it.
+STOP = Table(
+    "stop",
+    METADATA,
+    Column("serial", _SERIAL, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("what", String(16), nullable=False),
+    Column("target", String(128), nullable=False),
+    Column("reason", String, nullable=False, default=""),
+    Column("source", String(16), nullable=False),
+    Column("statement", LargeBinary),
+    Column("approval", LargeBinary),
+    Column("made_ms", BigInteger, nullable=False),
+)
+Index("stop_by_target", STOP.c.what, STOP.c.target)
+
 #: One set of files of one version. `live` is 1 until the set is settled, then null: at most one live set per version.
 RELEASE = Table(
     "release",
@@ -52,6 +136,7 @@ RELEASE = Table(
     Column("closed_ms", BigInteger),
     Column("statement", String(64)),
     Column("review", String(64)),
+    Column("workload", String(64), nullable=False, default="", server_default=""),
     Column("updated_ms", BigInteger, nullable=False),
     UniqueConstraint("upstream", "project", "version", "live", name="one_live_set_per_version"),
 )

@@ -20,9 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from presspass.core import quorum
 from presspass.core.approval import Approval, Signed
+from presspass.core.delegation import DelegationBody
 from presspass.core.digests import sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.core.policy import Policy
+from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Key, Roster
 from presspass.core.statement import (
     GenesisBody,
@@ -96,6 +98,8 @@ class Chain:
     rosters: dict[str, Roster]
     policies: dict[str, Policy]
     upstreams: dict[str, tuple[str, UpstreamBody]] = field(default_factory=dict)
+    publishers: dict[str, tuple[str, PublisherBody]] = field(default_factory=dict)
+    delegations: dict[str, tuple[str, DelegationBody]] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, genesis: Statement) -> Chain:
@@ -133,10 +137,17 @@ class Chain:
             return self.heads.roster
         if isinstance(statement.body, PolicyBody):
             return self.heads.policy
-        if isinstance(statement.body, UpstreamBody):
-            present = self.upstreams.get(statement.body.name)
-            return self.genesis.digest if present is None else present[0]
-        return None
+        body = statement.body
+        named: tuple[str, object] | None = None
+        if isinstance(body, UpstreamBody):
+            named = self.upstreams.get(body.name)
+        elif isinstance(body, PublisherBody):
+            named = self.publishers.get(body.name)
+        elif isinstance(body, DelegationBody):
+            named = self.delegations.get(body.name)
+        else:
+            return None
+        return self.genesis.digest if named is None else named[0]
 
     def check_belongs(self, statement: Statement) -> None:
         """Rules 2 and 3; refuses with `statement.foreign-genesis` or `statement.old-head`, and a veto with
@@ -176,7 +187,12 @@ class Chain:
                 "Ask for it again; approvals are not carried over.",
             )
 
-    def evaluate(self, statement: Statement, approvals: Iterable[Approval]) -> Verdict:
+    def evaluate(
+        self,
+        statement: Statement,
+        approvals: Iterable[Approval],
+        circumstances: quorum.Circumstances = quorum.ORDINARY,
+    ) -> Verdict:
         """Verifies and counts. Refuses only where the statement does not belong here; bad signatures are problems."""
         self.check_belongs(statement)
         data = statement.to_bytes()
@@ -187,20 +203,27 @@ class Chain:
                 signed[approval.key] = self._verify(data, approval)
             except Refusal as refusal:
                 problems.append(Problem(approval.key, refusal.code, refusal.message))
-        electorates = self._electorates(statement)
+        electorates = self._electorates(statement, circumstances)
         tallies = [quorum.count(electorate, signed.values()) for electorate in electorates]
         strictest = max(tallies, key=lambda tally: (not tally.reached, tally.missing, tally.needed))
         return Verdict(tuple(signed.values()), tuple(problems), strictest, electorates)
 
-    def electorate(self, statement: Statement, policy: Policy) -> quorum.Electorate:
+    def electorate(
+        self,
+        statement: Statement,
+        policy: Policy,
+        circumstances: quorum.Circumstances = quorum.ORDINARY,
+    ) -> quorum.Electorate:
         """Over whom signatures under this statement are counted."""
         requester = statement.body.requester if isinstance(statement.body, ReleaseBody) else ""
+        then = self.rosters[statement.heads.roster]
         return quorum.Electorate(
             statement.kind,
-            self.rosters[statement.heads.roster],
+            then,
             self.roster,
             policy,
             requester,
+            circumstances,
             self._gaining(statement, policy),
         )
 
@@ -249,6 +272,10 @@ class Chain:
             self.heads = Heads(heads.roster, digest, heads.revocation)
         elif isinstance(body, UpstreamBody):
             self.upstreams[body.name] = (digest, body)
+        elif isinstance(body, PublisherBody):
+            self.publishers[body.name] = (digest, body)
+        elif isinstance(body, DelegationBody):
+            self.delegations[body.name] = (digest, body)
         else:
             raise Refusal(
                 Code.STATEMENT_MALFORMED, f"A {statement.kind.value} statement forms no chain."
@@ -284,9 +311,14 @@ class Chain:
                 return key
         raise Refusal(Code.APPROVAL_KEY_UNKNOWN, f"Key {key_id[:16]} was never enrolled here.")
 
-    def _electorates(self, statement: Statement) -> tuple[quorum.Electorate, ...]:
+    def _electorates(
+        self, statement: Statement, circumstances: quorum.Circumstances
+    ) -> tuple[quorum.Electorate, ...]:
         policies = {self.policies[statement.heads.policy], self.policy}
-        return tuple(self.electorate(statement, policy) for policy in sorted(policies, key=repr))
+        return tuple(
+            self.electorate(statement, policy, circumstances)
+            for policy in sorted(policies, key=repr)
+        )
 
 
 def _by_recovery_key(approvals: tuple[Approval, ...]) -> bool:

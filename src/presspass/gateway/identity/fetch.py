@@ -1,4 +1,4 @@
-"""One request to the sign-in provider. Loaded only where one is configured: else the gateway has no HTTP client."""
+"""One request to the sign-in provider, whose answer is hostile: limited in size and time."""
 
 from __future__ import annotations
 

@@ -2,44 +2,39 @@
 
 1. Where it is comes from the configuration alone; its own description (Discovery 1.0) must name exactly that issuer,
    and may name no address that is not https (or, for an issuer on this machine, on this machine).
-2. An ID token counts when it is signed by a key of the provider's set by RS256 or ES256 (the header chooses among
-   these two, nothing else), brings no key of its own, and has exact issuer, audience and nonce, a fresh `iat` and an
-   `exp` (leeway ID_TOKEN_LEEWAY_S).
-3. The key set is fetched again for a key it lacks, no more often than each PROVIDER_COOL_DOWN_S; a failed or empty
-   answer never replaces a good one.
-4. Every answer is hostile: limited in size and time, no redirect is followed.
+2. An ID token counts when it passes the checks of a workload's token (`verify.workload`: RS256 or ES256, no key of its
+   own, exact issuer and audience, times with at most JWT_LEEWAY_S), has the nonce of this sign-in, and is fresh.
+3. Every answer is hostile: limited in size and time, no redirect is followed.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
-
-from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import (
     ID_TOKEN_AGE_S_MAX,
-    ID_TOKEN_LEEWAY_S,
+    JWT_LEEWAY_S,
     PROVIDER_COOL_DOWN_S,
     PROVIDER_REFRESH_S,
     URL_CHARS_MAX,
 )
+from presspass.formats.jwt import Jwt, parse_jwt
+from presspass.gateway.identity.fetch import ask, failed
+from presspass.issuers import KeySets
+from presspass.verify.workload import check_audience, check_life, check_signature
 
-ALGORITHMS: Final = ("RS256", "ES256")
 _DISCOVERY: Final = "/.well-known/openid-configuration"
-#: Headers by which a token would bring its own key, or ask for rules that are not known here (RFC 7515 section 4.1).
-_FORBIDDEN_HEADERS: Final = frozenset({"jku", "jwk", "x5u", "x5c", "crit"})
+_LIFE_S_MAX = (
+    86_400  # providers give them an hour, or a working day; what counts is when they were issued
+)
 _SUBJECT_CHARS_MAX = 255  # OpenID Connect Core 1.0 section 2
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -59,7 +54,6 @@ class ProviderSettings:
 class _Described:
     authorization: str
     token: str
-    keys: str
     fetched_s: float
 
 
@@ -69,20 +63,17 @@ class Provider:
     def __init__(
         self,
         settings: ProviderSettings,
+        key_sets: KeySets,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        # Imported here: a gateway without a provider has no HTTP client in it.
-        from presspass.gateway.identity import fetch
-
-        self._ask, self._failed = fetch.ask, fetch.failed
-        self.settings = settings
+        self.settings, self._key_sets = settings, key_sets
+        key_sets.watch(settings.issuer)
         self._clock = clock
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._described: _Described | None = None
-        self._keys: dict[str, Any] = {}
-        self._keys_asked_s = self._described_asked_s = float("-inf")
+        self._described_asked_s = float("-inf")
 
     @property
     def name(self) -> str:
@@ -121,86 +112,43 @@ class Provider:
             headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         else:
             form["client_id"] = self.settings.client_id
-        answer = self._ask(self._describe().token, form, headers)
+        answer = ask(self._describe().token, form, headers)
         token = answer.get("id_token")
         if not isinstance(token, str):
-            raise self._failed("its answer holds no ID token")
+            raise failed("its answer holds no ID token")
         return self.check_token(token, nonce)
 
-    def check_token(self, token: str, nonce: str) -> str:
+    def check_token(self, text: str, nonce: str) -> str:
         """The subject of an ID token; refuses with `sign-in.token-invalid`. OpenID Connect Core 1.0 section 3.1.3.7."""
-        claims = self._verified(token)
-        now = self._clock()
-        audience = claims.get("aud")
-        issued, expires = _time(claims.get("iat")), _time(claims.get("exp"))
-        subject = claims.get("sub")
-        if claims.get("iss") != self.settings.issuer:
-            raise _bad_token("it is another issuer's")
-        if audience not in (self.settings.client_id, [self.settings.client_id]):
-            raise _bad_token("it is for another audience")
+        try:
+            token = self._verified(text)
+        except Refusal as refusal:
+            if refusal.code is Code.IDENTITY_UNAVAILABLE:
+                raise failed("its keys cannot be had") from None
+            raise _bad_token(refusal.message) from None
+        claims, subject = token.claims, token.claims.get("sub")
         if claims.get("azp", self.settings.client_id) != self.settings.client_id:
-            raise _bad_token("it was given to another party")
+            raise _bad_token("It was given to another party.")
         if not nonce or claims.get("nonce") != nonce:
-            raise _bad_token("it answers another sign-in")
-        if not issued or not expires:
-            raise _bad_token("it does not say when it was issued and when it expires")
-        if now >= expires + ID_TOKEN_LEEWAY_S or now - issued > ID_TOKEN_AGE_S_MAX:
-            raise _bad_token("it has expired")
-        not_before = _time(claims.get("nbf", issued))
-        if not not_before or max(issued, not_before) > now + ID_TOKEN_LEEWAY_S:
-            raise _bad_token("it is from the future")
+            raise _bad_token("It answers another sign-in.")
+        if self._clock() - claims["iat"] > ID_TOKEN_AGE_S_MAX + JWT_LEEWAY_S:
+            raise _bad_token("It was issued too long ago.")
         if not isinstance(subject, str) or not 0 < len(subject) <= _SUBJECT_CHARS_MAX:
-            raise _bad_token("it names no subject")
+            raise _bad_token("It names no subject.")
         return subject
 
-    def _verified(self, token: str) -> JsonObject:
-        try:
-            header = jws.extract_compact(token.encode()).headers()
-            if header.get("alg") not in ALGORITHMS or _FORBIDDEN_HEADERS & set(header):
-                raise _bad_token("it is not signed in a way that is taken here")
-            key = self._key(header.get("kid"))
-            signed = jws.deserialize_compact(token.encode(), key, algorithms=list(ALGORITHMS))
-            claims = json.loads(signed.payload)
-        except (JoseError, ValueError, TypeError, RecursionError) as error:
-            raise _bad_token(
-                f"its signature is not the provider's ({type(error).__name__})"
-            ) from None
-        if not isinstance(claims, dict):
-            raise _bad_token("it holds no claims")
-        return claims
-
-    def _key(self, kid: object) -> Any:
-        """The provider's key with this id; the only key, where the token names none."""
-        for attempt in range(2):
-            keys = self._keys
-            if isinstance(kid, str) and kid in keys:
-                return keys[kid]
-            if kid is None and len(keys) == 1:
-                return next(iter(keys.values()))
-            if attempt or not self._refresh_keys():
-                break
-        raise _bad_token("it is signed by a key that the provider does not have")
-
-    def _refresh_keys(self) -> bool:
-        """Fetches the key set, unless that was just done; whether there is something new to look into."""
-        with self._lock:
-            if self._monotonic() - self._keys_asked_s < PROVIDER_COOL_DOWN_S:
-                return False
-            self._keys_asked_s = self._monotonic()
-        value = self._ask(self._describe().keys)
-        try:
-            imported = KeySet.import_key_set(value)  # type: ignore[arg-type]  # it checks the shape itself
-            found = {
-                key.kid: key
-                for key in imported.keys
-                if key.kid and key.key_type in ("RSA", "EC") and key.get("use", "sig") == "sig"
-            }
-        except (JoseError, ValueError, TypeError, KeyError, AttributeError):
-            raise self._failed("its key set cannot be read") from None
-        if not found:
-            raise self._failed("its key set is empty")
-        self._keys = found
-        return True
+    def _verified(self, text: str) -> Jwt:
+        """Signature, issuer, audience and times, by the same checks as a workload's token."""
+        token, issuer = parse_jwt(text), self.settings.issuer
+        keys = self._key_sets.keys(issuer)
+        if keys.find(token.algorithm, token.key_id) is None:
+            keys = self._key_sets.keys(issuer, unknown_to=keys)
+        check_signature(token, keys)
+        if token.claims.get("iss") != issuer:
+            raise _bad_token("It is another issuer's.")
+        check_audience(token, (self.settings.client_id,))
+        check_life(token.claims, _LIFE_S_MAX, self._clock())
+        return token
 
     def _describe(self) -> _Described:
         with self._lock:
@@ -210,7 +158,7 @@ class Provider:
             if now - self._described_asked_s < PROVIDER_COOL_DOWN_S:
                 if known is not None:
                     return known
-                raise self._failed("it did not answer a moment ago")
+                raise failed("it did not answer a moment ago")
             self._described_asked_s = now
         try:
             self._described = self._read_description(now)
@@ -221,13 +169,12 @@ class Provider:
         return self._described
 
     def _read_description(self, now: float) -> _Described:
-        value = self._ask(self.settings.issuer.rstrip("/") + _DISCOVERY)
+        value = ask(self.settings.issuer.rstrip("/") + _DISCOVERY)
         if value.get("issuer") != self.settings.issuer:
-            raise self._failed("it describes another issuer")
+            raise failed("it describes another issuer")
         return _Described(
             authorization=self._sound(value.get("authorization_endpoint")),
             token=self._sound(value.get("token_endpoint")),
-            keys=self._sound(value.get("jwks_uri")),
             fetched_s=now,
         )
 
@@ -238,18 +185,12 @@ class Provider:
             local = issuer.scheme == "http" and found.scheme == "http" and found.hostname in _LOCAL
             if (found.scheme == "https" or local) and found.hostname and "@" not in found.netloc:
                 return address
-        raise self._failed("it describes an address that is not https")
-
-
-def _time(value: object) -> float:
-    """A NumericDate (RFC 7519 section 2); 0.0 for anything else."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and 0 < float(value) < 2**40 else 0.0  # type: ignore[arg-type]  # a number then
+        raise failed("it describes an address that is not https")
 
 
 def _bad_token(why: str) -> Refusal:
     return Refusal(
         Code.SIGN_IN_TOKEN,
-        f"The sign-in provider's ID token is not accepted: {why}.",
+        f"The sign-in provider's ID token is not accepted. {why}",
         "Begin again; if it stays so, tell the operator of the gate.",
     )

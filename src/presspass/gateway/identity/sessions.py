@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,7 +28,6 @@ PREFIX: Final = "pps_"
 BROWSER, TERMINAL = "browser", "terminal"
 OIDC, PASSKEY = "oidc", "passkey"
 _TOUCH_MS = 60_000
-_SHAPE = re.compile(r"pps_([A-Za-z0-9_-]{43})([0-9a-z]{6})")
 _SESSION = Prepared(
     sa.select(
         SESSION.c.person,
@@ -58,8 +56,7 @@ class Session:
 
 def begin(connection: Connection, person: str, how: str, place: str, now_ms: int) -> str:
     """A new session; its secret, which is kept nowhere."""
-    body = tokens.new_secret()
-    secret = PREFIX + body + tokens.checksum(body)
+    secret = tokens.checked_secret(PREFIX)
     row = {
         "hash": tokens.secret_hash(secret),
         "person": person,
@@ -75,8 +72,7 @@ def begin(connection: Connection, person: str, how: str, place: str, now_ms: int
 
 def find(gate: Gate, secret: str) -> Session | None:
     """The session with this secret, if it holds now."""
-    shape = _SHAPE.fullmatch(secret)
-    if shape is None or tokens.checksum(shape[1]) != shape[2]:
+    if not tokens.is_checked(secret, PREFIX):
         return None
     now, digest = gate.clock(), tokens.secret_hash(secret)
     with gate.writer.read() as connection:
