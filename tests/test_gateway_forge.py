@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from presspass.core import limits
 from presspass.core.errors import Code, Fault, Refusal
@@ -552,32 +559,65 @@ def test_the_proof_is_fetched_from_a_worker_thread_too(forge: Forge) -> None:
     assert prove(commit, PATH, asyncio.run(run()).objects) == WORKFLOW
 
 
-# the forge itself
+# TLS
 
 
-def test_the_same_seed_and_calls_give_the_same_commits(tmp_path: Path, forge: Forge) -> None:
-    def made(server: Forge, name: str) -> list[str]:
-        repository = server.repository("acme", name)
-        first = repository.commit({PATH: WORKFLOW, "a": "b"})
-        return [first, repository.commit({"a": None}), repository.commit({"c": "d"}, branch="x/y")]
+class TlsForge(Forge):
+    """A forge behind TLS, with a certificate that nobody has to trust."""
 
-    with Forge(tmp_path / "other") as same, Forge(tmp_path / "third", seed=1) as different:
-        assert made(forge, "demo") == made(same, "demo") == made(same, "again")
-        assert not set(made(forge, "more")) & set(made(different, "demo"))
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.certificate = folder.with_suffix(".pem")
+        make_certificate(self.certificate)
+        self._tls.load_cert_chain(self.certificate)
+
+    @property
+    def url(self) -> str:
+        return super().url.replace("http://", "https://")
+
+    def start(self) -> None:
+        super().start()
+        assert self._server is not None
+        # The same descriptor, so the thread that waits for connections does not notice.
+        self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
 
 
-def test_an_unchanged_git_clones_from_the_forge_and_sees_tags_and_deletions(
+def make_certificate(file: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a forge")])
+    now = datetime.now(tz=UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(private + certificate.public_bytes(pem))
+
+
+def test_over_tls_only_a_server_with_a_trusted_certificate_is_asked(
     forge: Forge, tmp_path: Path
 ) -> None:
-    repository = forge.repository("acme", "demo")
-    repository.commit({"a": "b", "gone": "x"})
-    commit = repository.commit({"gone": None, PATH: WORKFLOW})
-    repository.tag("v1", commit)
-    repository.clone(tmp_path / "clone", "--depth=1", "--branch=v1")
-    assert (tmp_path / "clone" / PATH).read_bytes() == WORKFLOW
-    assert not (tmp_path / "clone" / "gone").exists()
-    newer = repository.commit({"a": "c"})
-    with pytest.raises(Exception, match="tag"):
-        repository.tag("v1", newer)
-    repository.tag("v1", newer, force=True)
-    assert repository.git("rev-parse", "v1").decode().strip() == newer
+    async def run(context: ssl.SSLContext | None, url: str) -> WorkflowPath:
+        return await WorkflowPaths(PathCache(None), context=context).fetch(url, commit, PATH)
+
+    with TlsForge(tmp_path / "tls") as server:
+        repository = server.repository("acme", "demo")
+        commit = repository.commit({PATH: WORKFLOW})
+        with pytest.raises(Fault) as caught:
+            asyncio.run(run(None, repository.url))
+        assert caught.value.code == "forge.unreachable" and server.requests == []
+        trusting = ssl.create_default_context(cafile=server.certificate)
+        found = asyncio.run(run(trusting, repository.url))
+        assert prove(commit, PATH, found.objects) == WORKFLOW
+        other_name = repository.url.replace("127.0.0.1", "localhost")
+        with pytest.raises(Fault):
+            asyncio.run(run(trusting, other_name))
