@@ -471,7 +471,20 @@ def endless_head(connection: socket.socket) -> None:
         connection.sendall(b"X-More: and more\r\n" * 1000)
 
 
+def endless_pack(connection: socket.socket) -> None:
+    """Says politely what it can do, and then sends a pack that never ends."""
+    able = b"000eversion 2\n0019fetch=shallow filter\n0000"
+    connection.sendall(HTTP + b"Content-Length: %d\r\n\r\n" % len(able) + able)
+    connection.recv(65_536)
+    connection.sendall(HTTP.replace(b"advertisement", b"result") + b"\r\n000dpackfile\n")
+    while True:
+        connection.sendall((b"8004\x01" + b"\0" * 0x7FFF) * 8)
+
+
 def test_an_endless_answer_is_cut_off_at_the_limit() -> None:
+    with raw_server(endless_pack) as url:
+        message = refused(Code.WORKFLOW_UNAVAILABLE, url, "1" * 40)
+        assert str(limits.FORGE_ANSWERS_BYTES_MAX) in message
     with raw_server(endless_body) as url:
         assert "bytes" in refused(Code.WORKFLOW_UNAVAILABLE, url, "1" * 40)
     with raw_server(endless_head) as url, pytest.raises(Fault) as caught:
@@ -541,6 +554,26 @@ def test_many_at_once_wait_for_their_turn_and_all_come_back(forge: Forge) -> Non
 
     for commit, found in zip(commits, asyncio.run(run()), strict=True):
         assert prove(commit, PATH, found.objects)
+
+
+def test_a_server_that_hangs_holds_up_nobody_elses_fetches(forge: Forge) -> None:
+    repository = forge.repository("acme", "demo")
+    commit = repository.commit({PATH: WORKFLOW})
+
+    async def run(hanging: str) -> WorkflowPath:
+        paths = WorkflowPaths(PathCache(None), fetches_max=1, timeout_s=5)
+        stuck = [asyncio.create_task(paths.fetch(hanging, "1" * 40, PATH)) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        try:
+            return await paths.fetch(repository.url, commit, PATH)
+        finally:
+            assert not any(task.done() for task in stuck)
+            for task in stuck:
+                task.cancel()
+            await asyncio.gather(*stuck, return_exceptions=True)
+
+    with raw_server(silence) as url:
+        assert prove(commit, PATH, asyncio.run(run(url)).objects) == WORKFLOW
 
 
 def test_the_proof_is_fetched_from_a_worker_thread_too(forge: Forge) -> None:
