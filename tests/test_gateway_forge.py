@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -142,6 +143,14 @@ def test_a_workflow_over_the_limit_is_refused(forge: Forge) -> None:
     commit = repository.commit({"a.yml": largest, "b.yml": largest + b"#"})
     assert prove(commit, "a.yml", fetch(repository.url, commit, "a.yml").objects) == largest
     refused(Code.WORKFLOW_TOO_LARGE, repository.url, commit, "b.yml")
+
+
+def test_a_folder_over_the_limit_is_refused_and_nothing_beyond_it_asked_for(forge: Forge) -> None:
+    repository = forge.repository("acme", "demo")
+    beside: dict[str | bytes, Content] = {f"{number:0220}": "x" for number in range(18_000)}
+    commit = repository.commit({PATH: WORKFLOW, **beside})
+    refused(Code.WORKFLOW_TOO_LARGE, repository.url, commit)
+    assert len(forge.requests) == 3, "the server's word, the commit, the root folder"
 
 
 def test_a_snapshot_over_the_limit_is_refused_with_the_way_out(forge: Forge) -> None:
@@ -283,6 +292,18 @@ def test_the_cache_is_bounded_and_forgets_the_longest_unused(tmp_path: Path) -> 
     assert cache.get(entries[5].commit, "a") is None
     assert cache.get(entries[11].commit, "a") == entries[11]
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 8000
+    sizes = [len(entry.to_bytes()) for entry in entries]
+    disk = PathCache(tmp_path / "disk", memory_bytes_max=0, disk_bytes_max=sum(sizes[:3]))
+    for entry in entries[:3]:
+        disk.put(entry)
+    assert disk.get(entries[0].commit, "a") == entries[0]
+    disk.put(entries[3])
+    assert [disk.get(one.commit, "a") is not None for one in entries[:4]] == [
+        True,
+        False,
+        True,
+        True,
+    ]
     memory = PathCache(None, memory_bytes_max=4000)
     for entry in entries:
         memory.put(entry)
@@ -402,6 +423,15 @@ def test_a_workflow_of_another_commit_is_not_taken_for_the_one_that_was_asked_fo
         found = fetch(f"{server.url}/a", other.commit, "a")
         assert found == other and len(server.requests) == 2
         refused(Code.WORKFLOW_UNAVAILABLE, f"{server.url}/a", path_of_blob(2, 100).commit, "a")
+    good = packed(pack)
+    for wrapped in (
+        replace(good, content_type="text/plain"),
+        replace(good, headers=(("Content-Encoding", "identity"),)),
+        replace(good, body=good.body[:-4]),
+        replace(good, status=203),
+    ):
+        with Hostile(lambda _request, wrapped=wrapped: wrapped) as server:
+            refused(Code.WORKFLOW_UNAVAILABLE, f"{server.url}/a", other.commit, "a")
 
 
 def test_a_redirect_within_the_origin_is_followed_once_and_to_elsewhere_never(
