@@ -29,7 +29,8 @@ _TOKEN_USER = "x-access-token"
 
 
 class WorkflowPaths:
-    """Fetches and keeps workflow paths; for one event loop. `context`: whom to trust for TLS, by default as the system.
+    """Fetches and keeps workflow paths; for one event loop. `context`: whom to trust for TLS, by default as httpx2
+    and so the press does.
 
     `fetches_max`: how many fetches are under way at once at one server; others wait, and their time counts. A server
     that is slow holds up nobody else's.
@@ -44,7 +45,7 @@ class WorkflowPaths:
         fetches_max: int = limits.FORGE_FETCHES_MAX,
     ) -> None:
         self._cache = cache
-        self._context = context or ssl.create_default_context()
+        self._context = context or httpx2.create_ssl_context(trust_env=False)
         self._timeout_s = timeout_s
         self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(fetches_max)
