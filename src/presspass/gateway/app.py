@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Router
 from presspass.core.errors import Code, Refusal
 from presspass.gateway import console, events
 from presspass.gateway.api import Api
+from presspass.gateway.exchange.doors import Doors
 from presspass.gateway.facts import Facts
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import AsgiApp, ClientGoneError, Message, Receive, Scope, Send, reply
@@ -29,9 +30,12 @@ from presspass.gateway.problems import (
 from presspass.gateway.pypi.legacy import PATH, LegacyUpload
 
 
-def public_app(gate: Gate, facts: Facts, upload: LegacyUpload) -> AsgiApp:
+def public_app(
+    gate: Gate, facts: Facts, upload: LegacyUpload, doors: Doors | None = None
+) -> AsgiApp:
     """What is served on TCP."""
-    rest = Routed([*Api(gate, facts).routes(), *console.routes(facts)], gate)
+    exchange = doors.routes() if doors else []
+    rest = Routed([*Api(gate, facts).routes(), *exchange, *console.routes(facts)], gate)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         door = upload if PATH.fullmatch(scope["path"]) else rest

@@ -55,6 +55,11 @@ class Rules:
         """Name to (digest of its statement, body)."""
         return {} if self.chain is None else self.chain.upstreams
 
+    @property
+    def publishers(self) -> dict[str, tuple[str, PublisherBody]]:
+        """Name to (digest of its statement, body)."""
+        return {} if self.chain is None else self.chain.publishers
+
     def trust(self) -> Chain:
         """The chain; refuses with `genesis.missing` before there is one."""
         if self.chain is None:

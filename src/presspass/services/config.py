@@ -66,6 +66,15 @@ class PressSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Dial:
+    """Which TCP ports the gateway may connect to, for issuers' key sets and the repositories of workflows; the kernel
+    keeps it to them. No port: the gateway dials nobody, and workloads cannot ask for anything.
+    """
+
+    ports: tuple[int, ...] = (443,)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One installation. `genesis` is what `init` was asked for; once sealed, the policy in the journal counts alone."""
 
@@ -76,6 +85,7 @@ class Config:
     press: PressSettings = field(default_factory=PressSettings)
     mail: Mail = field(default_factory=Mail)
     zones: Zones = field(default_factory=Zones)
+    dial: Dial = field(default_factory=Dial)
 
     @property
     def rp_id(self) -> str:
@@ -88,6 +98,7 @@ class Config:
         parts.append("\n[listen]\n" + _lines(host=self.listen.host, port=self.listen.port))
         parts.append(_GENESIS_NOTE + "[genesis]\n" + _lines(**self.genesis.to_json()))
         parts.append("\n[press]\n" + _lines(lease_ms=self.press.lease_ms))
+        parts.append("\n[dial]\n" + _lines(ports=list(self.dial.ports)))
         parts.append("\n[mail]\n" + _fields(self.mail))
         parts.append("\n[zones]\n" + _fields(self.zones))
         return "".join(parts)
@@ -173,6 +184,7 @@ def _config(value: object) -> Config:
         press=_section(members, "press", _read_press),
         mail=_section(members, "mail", _read_mail),
         zones=_section(members, "zones", _read_zones),
+        dial=_section(members, "dial", _read_dial),
     )
     members.done()
     return config
@@ -191,6 +203,13 @@ def _read_listen(section: Members) -> Listen:
 
 def _read_press(section: Members) -> PressSettings:
     return PressSettings(section.integer("lease_ms", low=_LEASE_MS_MIN, high=_LEASE_MS_MAX))
+
+
+def _read_dial(section: Members) -> Dial:
+    def port(item: object) -> int:
+        return Members({"port": item}, "section [dial]").integer("port", low=1, high=65_535)
+
+    return Dial(section.items("ports", port, count_max=64))
 
 
 def _read_mail(section: Members) -> Mail:
@@ -216,12 +235,14 @@ def _fields(value: Mail | Zones) -> str:
     return _lines(**{name: getattr(value, name) for name in value.__slots__})
 
 
-def _lines(**members: str | int | bool) -> str:
+def _lines(**members: str | int | bool | list[int]) -> str:
     return "".join(f"{name} = {_toml(value)}\n" for name, value in members.items())
 
 
-def _toml(value: str | int | bool) -> str:
-    """A TOML value (toml.io v1.0.0: boolean, integer, basic string)."""
+def _toml(value: str | int | bool | list[int]) -> str:
+    """A TOML value (toml.io v1.0.0: boolean, integer, basic string, array)."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

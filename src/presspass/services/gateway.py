@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio.from_thread
 import uvicorn
 
 from presspass.confine.worker import Worker, inspector_command
@@ -38,7 +39,12 @@ from presspass.gateway import events
 from presspass.gateway.app import Routed, public_app
 from presspass.gateway.control import Control
 from presspass.gateway.events import Events
+from presspass.gateway.exchange.doors import Doors
+from presspass.gateway.exchange.minting import Minting
+from presspass.gateway.exchange.workflows import GitWorkflows
 from presspass.gateway.facts import Facts
+from presspass.gateway.forge.cache import PathCache
+from presspass.gateway.forge.paths import WorkflowPaths
 from presspass.gateway.gate import Gate, wall_clock_ms
 from presspass.gateway.http import AsgiApp, Connection
 from presspass.gateway.journal import Journal
@@ -50,11 +56,13 @@ from presspass.services.isolation import confine_gateway
 from presspass.store import migrate
 from presspass.store.blobs import Blobs
 from presspass.store.database import Writer, open_engine
+from presspass.verify.workflow import WorkflowPath
 
 _KEEP_ALIVE_S = 30
 _BACKLOG = 1024
 _AFTER_BUG_S = 1.0
 _DRAIN_MARGIN_S = 5
+_KEYS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,7 @@ class _Housekeeping:
 
     def __init__(self, gate: Gate, home: Path) -> None:
         self._stop = threading.Event()
+        self._gate = gate
         self._inspector = Worker(inspector_command())
         self._upkeep = Upkeep(gate, home / "press" / "journal" / "journal.db")
         reviews = Reviews(gate, self._inspector)
@@ -130,6 +139,7 @@ class _Housekeeping:
                 target=self._repeat, args=(self._upkeep.look, "upkeep"), name="upkeep"
             ),
             threading.Thread(target=self._repeat, args=(reviews.step, "review"), name="review"),
+            threading.Thread(target=self._repeat, args=(self._keep_keys, "keys"), name="keys"),
         ]
 
     def start(self) -> None:
@@ -143,6 +153,14 @@ class _Housekeeping:
             thread.join()
         self._inspector.close()
         self._upkeep.close()
+
+    def _keep_keys(self) -> None:
+        """Issuers' keys on their own schedule: of every issuer that people have bound, before its first token comes."""
+        gate = self._gate
+        for _, body in gate.journal.rules.publishers.values():
+            gate.key_sets.watch(body.issuer)
+        gate.key_sets.refresh_due()
+        self._stop.wait(_KEYS_S)
 
     def _repeat(self, step: Callable[[], object], name: str) -> None:
         pause = LOOK_S
@@ -165,7 +183,7 @@ def run(options: Options) -> int:
     with writer_lock(options.home):
         control = _listen_control(control_path)
         try:
-            for line in confine_gateway(options.home):
+            for line in confine_gateway(options.home, config.dial.ports):
                 print(f"gateway: not confined: {line}", file=sys.stderr)
             _serve_both(options, config, public, control)
         finally:
@@ -190,13 +208,14 @@ async def _serve(
     gate: Gate, options: Options, public: socket.socket, control: socket.socket
 ) -> None:
     facts, upload = Facts(gate), LegacyUpload(gate)
+    doors = Doors(gate, Minting(gate, workflows_of(options.home)))
     servers: list[_Server] = []
 
     def drain() -> None:
         for server in servers:
             server.should_exit = True
 
-    servers.append(_server(public_app(gate, facts, upload)))
+    servers.append(_server(public_app(gate, facts, upload, doors)))
     servers.append(_server(Routed(Control(gate, facts, drain).routes(), gate)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -221,6 +240,17 @@ async def _serve(
         if options.supervisor is not None:
             loop.remove_reader(options.supervisor)
         upload.close()
+
+
+def workflows_of(home: Path) -> GitWorkflows:
+    """Where workflows come from: for handlers in worker threads of the event loop that is running."""
+    cache = PathCache(home / "gateway" / "workflows")
+    paths = WorkflowPaths(cache)
+
+    def fetch(repository_url: str, commit: str, path: str) -> WorkflowPath:
+        return anyio.from_thread.run(paths.fetch, repository_url, commit, path)
+
+    return GitWorkflows(cache, fetch)
 
 
 def _server(app: AsgiApp) -> _Server:

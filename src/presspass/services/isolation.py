@@ -2,7 +2,7 @@
 
 | process | writes | reads | dials | listens |
 |---|---|---|---|---|
-| gateway | gateway/ | gateway/, the press's journal, presspass.toml | nothing | its port, its control socket |
+| gateway | gateway/ | gateway/, the journal, presspass.toml | the ports of `[dial]` | its port, its control socket |
 | press | press/ | press/, gateway/, drop/, presspass.toml | anything | nothing |
 
 The same user id runs both in a trial, so file modes alone would not keep the gateway from the press's keys; this does.
@@ -47,12 +47,16 @@ def confine_press(home: Path) -> tuple[str, ...]:
     )
 
 
-def confine_gateway(home: Path) -> tuple[str, ...]:
+def confine_gateway(home: Path, ports: tuple[int, ...]) -> tuple[str, ...]:
     """Once it listens at both its doors, before any thread starts: writes only in gateway/, reads the journal but no
-    key. It answers who connects to it, and opens or connects no socket itself. Returns what is missing."""
+    key. It answers who connects to it, opens no other door, and connects to these ports alone; without any, it opens
+    and connects no socket at all. Returns what is missing."""
     return self_confine(
         read=(*_SYSTEM_READ, home / "presspass.toml", home / "press" / "journal"),
         write=(home / "gateway", "/dev/null"),
         execute=runtime(),
-        new_sockets=False,
+        network=bool(ports),
+        connect=ports,
+        bind=(),
+        new_sockets=bool(ports),
     )

@@ -30,6 +30,7 @@ from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, PresspassError, Refusal
 from presspass.core.roster import b64u, unb64u
 from presspass.core.statement import GenesisBody, UpstreamBody
+from presspass.issuers import KeySets
 from presspass.keystore.envelopes import KeyEncryptionKey, Vault, read_private, write_private
 from presspass.notify import Channel
 from presspass.notify.mail import Mail
@@ -51,6 +52,7 @@ from presspass.press.publications import Publications
 from presspass.press.publishers import Publisher
 from presspass.press.publishers.pypi import PyPIPublisher
 from presspass.press.signing import PressKey
+from presspass.press.workloads import Workloads
 from presspass.services.config import Config, read_config
 from presspass.services.isolation import confine_press
 from presspass.store import journal_view as view
@@ -211,6 +213,14 @@ def composed(
         zones=zones,
         look_dropped=narrowings.look_dropped,
     )
+    workloads = Workloads(
+        writer=writer,
+        log=log,
+        clock=clock,
+        gateway=_Gateway(home / "gateway" / "gateway.db"),
+        key_sets=KeySets(),
+        urls=(config.origin,),
+    )
     books = Books(writer, log, _Gateway(home / "gateway" / "gateway.db"))
     inspection = Inspection(books, tools.spool, inspector.call)
     press = Press(
@@ -221,6 +231,7 @@ def composed(
         pending=Pending(books, clock),
         decisions=Decisions(books, clock, vault, inspection),
         publications=Publications(books, clock, tools, inspection),
+        workloads=workloads,
         channels=channels(config, home),
     )
     try:
@@ -319,7 +330,7 @@ def run(home: Path, supervisor: int | None, zones: str) -> int:
         _LOG.warning("not confined: %s", line)
     with writer_lock(home), composed(home, zones) as press:
         _check_log_origin(press)
-        with _listening(press.narrowings):
+        with _listening(press):
             print(json.dumps({"ready": True}), flush=True)
             _loop(press, stop, ChangeSignal(home / "gateway" / "gateway.db"))
     return 0
@@ -337,8 +348,8 @@ def _loop(press: Press, stop: _Stop, gateway: ChangeSignal) -> None:
 
 
 @contextlib.contextmanager
-def _listening(narrowings: Narrowings) -> Iterator[None]:
-    """Hears stops in two threads of their own, whatever the loop is busy with."""
+def _listening(press: Press) -> Iterator[None]:
+    """Hears stops in two threads of their own, whatever the loop is busy with; judges workloads in a third."""
     ended = threading.Event()
 
     def listen(look: Callable[[], None]) -> None:
@@ -348,7 +359,8 @@ def _listening(narrowings: Narrowings) -> Iterator[None]:
             except Exception:
                 _LOG.exception("a look for stops failed; the next one follows")
 
-    looks = (narrowings.look_dropped, narrowings.look_gateway)
+    narrowings = press.narrowings
+    looks = (narrowings.look_dropped, narrowings.look_gateway, press.workloads.look)
     threads = [threading.Thread(target=listen, args=(look,), daemon=True) for look in looks]
     for thread in threads:
         thread.start()

@@ -412,11 +412,6 @@ class Minting:
         self.gate.writer.run(work)
 
 
-def forget_old_tokens(connection: Connection, now_ms: int) -> None:
-    """Removes claims of tokens that have expired, leeway and all."""
-    connection.execute(sa.delete(SEEN_TOKEN).where(SEEN_TOKEN.c.until_ms <= now_ms))
-
-
 def _choose(
     bound: list[tuple[str, PublisherBody]], workload: Workload, asked: Asked
 ) -> tuple[str, PublisherBody]:
