@@ -59,4 +59,5 @@ def confine_gateway(home: Path, ports: tuple[int, ...]) -> tuple[str, ...]:
         connect=ports,
         bind=(),
         new_sockets=bool(ports),
+        local_sockets=False,
     )

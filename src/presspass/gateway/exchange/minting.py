@@ -138,7 +138,7 @@ class Minting:
         bound = [entry for entry in chain.publishers.values() if entry[1].issuer == token.issuer]
         if not bound:
             raise _stranger(Code.IDENTITY_ISSUER_UNKNOWN)
-        workload = self._verify(token, bound[0][1])
+        workload = self._verify(token, bound)
         _choose(bound, workload, Asked())
         self.workflows.show(workload, path)
 
@@ -161,7 +161,7 @@ class Minting:
         bound = [entry for entry in chain.publishers.values() if entry[1].issuer == token.issuer]
         if not bound:
             raise _stranger(Code.IDENTITY_ISSUER_UNKNOWN)
-        workload = self._verify(token, bound[0][1])
+        workload = self._verify(token, bound)
         statement, body = _choose(bound, workload, asked)
         plain, set_digest = split_set(_audience_of(token))
         if asked.files and set_digest != sha256_hex(set_bytes(asked.files)):
@@ -182,7 +182,21 @@ class Minting:
             delegation, person, changed, set_digest,
         )  # fmt: skip
 
-    def _verify(self, token: Jwt, body: PublisherBody) -> Workload:
+    def _verify(self, token: Jwt, bound: list[tuple[str, PublisherBody]]) -> Workload:
+        """The workload that the token proves. What is wrong with its claims is told to bound workloads alone."""
+        body = bound[0][1]
+        try:
+            return self._verified(token, body)
+        except Refusal as refusal:
+            about_claims = (
+                refusal.code is Code.IDENTITY_CLAIM_MISSING
+                or refusal.code.value.startswith("publisher.")
+            )
+            if about_claims and not _is_known(token, bound):
+                raise _stranger(Code.PUBLISHER_NONE) from None
+            raise
+
+    def _verified(self, token: Jwt, body: PublisherBody) -> Workload:
         keys = self.gate.key_sets.keys(body.issuer)
         wanted = audiences(*self._urls())
         plain, set_digest = split_set(_audience_of(token))
@@ -441,6 +455,15 @@ def _choose(
             continue
         return entry
     return next((one for one in fits if one[1].workflow == workload.workflow_path), fits[0])
+
+
+def _is_known(token: Jwt, bound: list[tuple[str, PublisherBody]]) -> bool:
+    """Whether a token whose claims are not whole is of a bound workload, by any of its ids or by its name."""
+    values = {str(value) for value in token.claims.values() if isinstance(value, str | int)}
+    return any(
+        body.repository in values or any(value in values for _, value in body.ids)
+        for _, body in bound
+    )
 
 
 def _stranger(code: Code) -> Refusal:
