@@ -30,6 +30,7 @@ from presspass.drill.peers import (
     run_pip_install,
     run_twine,
     run_uv_publish,
+    trusting,
     wait_until,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "run_pip_install",
     "run_twine",
     "run_uv_publish",
+    "trusting",
     "wait_until",
 ]
 

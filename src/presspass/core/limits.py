@@ -41,6 +41,14 @@ LINGER_S_MAX = 30  # how long the rest of a refused body is read
 EVENTS_PER_MINUTE_MAX = 600
 UPLOAD_TOKEN_S_MAX = 366 * 86_400
 
+# addresses and TLS (gateway)
+PROXIES_MAX = 64  # networks whose forwarding headers are believed
+FORWARDED_HOPS_MAX = 16  # addresses in one X-Forwarded-For that are looked at
+TLS_PEM_BYTES_MAX = 256 * KIB  # a file with a certificate and its chain, or with a key
+TLS_LOOK_S = 10  # between two looks at whether the certificate's files have changed
+TLS_WARN_S = 14 * 86_400  # a certificate that ends within this time is told of
+TLS_TRIAL_S = 90 * 86_400  # life of a certificate of the private CA for trials
+
 # people's links
 VIEW_TOKEN_S = 12 * 3600
 ENROLMENT_LINK_S = 15 * 60

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 
 from presspass.core.limits import FILE_BYTES_MAX
 from presspass.gateway.events import Events
@@ -23,7 +24,8 @@ def wall_clock_ms() -> int:
 class Gate:
     """`origin`, `rp_id`, `space`: as configured; once sealed, genesis says origin and rp_id (`site`).
 
-    `pool`: threads for the disk work of uploads. `clock`: milliseconds since the epoch.
+    `pool`: threads for the disk work of uploads. `clock`: milliseconds since the epoch. `upload_origin`: where packages
+    are uploaded, "" where that is the origin. `trusted_proxies`: whose X-Forwarded-* headers are believed.
     """
 
     origin: str
@@ -37,12 +39,19 @@ class Gate:
     clock: Callable[[], int] = field(default=wall_clock_ms)
     file_bytes_max: int = FILE_BYTES_MAX
     zones_separated: bool = False
+    upload_origin: str = ""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
 
     @property
     def site(self) -> tuple[str, str]:
         """The origin that passkeys are bound to, and its RP id."""
         chain = self.journal.rules.chain
         return (self.origin, self.rp_id) if chain is None else (chain.body.origin, chain.body.rp_id)
+
+    @property
+    def upload_site(self) -> str:
+        """The origin that clients upload to."""
+        return self.upload_origin or self.site[0]
 
     def release_url(self, release: str) -> str:
         """The page of a release."""

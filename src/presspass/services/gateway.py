@@ -12,11 +12,13 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import ipaddress
 import json
 import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -32,6 +34,7 @@ from presspass.core.limits import (
     CONNECTIONS_MAX,
     FILE_BYTES_MAX,
     GATEWAY_DRAIN_S_MAX,
+    TLS_LOOK_S,
     UPLOAD_THREADS_MAX,
 )
 from presspass.gateway import events
@@ -44,6 +47,7 @@ from presspass.gateway.http import AsgiApp, Connection
 from presspass.gateway.journal import Journal
 from presspass.gateway.pypi.legacy import LegacyUpload
 from presspass.gateway.review import Reviews
+from presspass.gateway.tls.serving import ServingTls
 from presspass.gateway.upkeep import LOOK_S, Upkeep
 from presspass.services.config import Config, read_config
 from presspass.services.isolation import confine_gateway
@@ -66,6 +70,15 @@ class Options:
     port: int | None = None
     file_bytes_max: int = FILE_BYTES_MAX
     zones: str = "not separated"
+
+
+@dataclass(frozen=True, slots=True)
+class _Doors:
+    """The listeners, opened before the kernel closes the rest. `tls`: of the public one, None for plain HTTP."""
+
+    public: socket.socket
+    control: socket.socket
+    tls: ServingTls | None
 
 
 class _Server(uvicorn.Server):
@@ -110,6 +123,8 @@ def composed(options: Options, config: Config) -> Iterator[Gate]:
             pool=pool,
             file_bytes_max=options.file_bytes_max,
             zones_separated=options.zones == "separated",
+            upload_origin=config.upload_url,
+            trusted_proxies=tuple(map(ipaddress.ip_network, config.listen.trusted_proxies)),
         )
     finally:
         pool.shutdown()
@@ -162,33 +177,49 @@ def run(options: Options) -> int:
         config.listen.host, config.listen.port if options.port is None else options.port
     )
     control_path = options.home / "gateway" / "control.sock"
+    tls = _tls(options.home, config)
     with writer_lock(options.home):
         control = _listen_control(control_path)
         try:
-            for line in confine_gateway(options.home):
+            files = () if tls is None else config.tls_files(options.home)
+            for line in confine_gateway(options.home, files):
                 print(f"gateway: not confined: {line}", file=sys.stderr)
-            _serve_both(options, config, public, control)
+            _serve_both(options, config, _Doors(public, control, tls))
         finally:
             control_path.unlink(missing_ok=True)
     return 0
 
 
-def _serve_both(
-    options: Options, config: Config, public: socket.socket, control: socket.socket
-) -> None:
+def _tls(home: Path, config: Config) -> ServingTls | None:
+    """What the public port serves TLS with; None where a proxy does. Refuses what no client would accept."""
+    if config.tls.mode == "off":
+        return None
+    tls = ServingTls(*config.tls_files(home), config.hosts)
+    pair = tls.load()
+    if config.tls.mode == "private-ca":
+        print(
+            f"gateway: TLS by a private CA, for trials only: {_private_ca(home)}", file=sys.stderr
+        )
+    events.log("tls-certificate", taken=True, ends=pair.ends.isoformat())
+    return tls
+
+
+def _private_ca(home: Path) -> str:
+    return f"clients must trust {home / 'gateway' / 'tls' / 'ca.pem'} (SSL_CERT_FILE)"
+
+
+def _serve_both(options: Options, config: Config, doors: _Doors) -> None:
     with composed(options, config) as gate:
         housekeeping = _Housekeeping(gate, options.home)
         housekeeping.start()
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(gate, options, public, control))
+                runner.run(_serve(gate, options, doors))
         finally:
             housekeeping.stop()
 
 
-async def _serve(
-    gate: Gate, options: Options, public: socket.socket, control: socket.socket
-) -> None:
+async def _serve(gate: Gate, options: Options, doors: _Doors) -> None:
     facts, upload = Facts(gate), LegacyUpload(gate)
     servers: list[_Server] = []
 
@@ -196,7 +227,8 @@ async def _serve(
         for server in servers:
             server.should_exit = True
 
-    servers.append(_server(public_app(gate, facts, upload)))
+    context = None if doors.tls is None else doors.tls.context
+    servers.append(_server(public_app(gate, facts, upload), context))
     servers.append(_server(Routed(Control(gate, facts, drain).routes(), gate)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -205,10 +237,11 @@ async def _serve(
         loop.add_reader(
             options.supervisor, drain
         )  # readable only at its end: the supervisor writes nothing
-    port = public.getsockname()[1]
+    port = doors.public.getsockname()[1]
+    looking = [] if doors.tls is None else [loop.create_task(_keep_looking(doors.tls))]
     serving = [
         loop.create_task(server.serve(sockets=[listener]))
-        for server, listener in zip(servers, (public, control), strict=True)
+        for server, listener in zip(servers, (doors.public, doors.control), strict=True)
     ]
     try:
         while not all(server.started for server in servers) and not any(
@@ -218,12 +251,26 @@ async def _serve(
         print(json.dumps({"ready": True, "port": port}), flush=True)
         await asyncio.gather(*serving)
     finally:
+        for task in looking:
+            task.cancel()
         if options.supervisor is not None:
             loop.remove_reader(options.supervisor)
         upload.close()
 
 
-def _server(app: AsgiApp) -> _Server:
+async def _keep_looking(tls: ServingTls) -> None:
+    """A renewed certificate is served without a restart."""
+    while True:
+        await asyncio.sleep(TLS_LOOK_S)
+        try:
+            tls.look()
+        except (
+            Exception
+        ) as error:  # the certificate that is served stays; the next look tries again
+            events.internal(error, "tls")
+
+
+def _server(app: AsgiApp, context: ssl.SSLContext | None = None) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
@@ -239,6 +286,7 @@ def _server(app: AsgiApp) -> _Server:
             limit_concurrency=CONNECTIONS_MAX,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=GATEWAY_DRAIN_S_MAX - _DRAIN_MARGIN_S,
+            ssl_context_factory=None if context is None else lambda _config, _default: context,
         )
     )
 

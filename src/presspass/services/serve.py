@@ -386,4 +386,4 @@ def shown_url(config: Config, ready: dict[str, dict[str, Any]]) -> str:
     """Where the gateway listens, as its own ready line says (the port may have been chosen by the system)."""
     port = ready.get("gateway", {}).get("port", config.listen.port)
     host = f"[{config.listen.host}]" if ":" in config.listen.host else config.listen.host
-    return f"http://{host}:{port}"
+    return f"{'http' if config.tls.mode == 'off' else 'https'}://{host}:{port}"
