@@ -51,7 +51,12 @@ needs_kernel = pytest.mark.skipif(
 
 @pytest.mark.parametrize(
     ("service", "forbidden"),
-    [("gateway", _NOT_IN_GATEWAY), ("press", _NOT_IN_PRESS), ("inspector", _NOT_IN_INSPECTOR)],
+    [
+        ("gateway", _NOT_IN_GATEWAY),
+        ("acme", _NOT_IN_GATEWAY),
+        ("press", _NOT_IN_PRESS),
+        ("inspector", _NOT_IN_INSPECTOR),
+    ],
 )
 def test_a_process_imports_nothing_of_another_zone(service: str, forbidden: set[str]) -> None:
     program = (
@@ -156,6 +161,8 @@ fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 home, process, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 if process == "gateway":
     isolation.confine_gateway(home)
+elif process == "acme":
+    isolation.confine_acme(home, "")
 else:
     isolation.confine_press(home)
 def attempt(act):
@@ -210,6 +217,10 @@ print(json.dumps({name: attempt(act) for name, act in acts.items()}))
 """
 _ALLOWED = {
     "gateway": {"read the journal", "read the gateway's database", "write the gateway's database"},
+    "acme": {
+        "connect somewhere", "connect to somebody's Unix socket", "send to somebody's Unix socket",
+        "send there from a pair", "send a datagram",
+    },
     "press": {
         "read the key-encryption key", "read the log key", "list the credentials", "put an order into the inbox",
         "read the journal", "write the journal", "read the gateway's database", "read the drop box",
@@ -220,7 +231,7 @@ _ALLOWED = {
 
 
 @needs_kernel
-@pytest.mark.parametrize("process", ["gateway", "press"])
+@pytest.mark.parametrize("process", ["gateway", "acme", "press"])
 def test_what_a_taken_over_process_can_still_open_and_reach(
     gate: Gate, process: str, somebody: list[str]
 ) -> None:

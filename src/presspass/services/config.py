@@ -120,9 +120,12 @@ class Config:
 
     def tls_files(self, home: Path) -> tuple[Path, Path]:
         """The files of the certificate (with its chain) and of its key. Only for modes other than `off`."""
+        folder = home / "gateway" / "tls"
         if self.tls.mode == "file":
             return home / self.tls.certificate, home / self.tls.key
-        return home / "gateway" / "tls" / "certificate.pem", home / "gateway" / "tls" / "key.pem"
+        if self.tls.mode == "acme":
+            return folder / "acme.pem", folder / "acme.pem"
+        return folder / "certificate.pem", folder / "key.pem"
 
     @property
     def rp_id(self) -> str:

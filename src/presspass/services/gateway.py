@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -47,6 +48,7 @@ from presspass.gateway.http import AsgiApp, Connection
 from presspass.gateway.journal import Journal
 from presspass.gateway.pypi.legacy import LegacyUpload
 from presspass.gateway.review import Reviews
+from presspass.gateway.tls.challenges import PlainDoor
 from presspass.gateway.tls.serving import ServingTls
 from presspass.gateway.upkeep import LOOK_S, Upkeep
 from presspass.services.config import Config, read_config
@@ -74,11 +76,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class _Doors:
-    """The listeners, opened before the kernel closes the rest. `tls`: of the public one, None for plain HTTP."""
+    """The listeners, opened before the kernel closes the rest. `tls`: of the public one, None for plain HTTP.
+
+    `plain`: where the challenges of ACME are answered, if it is used.
+    """
 
     public: socket.socket
     control: socket.socket
     tls: ServingTls | None
+    plain: socket.socket | None = None
 
 
 class _Server(uvicorn.Server):
@@ -178,13 +184,16 @@ def run(options: Options) -> int:
     )
     control_path = options.home / "gateway" / "control.sock"
     tls = _tls(options.home, config)
+    plain = None
+    if config.tls.mode == "acme":
+        plain = _listen(config.listen.host, config.tls.acme_port)
     with writer_lock(options.home):
         control = _listen_control(control_path)
         try:
             files = () if tls is None else config.tls_files(options.home)
             for line in confine_gateway(options.home, files):
                 print(f"gateway: not confined: {line}", file=sys.stderr)
-            _serve_both(options, config, _Doors(public, control, tls))
+            _serve_both(options, config, _Doors(public, control, tls, plain))
         finally:
             control_path.unlink(missing_ok=True)
     return 0
@@ -195,7 +204,14 @@ def _tls(home: Path, config: Config) -> ServingTls | None:
     if config.tls.mode == "off":
         return None
     tls = ServingTls(*config.tls_files(home), config.hosts)
-    pair = tls.load()
+    try:
+        pair = tls.load()
+    except Refusal as refusal:
+        if config.tls.mode != "acme":
+            raise
+        # The certifier may be getting it right now; until then nobody gets past the handshake.
+        events.log("tls-certificate", taken=False, code=refusal.code.value, detail=refusal.message)
+        return tls
     if config.tls.mode == "private-ca":
         print(
             f"gateway: TLS by a private CA, for trials only: {_private_ca(home)}", file=sys.stderr
@@ -230,6 +246,10 @@ async def _serve(gate: Gate, options: Options, doors: _Doors) -> None:
     context = None if doors.tls is None else doors.tls.context
     servers.append(_server(public_app(gate, facts, upload), context))
     servers.append(_server(Routed(Control(gate, facts, drain).routes(), gate)))
+    listeners = [doors.public, doors.control]
+    if doors.plain is not None:
+        servers.append(_server(_plain_door(options.home, gate)))
+        listeners.append(doors.plain)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, drain)
@@ -241,7 +261,7 @@ async def _serve(gate: Gate, options: Options, doors: _Doors) -> None:
     looking = [] if doors.tls is None else [loop.create_task(_keep_looking(doors.tls))]
     serving = [
         loop.create_task(server.serve(sockets=[listener]))
-        for server, listener in zip(servers, (doors.public, doors.control), strict=True)
+        for server, listener in zip(servers, listeners, strict=True)
     ]
     try:
         while not all(server.started for server in servers) and not any(
@@ -256,6 +276,13 @@ async def _serve(gate: Gate, options: Options, doors: _Doors) -> None:
         if options.supervisor is not None:
             loop.remove_reader(options.supervisor)
         upload.close()
+
+
+def _plain_door(home: Path, gate: Gate) -> PlainDoor:
+    origins = dict.fromkeys((gate.origin, gate.upload_site))
+    return PlainDoor(
+        home / "gateway" / "tls", {urlsplit(url).hostname or "": url for url in origins}
+    )
 
 
 async def _keep_looking(tls: ServingTls) -> None:

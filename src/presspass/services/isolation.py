@@ -3,6 +3,7 @@
 | process | writes | reads | dials | listens |
 |---|---|---|---|---|
 | gateway | gateway/ | gateway/, the press's journal, presspass.toml, certificate | nothing | its port, control socket |
+| acme | gateway/tls | presspass.toml | anything | nothing |
 | press | press/ | press/, gateway/, drop/, presspass.toml | anything | nothing |
 
 The same user id runs both in a trial, so file modes alone would not keep the gateway from the press's keys; this does.
@@ -64,6 +65,20 @@ def confine_press(home: Path) -> tuple[str, ...]:
     return self_confine(
         read=(*_SYSTEM_READ, home / "gateway", home / "drop", home / "presspass.toml"),
         write=(home / "press", "/dev/null"),
+        execute=runtime(),
+        network=True,
+        bind=(),
+    )
+
+
+def confine_acme(home: Path, ca: str) -> tuple[str, ...]:
+    """Before it dials: reads the settings and whom to trust, writes the certificate's folder, listens nowhere.
+
+    Returns what is missing.
+    """
+    return self_confine(
+        read=(*_SYSTEM_READ, home / "presspass.toml", *([ca] if ca else [])),
+        write=(home / "gateway" / "tls", "/dev/null"),
         execute=runtime(),
         network=True,
         bind=(),

@@ -11,13 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
+    NoEncryption,
+    PrivateFormat,
     PublicFormat,
     load_pem_private_key,
 )
@@ -25,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import TLS_PEM_BYTES_MAX
 
+PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 _RSA_BITS_MIN: Final = 2048
 _OTHERS: Final = 0o007  # permission bits of everybody
 
@@ -60,15 +63,16 @@ def pair_of(
 ) -> Pair:
     """A pair of PEM texts; `certificate` and `key` say in a refusal where they come from."""
     chain = _chain(chain_pem, certificate)
-    public = _public_key(key_pem, key)
-    if _spki(chain[0].public_key()) != public:
+    private = _private_key(key_pem, key)
+    if _spki(chain[0].public_key()) != _spki(private.public_key()):
         raise Refusal(
             Code.TLS_BAD_KEY,
             f"The key in {key} is not the key of the certificate in {certificate}.",
             "Put the certificate of this key first in its file; its chain follows.",
         )
     text = b"".join(one.public_bytes(Encoding.PEM) for one in chain)
-    return Pair(chain, text + key_pem, _names(chain[0]))
+    key_text = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return Pair(chain, text + key_text, _names(chain[0]))
 
 
 def check(pair: Pair, hosts: Iterable[str], now: datetime) -> None:
@@ -132,8 +136,7 @@ def _chain(pem: bytes, where: str) -> tuple[x509.Certificate, ...]:
         ) from None
 
 
-def _public_key(pem: bytes, where: str) -> bytes:
-    """The key's public half as SubjectPublicKeyInfo (DER)."""
+def _private_key(pem: bytes, where: str) -> PrivateKey:
     try:
         key = load_pem_private_key(pem, None)
     except TypeError:
@@ -145,15 +148,13 @@ def _public_key(pem: bytes, where: str) -> bytes:
     except (ValueError, UnsupportedAlgorithm):
         raise Refusal(Code.TLS_BAD_KEY, f"{where} holds no private key in PEM form.") from None
     weak = isinstance(key, rsa.RSAPrivateKey) and key.key_size < _RSA_BITS_MIN
-    if weak or not isinstance(
-        key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-    ):
+    if weak or not isinstance(key, PrivateKey):
         raise Refusal(
             Code.TLS_BAD_KEY,
             f"The key in {where} is of a kind that clients refuse.",
             f"Use ECDSA P-256, or RSA of {_RSA_BITS_MIN} bits or more.",
         )
-    return _spki(key.public_key())
+    return key
 
 
 def _spki(public: object) -> bytes:
