@@ -28,7 +28,7 @@ from presspass.gateway.console.text import told
 from presspass.gateway.facts import Facts, received_for, tally
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import Receive, Scope, Send, json_answer, read_body, read_json, reply
-from presspass.gateway.problems import Answer
+from presspass.gateway.problems import HEALTHY_PHRASE, Answer
 from presspass.gateway.requests import Request
 from presspass.store import journal_view
 from presspass.store.journal_view import Decision
@@ -86,10 +86,22 @@ class Api:
             route("/api/v1/enrolments", "POST", self.enrol),
         ]
 
-    def health(self, _request: HttpRequest, _body: bytes) -> Answer:
-        """GET /healthz"""
-        sealed = self._gate.journal.rules.sealed
-        return json_answer({"ok": True, "sealed": sealed, "version": __version__})
+    def health(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /healthz. `seen` shows the asker what a proxy made of the request; `doctor` looks at it."""
+        rules = self._gate.journal.rules
+        seen: JsonObject = {
+            "scheme": request.url.scheme,
+            "host": request.headers.get("host", ""),
+            "client": request.client.host if request.client else "",
+        }
+        health: JsonObject = {
+            "ok": True,
+            "sealed": rules.sealed,
+            "genesis": rules.genesis_digest,
+            "version": __version__,
+            "seen": seen,
+        }
+        return json_answer(health, reason=HEALTHY_PHRASE)
 
     def release(self, request: HttpRequest, _body: bytes) -> Answer:
         """GET /api/v1/releases/<id>"""

@@ -15,6 +15,8 @@ from typing import Final
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal
 
+#: Of `GET /healthz`: whoever asks can see whether reason phrases get through.
+HEALTHY_PHRASE: Final = "Presspass is well"
 PROBLEM_TYPE: Final = "application/problem+json"
 _REASON_CHARS_MAX = 400
 _RETRY_AFTER_S = 300
