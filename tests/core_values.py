@@ -18,6 +18,7 @@ from presspass.core.statement import (
     Heads,
     Intent,
     Kind,
+    OriginBody,
     PolicyBody,
     ReleaseBody,
     ReleaseFile,
@@ -123,6 +124,9 @@ bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.POLICY: st.builds(PolicyBody, policies),
     Kind.UPSTREAM: upstream_bodies,
     Kind.FREEZE: set_freezes | clearings,
+    Kind.ORIGIN: st.builds(
+        OriginBody, st.just("https://new.example"), st.just("new.example"), rosters()
+    ),
 }
 heads = st.builds(Heads, digests, digests, digests)
 

@@ -73,11 +73,7 @@ def site_of_home(home: Path) -> tuple[str, str] | None:
     from presspass.cli.databases import ask_journal
     from presspass.store import journal_view
 
-    genesis = ask_journal(home, journal_view.genesis)
-    if genesis is None:
-        return None
-    body = genesis.body_as(GenesisBody)
-    return body.origin, body.rp_id
+    return ask_journal(home, journal_view.site)
 
 
 def standing_of_gate(gate: Gate) -> Standing:

@@ -58,6 +58,10 @@ def rp_id(home: Path, config: Config) -> Iterator[Line]:
     if site is None or site == (config.origin, config.rp_id):
         yield Line(OK, "RP id", f"{config.rp_id} fits the origin")
         return
+    if site[0] == config.next_origin:
+        found = f"this gate has moved to {site[0]}"
+        yield Line(WARN, "RP id", found, f"presspass origin finish --home {quoted(home)}")
+        return
     yield Line(
         BAD,
         "RP id",

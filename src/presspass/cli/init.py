@@ -50,7 +50,8 @@ _PEOPLE_MIN: Final = {"solo": 1, "team": 2}
     ),
 )
 @click.option(
-    "--url", help="The exact origin of the gate, as browsers will see it. It can never change."
+    "--url",
+    help="The exact origin of the gate, as browsers will see it. Another one later takes new keys.",
 )
 @click.option(
     "--person",

@@ -21,7 +21,7 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.findings import InputFile, parse_report
 from presspass.core.lifecycle import State
 from presspass.core.quorum import Tally
-from presspass.core.statement import Kind, ReleaseBody, ReleaseFile, RosterBody, Statement
+from presspass.core.statement import ReleaseBody, ReleaseFile, Statement, roster_set_by
 from presspass.gateway import approvals, enrolment, people, requests, sets, tokens
 from presspass.gateway.console.models import ReleaseFacts
 from presspass.gateway.console.text import told
@@ -275,7 +275,7 @@ class Api:
             "url": self._url(request),
             "details": opened,
             "roster_now": self._gate.journal.rules.roster.to_json()
-            if request.kind == Kind.ROSTER
+            if request.statement.kind in Statement.ROSTERS
             else None,
         }
 
@@ -286,10 +286,11 @@ class Api:
 
     def _opened(self, connection: Connection, statement: Statement) -> JsonObject:
         """The details of the people whom a roster statement adds or changes: what approvers must be able to read."""
-        if not isinstance(statement.body, RosterBody):
+        after = roster_set_by(statement.body)
+        if after is None:
             return {}
         found = {}
-        for person in (*statement.body.roster.people, *self._gate.journal.rules.roster.people):
+        for person in (*after.people, *self._gate.journal.rules.roster.people):
             details = people.open_details(self._gate, connection, person.details)
             if details is not None:
                 found[person.details] = details.to_json()

@@ -96,9 +96,10 @@ class Front:
             return
         host = _host_name(header(scope, b"host"))
         is_page = path in _PAGE or path.startswith(_PAGES)
-        if host not in (_host_of(console), _host_of(uploads)):
+        consoles = {_host_of(one) for one in self._gate.console_origins}
+        if host not in {*consoles, _host_of(uploads)}:
             raise _wrong_host("This gate does not answer to that name.", console, uploads)
-        if is_page and host != _host_of(console):
+        if is_page and host not in consoles:
             raise _wrong_host("Pages are not served at this address.", console, uploads)
         if is_door and host != _host_of(uploads):
             raise _wrong_host("Nothing is uploaded at this address.", console, uploads)

@@ -26,6 +26,7 @@ class Gate:
 
     `pool`: threads for the disk work of uploads. `clock`: milliseconds since the epoch. `upload_origin`: where packages
     are uploaded, "" where that is the origin. `trusted_proxies`: whose X-Forwarded-* headers are believed.
+    `next_origin`: where keys may be enrolled for a move that is not in force yet, "" for nowhere.
     """
 
     origin: str
@@ -41,12 +42,18 @@ class Gate:
     zones_separated: bool = False
     upload_origin: str = ""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    next_origin: str = ""
 
     @property
     def site(self) -> tuple[str, str]:
         """The origin that passkeys are bound to, and its RP id."""
         chain = self.journal.rules.chain
-        return (self.origin, self.rp_id) if chain is None else (chain.body.origin, chain.body.rp_id)
+        return (self.origin, self.rp_id) if chain is None else chain.site
+
+    @property
+    def console_origins(self) -> frozenset[str]:
+        """Where pages are served: the origin in force, and on a move the one before and the one to come."""
+        return frozenset({self.site[0], self.origin, self.next_origin} - {""})
 
     @property
     def upload_site(self) -> str:

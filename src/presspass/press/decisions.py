@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import RECOVERY_WAIT_S
-from presspass.core.roster import Details
+from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     FreezeBody,
     Kind,
@@ -17,6 +17,7 @@ from presspass.core.statement import (
     RosterBody,
     Statement,
     UpstreamBody,
+    roster_set_by,
 )
 from presspass.keystore.envelopes import Vault
 from presspass.press import asks, desk, gatekeeper, journal, notices
@@ -104,7 +105,7 @@ class Decisions:
                 review=inspected.digest,
             )
             upstream = gatekeeper.upstream_of(connection, chain, body)
-            text = notices.release_text(chain.body.origin, upstream.name, body)
+            text = notices.release_text(chain.site[0], upstream.name, body)
             self.books.tell(
                 connection,
                 ask.digest,
@@ -145,8 +146,9 @@ class Decisions:
         if waited_ms < longest_window_ms(verdict) and not self._only_takes_away(statement):
             return
         details: list[Details] = []
-        if isinstance(statement.body, RosterBody):
-            details = self._details_of(statement.body)
+        after = roster_set_by(statement.body)
+        if after is not None:
+            details = self._details_of(after)
         self.books.writer.run(lambda c: self._admit(c, ask, verdict, details, now_ms))
 
     def _only_takes_away(self, statement: Statement) -> bool:
@@ -180,8 +182,8 @@ class Decisions:
                 Code.UPSTREAM_MISSING, f"{fault.message} The upstream waits for it.", hint
             ) from None
 
-    def _details_of(self, body: RosterBody) -> list[Details]:
-        known = {person.details for person in body.roster.people}
+    def _details_of(self, roster: Roster) -> list[Details]:
+        known = {person.details for person in roster.people}
         return self.books.ask_gateway(lambda c: asks.read_details(c, known)) or []
 
     def _evaluate_change(
@@ -209,10 +211,9 @@ class Decisions:
         )
         if isinstance(statement.body, FreezeBody):
             journal.clear(connection, statement.body.narrowings, ask.digest)
-        if isinstance(statement.body, RosterBody):
-            journal.keep_details(
-                connection, details, {person.details for person in statement.body.roster.people}
-            )
+        after = roster_set_by(statement.body)
+        if after is not None:
+            journal.keep_details(connection, details, {person.details for person in after.people})
         journal.decide(connection, ask.digest, "admitted", now_ms)
         self.books.enter(
             connection,
@@ -222,7 +223,7 @@ class Decisions:
             what=statement.kind.value,
             by=list(verdict.tally.counted),
         )
-        origin = self.books.chain(connection).body.origin
+        origin = self.books.chain(connection).site[0]
         text = f"A change of {statement.kind.value} is in force.\nLook: {origin}/q/{ask.digest}"
         self.books.tell(
             connection, ask.digest, f"{statement.kind.value} changed", text, now_ms, also=before
@@ -238,7 +239,7 @@ class Decisions:
         def work(connection: Connection) -> None:
             journal.first_sight(connection, ask.statement, release, now_ms)
             journal.raise_clock_floor(connection, now_ms)
-            origin = self.books.chain(connection).body.origin
+            origin = self.books.chain(connection).site[0]
             place = f"{origin}/r/{release}" if release else f"{origin}/q/{ask.digest}"
             self.books.tell(
                 connection,
@@ -289,7 +290,7 @@ class Decisions:
         if self.clock.elapsed_ms(pending.asked_ms, now_ms) < RECOVERY_WAIT_S * 1000:
             return
         body = statement.body_as(RosterBody)
-        details = self._details_of(body)
+        details = self._details_of(body.roster)
 
         def work(connection: Connection) -> None:
             if journal.vetoed(connection, statement):

@@ -378,7 +378,9 @@ def _held(connection: Connection, lease: Lease, **values: object) -> None:
 def _chain_name(statement: Statement) -> str | None:
     if statement.kind is Kind.UPSTREAM:
         return f"upstream:{getattr(statement.body, 'name', '')}"
-    return statement.kind.value if statement.kind in (Kind.ROSTER, Kind.POLICY) else None
+    if statement.kind in Statement.ROSTERS:
+        return Kind.ROSTER.value
+    return statement.kind.value if statement.kind is Kind.POLICY else None
 
 
 def _raise_head(connection: Connection, chain: str, statement: Statement) -> None:

@@ -16,6 +16,7 @@ from presspass.core.digests import sha256_hex
 from presspass.core.roster import Roster
 from presspass.core.statement import (
     FreezeBody,
+    OriginBody,
     PolicyBody,
     ReleaseBody,
     RosterBody,
@@ -76,7 +77,10 @@ def change_text(chain: Chain, statement: Statement) -> str:
         "",
     ]
     body = statement.body
-    if isinstance(body, RosterBody):
+    if isinstance(body, OriginBody):
+        lines += [f"  address: {chain.site[0]} -> {body.origin}", "  keys work there alone:"]
+        lines += _roster_changes(chain.roster, body.roster)
+    elif isinstance(body, RosterBody):
         lines += _roster_changes(chain.roster, body.roster)
     elif isinstance(body, PolicyBody):
         before, after = chain.policy.to_json(), body.policy.to_json()
@@ -90,7 +94,7 @@ def change_text(chain: Chain, statement: Statement) -> str:
         lines.append(f"  {body.name}: read back at {body.index_url}")
     elif isinstance(body, FreezeBody):
         lines += [f"  ends: {id}" for id in body.narrowings]
-    lines += ["", f"Look: {chain.body.origin}/q/{statement.digest}", _HOW_TO_STOP]
+    lines += ["", f"Look: {chain.site[0]}/q/{statement.digest}", _HOW_TO_STOP]
     return "\n".join(lines)
 
 

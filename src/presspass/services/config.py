@@ -95,7 +95,10 @@ class PressSettings:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One installation. `genesis` is what `init` was asked for; once sealed, the policy in the journal counts alone."""
+    """One installation. `genesis` is what `init` was asked for; once sealed, the policy in the journal counts alone.
+
+    `next_origin`: where the gate is about to move; people enrol keys there while the origin is still in force.
+    """
 
     origin: str
     space: str = "main"
@@ -106,6 +109,7 @@ class Config:
     zones: Zones = field(default_factory=Zones)
     upload_url: str = ""
     tls: Tls = field(default_factory=Tls)
+    next_origin: str = ""
 
     @property
     def upload_origin(self) -> str:
@@ -115,8 +119,8 @@ class Config:
     @property
     def hosts(self) -> tuple[str, ...]:
         """The host names under which clients know this gate; its certificate must name each."""
-        hosts = (urlsplit(url).hostname or "" for url in (self.origin, self.upload_origin))
-        return tuple(dict.fromkeys(hosts))
+        urls = (self.origin, self.upload_origin, *([self.next_origin] if self.next_origin else []))
+        return tuple(dict.fromkeys(urlsplit(url).hostname or "" for url in urls))
 
     def tls_files(self, home: Path) -> tuple[Path, Path]:
         """The files of the certificate (with its chain) and of its key. Only for modes other than `off`."""
@@ -134,8 +138,8 @@ class Config:
 
     def to_toml(self) -> str:
         """The file's text."""
-        head = _lines(format=_FORMAT, origin=self.origin, upload_url=self.upload_url)
-        parts = [_HEADER, head, _lines(space=self.space)]
+        head = _lines(format=_FORMAT, origin=self.origin, next_origin=self.next_origin)
+        parts = [_HEADER, head, _lines(upload_url=self.upload_url, space=self.space)]
         parts.append("\n[listen]\n" + _fields(self.listen))
         parts.append("\n[tls]\n" + _fields(self.tls))
         parts.append(_GENESIS_NOTE + "[genesis]\n" + _lines(**self.genesis.to_json()))
@@ -225,7 +229,8 @@ def _config(value: object) -> Config:
         press=_section(members, "press", _read_press),
         mail=_section(members, "mail", _read_mail),
         zones=_section(members, "zones", _read_zones),
-        upload_url=_read_upload_url(members) if members.has("upload_url") else "",
+        upload_url=_read_address(members, "upload_url"),
+        next_origin=_read_address(members, "next_origin"),
         tls=_section(members, "tls", _read_tls) if members.has("tls") else Tls(),
     )
     members.done()
@@ -233,18 +238,26 @@ def _config(value: object) -> Config:
     return config
 
 
-def _read_upload_url(members: Members) -> str:
-    url = members.text("upload_url", chars_max=URL_CHARS_MAX, empty=True)
+def _read_address(members: Members, name: str) -> str:
+    """An origin, or "" where it is empty or absent."""
+    if not members.has(name):
+        return ""
+    url = members.text(name, chars_max=URL_CHARS_MAX, empty=True)
     return check_origin(url) if url else ""
 
 
 def _check_addresses(config: Config) -> None:
     """What must fit together: uploads and pages are told apart by host, and TLS makes no http addresses."""
-    urls = (config.origin, config.upload_origin)
-    if config.upload_url not in ("", config.origin) and len(config.hosts) == 1:
+    urls = (config.origin, config.upload_origin, config.next_origin or config.origin)
+    upload_host, hosts = _host(config.upload_url), {_host(config.origin), _host(config.next_origin)}
+    if config.upload_url not in ("", config.origin) and upload_host in hosts:
         raise _invalid("upload_url has the host of the origin and is not the origin")
     if config.tls.mode != "off" and not all(url.startswith("https://") for url in urls):
         raise _invalid(f'[tls] has mode = "{config.tls.mode}", and an address is not https')
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def _section(members: Members, name: str, read: Callable[[Members], T]) -> T:

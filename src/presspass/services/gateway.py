@@ -130,6 +130,7 @@ def composed(options: Options, config: Config) -> Iterator[Gate]:
             file_bytes_max=options.file_bytes_max,
             zones_separated=options.zones == "separated",
             upload_origin=config.upload_url,
+            next_origin=config.next_origin,
             trusted_proxies=tuple(map(ipaddress.ip_network, config.listen.trusted_proxies)),
         )
     finally:
@@ -279,7 +280,7 @@ async def _serve(gate: Gate, options: Options, doors: _Doors) -> None:
 
 
 def _plain_door(home: Path, gate: Gate) -> PlainDoor:
-    origins = dict.fromkeys((gate.origin, gate.upload_site))
+    origins = dict.fromkeys((gate.site[0], gate.upload_site, *sorted(gate.console_origins)))
     return PlainDoor(
         home / "gateway" / "tls", {urlsplit(url).hostname or "": url for url in origins}
     )
