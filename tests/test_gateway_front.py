@@ -52,17 +52,23 @@ def test_each_host_serves_its_own_doors(world: World, wheel: Path) -> None:
         assert world.ask("GET", f"/api/v1/releases/{staged.json['id']}", Host=host).status == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/r/abc", "/q/abc", "/enrol", "/c?token=x", "/assets/a.css"])
+@pytest.mark.parametrize("path", ["/", "/r/abc", "/q/abc", "/enrol", "/c?token=x"])
 def test_a_page_on_the_upload_host_is_told_where_pages_are(world: World, path: str) -> None:
     answer = world.ask("GET", path, Host=UPLOADS)
-    assert (answer.status, answer.code) == (421, "request.wrong-host")
+    assert (answer.status, answer.code) == (404, "request.wrong-host")
     assert f"Pages are at https://{CONSOLE}/" in answer.reason
     assert f"Pages are at https://{CONSOLE}/" in answer.json["detail"]
 
 
+def test_a_browser_on_the_upload_host_gets_a_page_that_says_so(world: World) -> None:
+    answer = world.ask("GET", "/r/abc", Host=UPLOADS, Accept="text/html")
+    assert answer.status == 404 and f"https://{CONSOLE}/".encode() in answer.body
+    assert answer.headers["content-type"].startswith("text/html")
+
+
 def test_an_upload_on_the_console_host_is_told_where_uploads_go(world: World, wheel: Path) -> None:
     answer = upload(world, wheel, Host=CONSOLE)
-    assert (answer.status, answer.code) == (421, "request.wrong-host")
+    assert (answer.status, answer.code) == (404, "request.wrong-host")
     assert f"uploads at https://{UPLOADS}/pypi/UPSTREAM/legacy/" in answer.reason
 
 
@@ -72,7 +78,7 @@ def test_an_upload_on_the_console_host_is_told_where_uploads_go(world: World, wh
 @pytest.mark.parametrize("path", ["/enrol", "/pypi/private/legacy/", "/api/v1/status"])
 def test_a_name_that_is_not_the_gates_is_not_answered(world: World, host: str, path: str) -> None:
     answer = world.ask("GET", path, Host=host)
-    assert (answer.status, answer.code) == (421, "request.wrong-host")
+    assert (answer.status, answer.code) == (404, "request.wrong-host")
 
 
 # forwarding headers

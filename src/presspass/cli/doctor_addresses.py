@@ -147,7 +147,7 @@ def _reach(home: Path, config: Config, what: str, url: str) -> Iterator[Line]:
         yield Line(grade, what, f"{url} cannot be reached: {error}", _unreached(url, str(error)))
         return
     health = _json(answer.content)
-    if answer.status_code == 421 or "seen" not in health:
+    if "seen" not in health:
         found = f"{url} answers {answer.status_code}, and not as this gate"
         fix = "Let the proxy pass Host on as it came, and name and port lead to this gate."
         yield Line(BAD, what, found, fix)

@@ -8,21 +8,24 @@ with them passkeys and the view cookie, are never served by the name that every 
 from __future__ import annotations
 
 import ipaddress
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
+
+from starlette.requests import Request
 
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import FORWARDED_HOPS_MAX
+from presspass.gateway import console
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import AsgiApp, Receive, Scope, Send, header, reply
-from presspass.gateway.problems import refusal_answer
+from presspass.gateway.problems import refusal_answer, status_of
 
 _PROTO, _HOST, _FOR = b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-for"
 _FORWARDING: Final = frozenset(
     {_PROTO, _HOST, _FOR, b"forwarded", b"x-forwarded-port", b"x-real-ip"}
 )
 #: What people look at in a browser. All else is asked by tools, and served at both addresses but for uploads.
-_PAGES: Final = ("/r/", "/q/", "/assets/")
+_PAGES: Final = ("/r/", "/q/")
 _PAGE: Final = frozenset({"/", "/c", "/enrol"})
 #: Doors for package clients: uploads and the exchange of identities for passes.
 _DOORS: Final = ("/pypi/", "/npm/", "/-/", "/_/oidc/", "/.well-known/pytp", "/token", "/revoke")
@@ -41,9 +44,17 @@ class Front:
             self._check(scope)
         except Refusal as refusal:
             self._gate.events.refused(refusal, "front", "")
-            await reply(send, refusal_answer(refusal, close=True, one_text=True))
+            await self._say(refusal, scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    async def _say(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+        if not console.wants_page(Request(scope)):
+            await reply(send, refusal_answer(refusal, close=True, one_text=True))
+            return
+        status, code = status_of(refusal), refusal.code.value
+        page: Any = console.error_page(status, refusal.message, refusal.hint, code)
+        await page(scope, receive, send)
 
     def _resolve(self, scope: Scope) -> None:
         """Puts in place of `client`, `scheme` and `host` what a trusted proxy says, and takes its headers out."""
@@ -92,21 +103,21 @@ class Front:
                 f"Use {self._gate.upload_site}, and have that token revoked.",
             )
         uploads = self._gate.upload_origin
-        if not uploads or uploads == (console := self._gate.site[0]):
+        if not uploads or uploads == (pages := self._gate.site[0]):
             return
         host = _host_name(header(scope, b"host"))
         is_page = path in _PAGE or path.startswith(_PAGES)
         consoles = {_host_of(one) for one in self._gate.console_origins}
         if host not in {*consoles, _host_of(uploads)}:
-            raise _wrong_host("This gate does not answer to that name.", console, uploads)
+            raise _wrong_host("This gate does not answer to that name.", pages, uploads)
         if is_page and host not in consoles:
-            raise _wrong_host("Pages are not served at this address.", console, uploads)
+            raise _wrong_host("Pages are not served at this address.", pages, uploads)
         if is_door and host != _host_of(uploads):
-            raise _wrong_host("Nothing is uploaded at this address.", console, uploads)
+            raise _wrong_host("Nothing is uploaded at this address.", pages, uploads)
 
 
-def _wrong_host(message: str, console: str, uploads: str) -> Refusal:
-    hint = f"Pages are at {console}/, uploads at {uploads}/pypi/UPSTREAM/legacy/."
+def _wrong_host(message: str, pages: str, uploads: str) -> Refusal:
+    hint = f"Pages are at {pages}/, uploads at {uploads}/pypi/UPSTREAM/legacy/."
     return Refusal(Code.REQUEST_WRONG_HOST, message, hint)
 
 

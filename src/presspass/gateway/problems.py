@@ -1,7 +1,7 @@
 """How the gateway says no over HTTP: the one table from refusal codes to statuses, and the bodies and reason phrases.
 
 Statuses follow what clients do with them (measured): 401 is hidden by some, 409 means "skip" to twine, 429 and 5xx make
-clients send the whole upload again. So a refusal is 400, 403, 404, 410, 413 or 421; a 5xx is only ever our own failure.
+clients send the whole upload again. So a refusal is 400, 403, 404, 410 or 413; a 5xx is only ever our own failure.
 A full disk is 413 with Retry-After (RFC 9110 section 15.5.14 has it for a temporary lack): a 507 would be honest too,
 but twine answers any 5xx with four more copies of the same upload, at once, into the full disk.
 """
@@ -38,7 +38,7 @@ STATUS: Final[dict[Code, int]] = {
     Code.REQUEST_NOT_FOUND: _MISSING,
     Code.REQUEST_TOO_LARGE: _LARGE,
     Code.REQUEST_UNSUPPORTED: _GONE,
-    Code.REQUEST_WRONG_HOST: 421,
+    Code.REQUEST_WRONG_HOST: _MISSING,
     Code.RELEASE_OTHER_BYTES: _BAD,
     Code.STATEMENT_FOREIGN: _BAD,
     Code.STATEMENT_MALFORMED: _BAD,
@@ -57,7 +57,6 @@ _PHRASES: Final = {
     405: "Method Not Allowed",
     410: "Gone",
     413: "Content Too Large",
-    421: "Misdirected Request",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
 }
