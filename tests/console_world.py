@@ -255,6 +255,7 @@ class World:
     """
 
     origin: str = "http://localhost:1"
+    next_origin: str = ""
     now: Situation = field(default_factory=lambda: Situation(sealed=True, names=NAMES))
     releases: dict[str, ReleaseFacts] = field(default_factory=dict)
     requests: dict[str, RequestFacts] = field(default_factory=dict)

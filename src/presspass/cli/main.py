@@ -47,6 +47,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "veto": ("approve", "End a release or request by one signature."),
     "freeze": ("freeze", "Stop publishing, of one project or of all."),
     "verify": ("verify", "Check a file against its proof, offline."),
+    "origin": ("move", "Move the gate to another address."),
+    "tls": ("certificates", "The certificate of the gate's port."),
     "doctor": ("doctor", "Check a home and this machine, with fixes."),
     "backup": ("backup", "Write a consistent copy of a home to a file."),
     "restore": ("backup", "Make a home from a backup; it starts frozen."),

@@ -96,6 +96,7 @@ class Code(StrEnum):
     REQUEST_NOT_FOUND = "request.not-found"
     REQUEST_TOO_LARGE = "request.too-large"
     REQUEST_UNSUPPORTED = "request.unsupported"
+    REQUEST_WRONG_HOST = "request.wrong-host"
     STORAGE_FULL = "storage.full"
     # publishers: which workload may ask for which package
     PUBLISHER_ENVIRONMENT = "publisher.wrong-environment"
@@ -140,6 +141,11 @@ class Code(StrEnum):
     SIGN_IN_UNKNOWN = "sign-in.unknown-person"
     # time
     CLOCK_UNTRUSTED = "clock.untrusted"
+    # TLS
+    TLS_BAD_CERTIFICATE = "tls.bad-certificate"
+    TLS_BAD_KEY = "tls.bad-key"
+    TLS_NOT_VALID_NOW = "tls.not-valid-now"
+    TLS_WRONG_NAME = "tls.wrong-name"
     # upload tokens
     TOKEN_EXPIRED = "token.expired"
     TOKEN_INVALID = "token.invalid"

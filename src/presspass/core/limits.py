@@ -56,6 +56,19 @@ PASS_S = 900
 PROJECTS_PER_PUBLISHER_MAX = 1000
 REFS_PER_PUBLISHER_MAX = 16
 REF_CHARS_MAX = 255
+# addresses and TLS (gateway)
+PROXIES_MAX = 64  # networks whose forwarding headers are believed
+FORWARDED_HOPS_MAX = 16  # addresses in one X-Forwarded-For that are looked at
+TLS_PEM_BYTES_MAX = 256 * KIB  # a file with a certificate and its chain, or with a key
+TLS_LOOK_S = 10  # between two looks at whether the certificate's files have changed
+TLS_WARN_S = 14 * 86_400  # a certificate that ends within this time is told of
+TLS_TRIAL_S = 90 * 86_400  # life of a certificate of the private CA for trials
+
+ACME_TIMEOUT_S = 30  # one answer of the ACME server
+ACME_ORDER_S_MAX = 180  # from the order of a certificate to the certificate
+ACME_RETRY_FIRST_S = 60  # after the first failure; doubled by each further one
+ACME_RETRY_S_MAX = 6 * 3600
+ACME_LOOK_S = 3600  # a clock that was set is noticed within this time
 
 # people's links
 VIEW_TOKEN_S = 12 * 3600
@@ -155,6 +168,7 @@ CLIENT_ANSWER_BYTES_MAX = (
 CLIENT_TIMEOUT_S = 60
 CHILD_READY_S_MAX = 30
 CHILD_LINE_BYTES_MAX = 64 * KIB
+ACME_DRAIN_S_MAX = 5
 GATEWAY_DRAIN_S_MAX = 30
 PRESS_DRAIN_S_MAX = (
     90  # longer than one answer of an upstream, so that a publication under way can end

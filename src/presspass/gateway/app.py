@@ -18,6 +18,7 @@ from presspass.gateway import console, events
 from presspass.gateway.api import Api
 from presspass.gateway.exchange.doors import Doors
 from presspass.gateway.facts import Facts
+from presspass.gateway.front import Front
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import AsgiApp, ClientGoneError, Message, Receive, Scope, Send, reply
 from presspass.gateway.identity.oidc_client import Provider
@@ -49,7 +50,7 @@ def public_app(
         door = upload if PATH.fullmatch(scope["path"]) else rest
         await door(scope, receive, send)
 
-    return app
+    return Front(gate, app)
 
 
 class Routed:
@@ -88,7 +89,9 @@ class Routed:
         if isinstance(error, HTTPException):
             code = Code.REQUEST_NOT_FOUND if error.status_code == 404 else Code.REQUEST_UNSUPPORTED
             if scope["method"] == "POST" and not scope["path"].startswith("/api/"):
-                hint = f"An upload address looks like {self._gate.site[0]}/pypi/UPSTREAM/legacy/."
+                hint = (
+                    f"An upload address looks like {self._gate.upload_site}/pypi/UPSTREAM/legacy/."
+                )
                 message = f"Nothing can be uploaded to this address. {hint}"
                 return plain_problem(error.status_code, code.value, message)
             message = (

@@ -124,9 +124,12 @@ class Control:
         return json_answer({"revoked": token_hash})
 
     def make_link(self, _request: HttpRequest, body: bytes) -> Answer:
-        """POST /links {person, name, addresses, groups, forge_ids}: an enrolment link, its secret in the fragment."""
-        secret, expires_ms = people.invite(self._gate, read_json(body))
-        url = f"{self._gate.site[0]}/enrol#{secret}"
+        """POST /links {person, name, addresses, groups, forge_ids, at_next?}: an enrolment link, its secret in the
+        fragment; with `at_next` at the address to which the gate is about to move."""
+        asked = read_json(body)
+        secret, expires_ms = people.invite(self._gate, asked)
+        origin = self._gate.next_origin if asked.get("at_next") else self._gate.site[0]
+        url = f"{origin}/enrol#{secret}"
         return json_answer({"url": url, "expires_at": expires_ms // 1000}, 201)
 
     def make_view_token(self, _request: HttpRequest, _body: bytes) -> Answer:

@@ -77,6 +77,11 @@ class Facts:
         """The exact origin of the console."""
         return self._gate.site[0]
 
+    @property
+    def next_origin(self) -> str:
+        """Where keys may be enrolled for a move of the gate."""
+        return self._gate.next_origin
+
     def situation(self) -> Situation:
         """What holds now, for the banners."""
         rules = self._gate.journal.now()
@@ -368,7 +373,7 @@ def _verified(chain: Chain, statement: Statement, approval: Approval) -> Signed 
     key = next((found for roster in rosters if (found := roster.key(approval.key))), None)
     if key is None:
         return None
-    origin, rp_id = chain.body.origin, chain.body.rp_id
+    origin, rp_id = chain.sites[statement.heads.roster]
     try:
         return verify_approval(statement.to_bytes(), approval, key, origin=origin, rp_id=rp_id)
     except Refusal:

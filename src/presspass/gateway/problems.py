@@ -15,6 +15,8 @@ from typing import Final
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal
 
+#: Of `GET /healthz`: whoever asks can see whether reason phrases get through.
+HEALTHY_PHRASE: Final = "Presspass is well"
 PROBLEM_TYPE: Final = "application/problem+json"
 _REASON_CHARS_MAX = 400
 _RETRY_AFTER_S = 300
@@ -40,6 +42,7 @@ STATUS: Final[dict[Code, int]] = {
     Code.IDENTITY_ISSUER_UNKNOWN: _MISSING,
     Code.IDENTITY_MALFORMED: _BAD,
     Code.PUBLISHER_NONE: _MISSING,
+    Code.REQUEST_WRONG_HOST: _MISSING,
     Code.RELEASE_OTHER_BYTES: _BAD,
     Code.SIGN_IN_EXPIRED: _BAD,
     Code.SIGN_IN_KEY_INVALID: _BAD,

@@ -198,7 +198,8 @@ NARROWING = Table(
     Column("received_ms", BigInteger, nullable=False),
 )
 
-#: Single-use links by which one named person enrols one key. Only the hash of the link is kept.
+#: Single-use links by which one named person enrols one key. Only the hash of the link is kept. `origin`: where the key
+#: is enrolled for a move of the gate, "" for the origin in force.
 ENROLMENT_LINK = Table(
     "enrolment_link",
     METADATA,
@@ -209,6 +210,7 @@ ENROLMENT_LINK = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
     Column("used_ms", BigInteger),
+    Column("origin", String(2048), nullable=False, default="", server_default=""),
 )
 
 #: Keys as enrolled, waiting for genesis or for an approved roster statement.

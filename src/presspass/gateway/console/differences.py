@@ -15,6 +15,7 @@ from presspass.core.statement import (
     FreezeBody,
     GenesisBody,
     Kind,
+    OriginBody,
     PolicyBody,
     RosterBody,
     Statement,
@@ -59,6 +60,8 @@ def view(facts: RequestFacts, situation: Situation) -> DifferenceView:
     if isinstance(body, RosterBody):
         shown = _roster(roster, body, situation, policy)
         return _with_lock(shown, body.roster, policy)
+    if isinstance(body, OriginBody):
+        return _with_lock(_origin(roster, body, situation, policy), body.roster, policy)
     if isinstance(body, PolicyBody):
         return _with_lock(_policy(policy, body.policy), roster, body.policy)
     if isinstance(body, UpstreamBody):
@@ -104,6 +107,15 @@ def _roster(now: Roster, body: RosterBody, situation: Situation, policy: Policy)
     few = 0 < len(news) <= _HEADLINE_PARTS_MAX
     headline = listed(news) if few else f"{plural(len(news), 'person', 'people')} would change"
     return DifferenceView(headline, "the roster", tuple(items))
+
+
+def _origin(now: Roster, body: OriginBody, situation: Situation, policy: Policy) -> DifferenceView:
+    """The address first, then every key that comes and goes with it."""
+    note = "Passkeys work at one address only. Whoever has no key there cannot sign any more."
+    address = Item("changed", "Address", (("after", body.origin), ("RP id", body.rp_id)), "", note)
+    keys = _roster(now, RosterBody(body.roster), situation, policy).items
+    headline = f"This gate moves to {body.origin}"
+    return DifferenceView(headline, "the address and the roster", (address, *keys))
 
 
 def _person(

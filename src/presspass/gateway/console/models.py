@@ -168,6 +168,11 @@ class Deps(Protocol):
         """The exact origin of the console, e.g. "https://gate.example"."""
         ...
 
+    @property
+    def next_origin(self) -> str:
+        """Where keys may be enrolled for a move of the gate; "" for nowhere."""
+        ...
+
     def situation(self) -> Situation:
         """What holds now, for the banners."""
         ...

@@ -13,6 +13,7 @@ from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
@@ -172,8 +173,14 @@ class Console:
         return render("request.html", situation, page=page, origin=self._deps.origin, url=url)
 
     def enrol(self, request: Request) -> Response:
-        """GET /enrol: the secret of the link is in the fragment and never reaches this process with the page."""
-        return render("enrol.html", situation_of(self._deps, request), origin=self._deps.origin)
+        """GET /enrol: the secret of the link is in the fragment and never reaches this process with the page.
+
+        Before a move of the gate it is served at the new address too, and passkeys are bound to where it is served.
+        """
+        coming = self._deps.next_origin
+        moving = bool(coming) and request.url.hostname == urlsplit(coming).hostname
+        origin = coming if moving else self._deps.origin
+        return render("enrol.html", situation_of(self._deps, request), origin=origin)
 
     def list(self, request: Request) -> Response:
         """GET /c, for who is signed in or holds a view token; with ?token=… it first turns the token into a cookie that

@@ -102,11 +102,10 @@ class _Found:
 
 @dataclass(slots=True)
 class Minting:
-    """Safe to use from any thread. `urls`: the addresses of this gate that tokens may be made for."""
+    """Safe to use from any thread."""
 
     gate: Gate
     workflows: Workflows
-    urls: tuple[str, ...] = ()
     _forge_ids: tuple[str, Mapping[str, str]] = ("", {})
     _delegation_refusals: dict[str, list[int]] = field(default_factory=dict)
 
@@ -152,7 +151,7 @@ class Minting:
             self._end_replayed(token)
 
     def _urls(self) -> tuple[str, ...]:
-        return self.urls or (self.gate.site[0],)
+        return (self.gate.upload_site, self.gate.site[0])
 
     # before the transaction
 
