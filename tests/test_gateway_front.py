@@ -52,7 +52,10 @@ def test_each_host_serves_its_own_doors(world: World, wheel: Path) -> None:
         assert world.ask("GET", f"/api/v1/releases/{staged.json['id']}", Host=host).status == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/r/abc", "/q/abc", "/enrol", "/c?token=x"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/r/abc", "/q/abc", "/enrol", "/c?token=x", "/sign-in", "/sign-in/keys", "/people"],
+)
 def test_a_page_on_the_upload_host_is_told_where_pages_are(world: World, path: str) -> None:
     answer = world.ask("GET", path, Host=UPLOADS)
     assert (answer.status, answer.code) == (404, "request.wrong-host")

@@ -25,8 +25,8 @@ _FORWARDING: Final = frozenset(
     {_PROTO, _HOST, _FOR, b"forwarded", b"x-forwarded-port", b"x-real-ip"}
 )
 #: What people look at in a browser. All else is asked by tools, and served at both addresses but for uploads.
-_PAGES: Final = ("/r/", "/q/")
-_PAGE: Final = frozenset({"/", "/c", "/enrol"})
+_PAGES: Final = ("/r/", "/q/", "/sign-in/")
+_PAGE: Final = frozenset({"/", "/c", "/enrol", "/sign-in", "/device", "/people"})
 #: Doors for package clients: uploads and the exchange of identities for passes.
 _DOORS: Final = ("/pypi/", "/npm/", "/-/", "/_/oidc/", "/.well-known/pytp", "/token", "/revoke")
 
