@@ -38,9 +38,7 @@ def login_command(url: str, as_json: bool) -> None:
     Exit codes: 0 signed in; 1 denied, expired or refused; 3 nobody answered; 4 the gate cannot be reached.
     """
     origin = gate_origin(url)
-    client = f"presspass on {platform.node() or 'a terminal'} ({getpass.getuser()})"[
-        :NAME_CHARS_MAX
-    ]
+    client = f"presspass on {_host()}"[:NAME_CHARS_MAX]
     with Gate(origin) as gate:
         asked = gate.post_form("/device_authorization", {"client_id": client})
         _tell(asked, as_json)
@@ -52,6 +50,16 @@ def login_command(url: str, as_json: bool) -> None:
         emit_json({"origin": origin, **who})
         return
     say(f"signed in at {safe(origin)} as {safe(who['name'] or who['person'])}")
+
+
+def _host() -> str:
+    """This machine and user, as the page shows them; both are this machine's own word."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # nobody has this number here
+        user = "unknown user"
+    found = f"{platform.node() or 'a terminal'} ({user})"
+    return "".join(char if char.isprintable() else "?" for char in found)
 
 
 def _tell(asked: dict[str, Any], as_json: bool) -> None:
