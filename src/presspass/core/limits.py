@@ -83,6 +83,7 @@ FORGE_UNPACKED_BYTES_MAX = 64 * MIB  # all objects of one pack, and what its del
 FORGE_PACK_OBJECTS_MAX = 100_000
 FORGE_FETCH_S_MAX = 10.0  # one path, all its requests
 FORGE_FETCHES_MAX = 4  # under way at once
+LOCAL_GIT_S_MAX = 30  # one object of a checkout
 FORGE_TOKEN_BYTES_MAX = 4 * KIB
 FORGE_CACHE_MEMORY_BYTES_MAX = 16 * MIB
 FORGE_CACHE_DISK_BYTES_MAX = 128 * MIB
