@@ -31,6 +31,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("init", "Make a home, and seal its genesis."),
     "serve": ("serve", "Run the gate: gateway and press."),
     "upstream": ("upstream", "Registries that the press publishes to."),
+    "publisher": ("publisher", "Which workload may ask for which packages."),
+    "delegation": ("delegation", "What a bot may ask for, for whom."),
     "token": ("tokens", "Upload tokens."),
     "invite": ("people", "Make an enrolment link for a person."),
     "enrol": ("people", "Enrol a key of yours by a link."),

@@ -37,7 +37,8 @@ from presspass.formats.jwt import Jwt, parse_jwt
 from presspass.gateway import passes, people, stops
 from presspass.gateway.gate import Gate
 from presspass.gateway.stops import Stop
-from presspass.store.gateway_tables import EVENT, PASS, SEEN_TOKEN, WORKFLOW, WORKLOAD_TOKEN
+from presspass.gateway.workflow_files import keep_workflow
+from presspass.store.gateway_tables import EVENT, PASS, SEEN_TOKEN, WORKLOAD_TOKEN
 from presspass.verify.chain import Chain
 from presspass.verify.workload import replay_key, replay_until_s, verify_workload
 
@@ -334,7 +335,7 @@ class Minting:
         if found.changed:
             passes.end(connection, [PASS.c.publisher == body.name], "the workflow changed", now)
         if found.content is not None:
-            _keep_workflow(connection, found.workflow, found.content, now)
+            keep_workflow(connection, found.workflow, found.content, now)
         token_hash = self._keep_token(connection, found, now)
         project = asked.project or (body.projects[0] if len(body.projects) == 1 else "")
         wish = passes.Wish(
@@ -458,13 +459,6 @@ def _act(found: _Found) -> Mapping[str, object]:
     if found.delegation is None:
         return {}
     return {"act": {"sub": found.body.name}, "sub": found.delegation[1].person}
-
-
-def _keep_workflow(connection: Connection, sha256: str, content: bytes, now_ms: int) -> None:
-    known = sa.select(WORKFLOW.c.sha256).where(WORKFLOW.c.sha256 == sha256)
-    if connection.execute(known).first() is None:
-        row = {"sha256": sha256, "content": content, "seen_ms": now_ms}
-        connection.execute(sa.insert(WORKFLOW), row)
 
 
 def _note(connection: Connection, kind: str, code: str, detail: str, now_ms: int) -> None:
