@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
+
 import packages
 from cli_rig import Rig
 from presspass.drill.peers import PypiServer
@@ -88,6 +90,34 @@ class CiRig:
         self.rig.approve(url, "ada", "grace")
         self.rig.run("wait", url, "--timeout", "30s")
         return url
+
+    def bind_job(self, name: str, number: int) -> GithubJob:
+        """Binds a job of a repository of its own, for a project of the publisher's name."""
+        ids = [f"repository_id={number}", "repository_owner_id=501"]
+        self.bind(name, id=ids, project=name)
+        return replace(self.job, repository_id=str(number), run_id=str(number))
+
+    def exchange(self, job: GithubJob, audience: str = "presspass:localhost") -> httpx2.Response:
+        """PyPI's door, asked with a fresh token of this job."""
+        token = self.issuer.mint({**job.claims(), "aud": audience})
+        return httpx2.post(
+            f"{self.rig.origin}/_/oidc/mint-token", json={"token": token}, trust_env=False
+        )
+
+    def pass_(self, job: GithubJob) -> str:
+        """A pass for this job."""
+        answer = self.exchange(job)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["token"])
+
+    def word_on_pass(self, secret: str) -> str:
+        """The code by which the gate refuses an act with this pass: `release.…` or `request.…` while it is alive."""
+        answer = httpx2.post(
+            f"{self.rig.origin}/api/v1/releases/none/close",
+            headers={"Authorization": f"Bearer {secret}"},
+            trust_env=False,
+        )
+        return str(answer.json()["code"])
 
     @contextlib.contextmanager
     def runner(self, job: GithubJob | None = None, **mint: Any) -> Iterator[Runner]:

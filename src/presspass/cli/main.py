@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "approve": ("approve", "Look at a release or request, and sign it."),
     "veto": ("approve", "End a release or request by one signature."),
     "freeze": ("freeze", "Stop publishing, of one project or of all."),
+    "revoke": ("revoke", "End what somebody or something may do."),
     "verify": ("verify", "Check a file against its proof, offline."),
     "doctor": ("doctor", "Check a home and this machine, with fixes."),
     "backup": ("backup", "Write a consistent copy of a home to a file."),

@@ -129,8 +129,9 @@ class Minting:
         """As `mint`; the future answers after the commit."""
         token = parse_jwt(text)
         found = self._find(token, asked)
-        cleared = self.gate.journal.cleared()
-        return self.gate.writer.submit(lambda c: self._issue(c, found, asked, cleared))
+        rules = self.gate.journal.rules
+        stops.require_none_latched(rules.narrowings, _concerned(found))
+        return self.gate.writer.submit(lambda c: self._issue(c, found, asked, rules.cleared))
 
     def show(self, text: str, path: bytes) -> None:
         """Takes the git path of its workflow from a workload, before it asks for a pass. The token is not used up."""
@@ -323,14 +324,7 @@ class Minting:
         self, connection: Connection, found: _Found, asked: Asked, cleared: frozenset[str]
     ) -> Minted:
         now, body, workload = self.gate.clock(), found.body, found.workload
-        wanted = [
-            ("publisher", body.name),
-            ("workload", workload.key),
-            ("run", workload.run_key),
-            *([("person", found.person)] if found.person else []),
-            *([("delegation", found.delegation[1].name)] if found.delegation else []),
-        ]
-        stops.require_none(connection, wanted, cleared)
+        stops.require_none(connection, _concerned(found), cleared)
         self._claim(connection, found, now)
         if found.changed:
             passes.end(connection, [PASS.c.publisher == body.name], "the workflow changed", now)
@@ -411,6 +405,17 @@ class Minting:
                 stops.record(connection, Stop("run", run, reason, "exchange"), now)
 
         self.gate.writer.run(work)
+
+
+def _concerned(found: _Found) -> list[tuple[str, str]]:
+    """Everybody and everything involved, as revocations name them."""
+    return [
+        ("publisher", found.body.name),
+        ("workload", found.workload.key),
+        ("run", found.workload.run_key),
+        *([("person", found.person)] if found.person else []),
+        *([("delegation", found.delegation[1].name)] if found.delegation else []),
+    ]
 
 
 def _choose(
