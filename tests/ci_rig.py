@@ -33,7 +33,12 @@ class CiRig:
     def __init__(self, folder: Path, registry: PypiServer) -> None:
         self.folder = folder
         self._stack = contextlib.ExitStack()
-        self.issuer = self._stack.enter_context(Issuer(clock=real_time()))
+        # One address has tokens of one provider: each has an issuer of its own.
+        self.issuers = {
+            provider: self._stack.enter_context(Issuer(seed, clock=real_time()))
+            for seed, provider in enumerate(("github", "gitlab", "buildkite", "circleci"))
+        }
+        self.issuer = self.issuers["github"]
         self.forge = self._stack.enter_context(Forge(folder / "forge"))
         self.repository = self.forge.repository("acme", PROJECT)
         self.commit = self.repository.commit({WORKFLOW: HONEST})
@@ -56,7 +61,9 @@ class CiRig:
 
     def configure(self, **changes: Any) -> None:
         """Writes presspass.toml with these members changed."""
-        ports = tuple(int(urlsplit(one.url).port or 0) for one in (self.issuer, self.forge))
+        ports = tuple(
+            int(urlsplit(one.url).port or 0) for one in (*self.issuers.values(), self.forge)
+        )
         config = replace(read_config(self.rig.home), dial=Dial(ports), **changes)
         write_config(self.rig.home, config)
 
@@ -65,7 +72,7 @@ class CiRig:
         options: dict[str, Any] = {
             "upstream": "private",
             "project": PROJECT,
-            "issuer": self.issuer.url,
+            "issuer": self.issuers.get(changes.get("provider", "github"), self.issuer).url,
             "provider": "github",
             "id": ["repository_id=1001", "repository_owner_id=501"],
             "repository": "acme/greet",
@@ -120,11 +127,11 @@ class CiRig:
         return str(answer.json()["code"])
 
     @contextlib.contextmanager
-    def runner(self, job: GithubJob | None = None, **mint: Any) -> Iterator[Runner]:
-        """The runner of a job, whose identity the issuer signs. `mint`: see Issuer.mint."""
+    def runner(self, job: GithubJob | None = None, provider: str = "github") -> Iterator[Runner]:
+        """The runner of a job, whose identity the issuer of this provider signs."""
 
         def signed(claims: Any, audience: str) -> str:
-            return self.issuer.mint({**claims, "aud": audience}, **mint)
+            return self.issuers[provider].mint({**claims, "aud": audience})
 
         with Runner(job or self.job, signed) as runner:
             yield runner

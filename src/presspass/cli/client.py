@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import httpx2
 
@@ -116,6 +116,11 @@ class Gate:
             "POST", path, content=data, headers={"Content-Type": "application/json"}
         )
 
+    def post_form(self, path: str, values: Mapping[str, str]) -> JsonObject:
+        """Sends a form, as OAuth's endpoints take it, and returns the JSON object of the answer."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self._object("POST", path, content=urlencode(values).encode(), headers=headers)
+
     def delete_json(self, path: str) -> JsonObject:
         """Deletes, and returns the JSON object of the answer ({} where there is none)."""
         return self._object("DELETE", path)
@@ -215,13 +220,15 @@ def _limited(response: httpx2.Response, bytes_max: int) -> bytes:
 
 
 def _refuse(response: httpx2.Response, where: str) -> NoReturn:
-    """Raises what an error answer says: RFC 9457 problem details where the gate sent them."""
+    """Raises what an error answer says: RFC 9457 problem details, or OAuth's, where the gate sent them."""
     problem = _problem(_limited(response, CLIENT_ANSWER_BYTES_MAX))
     status = response.status_code
     title = str(problem.get("title") or response.reason_phrase or f"status {status}")
     hint = str(problem.get("hint") or "")
     # `detail` repeats the hint for clients that show nothing else.
-    detail = str(problem.get("detail") or title).removesuffix(hint).rstrip()
+    # OAuth's endpoints have a form of their own (RFC 6749 section 5.2).
+    told = problem.get("detail") or problem.get("error_description") or title
+    detail = str(told).removesuffix(hint).rstrip()
     code = _CODES.get(str(problem.get("code")))
     if code is not None and status < 500:
         raise Refusal(code, detail, hint)

@@ -21,6 +21,7 @@ from presspass.cli.exits import (
     REFUSED,
     TIMED_OUT,
     CannotSayError,
+    EndedError,
     TimedOutError,
 )
 from presspass.cli.show import safe
@@ -142,7 +143,8 @@ def _explain(error: PresspassError, *, as_json: bool) -> int:
 def _describe(error: PresspassError) -> tuple[int, dict[str, Any]]:
     match error:
         case Refusal():
-            return REFUSED, {"code": error.code.value, "message": error.message, "hint": error.hint}
+            code = error.exit_code if isinstance(error, EndedError) else REFUSED
+            return code, {"code": error.code.value, "message": error.message, "hint": error.hint}
         case Fault():
             return FAULT, {"code": error.code, "message": error.message, "hint": ""}
         case CannotSayError():
