@@ -40,7 +40,7 @@ def login_command(url: str, as_json: bool) -> None:
     origin = gate_origin(url)
     client = f"presspass on {_host()}"[:NAME_CHARS_MAX]
     with Gate(origin) as gate:
-        asked = gate.post_form("/device_authorization", {"client_id": client})
+        asked = gate.post_form("/device_authorization", {"client_id": client}, oauth_errors=True)
         _tell(asked, as_json)
         token = _wait(gate, asked)
     keep_session(origin, token)
@@ -76,7 +76,7 @@ def _wait(gate: Gate, asked: dict[str, Any]) -> str:
     form = {"grant_type": _GRANT, "device_code": str(asked["device_code"])}
     while time.monotonic() < deadline:
         time.sleep(max(0.1, interval))
-        answer = gate.post_form("/token", form)
+        answer = gate.post_form("/token", form, oauth_errors=True)
         if "access_token" in answer:
             return str(answer["access_token"])
         error = answer.get("error")
