@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import sqlalchemy as sa
 
 from gateway_world import PROJECT
 from presspass.store import gateway_tables as g
-from workload_world import AUDIENCE, CHANGED, HONEST, WORKFLOW, WorkloadWorld
+from workload_world import AUDIENCE, WorkloadWorld
 
 
 @pytest.fixture
