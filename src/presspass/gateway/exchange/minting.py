@@ -378,10 +378,15 @@ class Minting:
         digest, workload = sha256_hex(found.token.text.encode()), found.workload
         described = {
             "act": _act(found),
+            "actor": workload.actor,
             "commit": workload.commit,
             "environment": workload.environment,
             "event": workload.event,
+            "ids": [list(pair) for pair in workload.ids],
+            "issuer": workload.issuer,
+            "provider": workload.provider,
             "ref": workload.ref,
+            "ref_protected": workload.ref_protected,
             "repository": workload.repository,
             "run": workload.run,
             "workflow": workload.workflow_path,
