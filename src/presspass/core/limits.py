@@ -185,6 +185,8 @@ CONSOLE_CHANGES_MAX = 500
 CONSOLE_DIFF_LINES_MAX = 8000
 CONSOLE_ODD_FIRST_MAX = 3
 VETO_NOTE_CHARS_MAX = 500
+ASKER_NOTE_CHARS_MAX = 2000  # what whoever asks for a release may say beside it
+IDENTITIES_PER_KIND_MAX = 500  # rows of one kind on the page of what can be revoked
 
 # what people type
 FINGERPRINT_PREFIX_CHARS_MIN = 8  # fewer digits of a fingerprint name nothing

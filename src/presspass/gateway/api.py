@@ -23,10 +23,21 @@ from presspass.core.lifecycle import State
 from presspass.core.limits import JSON_BODY_BYTES_MAX
 from presspass.core.quorum import Tally
 from presspass.core.statement import ReleaseBody, ReleaseFile, Statement, roster_set_by
-from presspass.gateway import approvals, enrolment, people, requests, rights, sets, tokens
+from presspass.gateway import (
+    approvals,
+    asking,
+    enrolment,
+    identities,
+    people,
+    requests,
+    rights,
+    sets,
+    tokens,
+)
+from presspass.gateway.console import situation_of, view_token
 from presspass.gateway.console.models import ReleaseFacts
 from presspass.gateway.console.text import told
-from presspass.gateway.facts import Facts, received_for, tally
+from presspass.gateway.facts import Facts, received_for
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import Receive, Scope, Send, json_answer, read_body, read_json, reply
 from presspass.gateway.problems import HEALTHY_PHRASE, Answer
@@ -76,6 +87,7 @@ class Api:
             route(release + "/close", "POST", self.close),
             route(release + "/withdraw", "POST", self.withdraw),
             route(release + "/review", "GET", self.review),
+            route(release + "/workflow", "GET", self.workflow),
             route(release + "/proofs/{name}", "GET", self.proof),
             Route(release + "/files/{name}", self.file, methods=["GET"]),
             Route(release + "/baseline/{name}", self.baseline, methods=["GET"]),
@@ -83,6 +95,7 @@ class Api:
             route(request, "GET", self.request),
             route(request + "/approvals", "POST", self.approve),
             route("/api/v1/narrowings", "POST", self.narrow),
+            route("/api/v1/identities", "GET", self.identities),
             route("/api/v1/enrolments/begin", "POST", self.begin_enrolment),
             route("/api/v1/enrolments", "POST", self.enrol),
         ]
@@ -135,6 +148,17 @@ class Api:
         if facts is None or facts.report is None:
             raise Refusal(Code.REQUEST_NOT_FOUND, "There is no report at this address.")
         return Answer(200, facts.report, headers=(("content-disposition", "attachment"),))
+
+    def workflow(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /api/v1/releases/<id>/workflow: what ran, and what people had bound."""
+        facts = self._facts.release(request.path_params["id"])
+        if facts is None or facts.asker is None or facts.asker.workflow is None:
+            raise Refusal(
+                Code.REQUEST_NOT_FOUND,
+                "There is no workflow at this address.",
+                "Only a workload whose issuer names one has a workflow.",
+            )
+        return json_answer(asking.workflow_json(facts.asker.workflow))
 
     def proof(self, request: HttpRequest, _body: bytes) -> Answer:
         """GET /api/v1/releases/<id>/proofs/<filename>"""
@@ -200,6 +224,21 @@ class Api:
             )
         return json_answer({"statement": approvals.narrow(self._gate, text, approval)}, 202)
 
+    def identities(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /api/v1/identities: what can be revoked, and what is; for who is signed in or holds a view token."""
+        signed_in = situation_of(self._facts, request).viewer is not None
+        token = view_token(request, self._facts.origin)
+        if not signed_in and self._facts.view_token_until(token) is None:
+            raise Refusal(
+                Code.TOKEN_INVALID,
+                "What can be revoked is shown to who is signed in or holds a view token.",
+                "Ask whoever runs the gate for a view link; send its token as `Authorization: Bearer TOKEN`.",
+            )
+        found = self._facts.identities()
+        if found is None:
+            self._gate.journal.rules.trust()  # refuses: there is nobody yet
+        return json_answer(identities.identities_json(found) if found else {})
+
     def begin_enrolment(self, _request: HttpRequest, body: bytes) -> Answer:
         """POST /api/v1/enrolments/begin"""
         return json_answer(enrolment.begin(self._gate, read_json(body)))
@@ -238,6 +277,8 @@ class Api:
             "reason": facts.reason,
             "hint": _hint(facts),
             "requester": facts.requester,
+            "asked_by": asking.asker_json(facts.asker, facts.requester),
+            "note": facts.note,
             "opened_at": facts.opened_ms // 1000,
             "files": [one.to_json() for one in facts.files],
             "request": statement.digest if statement else None,
@@ -259,11 +300,7 @@ class Api:
             opened = self._opened(connection, request.statement)
             decision = self._facts.decision(digest)
             code, message = self._facts.word_on(connection, request, decision)
-        rules, around = (
-            self._gate.journal.now(),
-            self._gate.journal.circumstances(request.statement.body),
-        )
-        count = tally(rules, request.statement, [one.approval for one in received], around)
+            count = self._facts.count(connection, self._gate.journal.now(), request)
         return {
             "digest": digest,
             "veto_digest": request.veto_digest,

@@ -7,7 +7,7 @@ cleared it; the gateway itself never ends one.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ from presspass.core.digests import sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.gateway import passes
 from presspass.store.gateway_tables import PASS, STOP
+from presspass.store.journal_view import Narrowing
 
 _REASON_CHARS_MAX = 500
 
@@ -66,6 +67,14 @@ def record(connection: Connection, stop: Stop, now_ms: int) -> bool:
     return True
 
 
+def end_passes(connection: Connection, latched: Collection[Narrowing], now_ms: int) -> None:
+    """Ends the passes that the press's own narrowings end: those came to it by the drop box, not through this gate."""
+    for one in latched:
+        ended = _passes_of(Stop(one.what, one.target, one.reason, one.source))
+        if ended is not None:
+            passes.end(connection, [ended], f"{one.what} revoked", now_ms)
+
+
 def _passes_of(stop: Stop) -> sa.ColumnElement[bool] | None:
     if stop.what == "pass":
         return PASS.c.hash == stop.target
@@ -98,15 +107,66 @@ def in_force(
     return next(((id, what, why) for id, what, why in rows if id not in cleared), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A stop in force. `by`: a person's id, "" where nobody signed it or the press has not said yet; `latched`: the
+    press has journalled it.
+    """
+
+    id: str
+    what: str
+    target: str
+    by: str
+    reason: str
+    since_ms: int
+    latched: bool
+
+
+def standing(
+    connection: Connection, narrowings: Iterable[Narrowing], cleared: Collection[str]
+) -> list[Standing]:
+    """Everything in force: what the press has latched (`narrowings`), and what was signed at this gate since.
+
+    `cleared`: ids that a quorum has ended.
+    """
+    found = [
+        Standing(one.id, one.what, one.target, one.by, one.reason, one.seen_ms, latched=True)
+        for one in narrowings
+    ]
+    known = {*cleared, *(one.id for one in found)}
+    s = STOP.c
+    rows = connection.execute(
+        sa.select(s.id, s.what, s.target, s.reason, s.made_ms).order_by(s.serial)
+    )
+    found += [
+        Standing(row.id, row.what, row.target, "", row.reason, row.made_ms, latched=False)
+        for row in rows
+        if row.id not in known
+    ]
+    return found
+
+
 def require_none(
     connection: Connection, wanted: Collection[tuple[str, str]], cleared: Collection[str]
 ) -> None:
     """Refuses with `identity.revoked` while a stop stands against one of `wanted`."""
     found = in_force(connection, wanted, cleared)
     if found is not None:
-        id, what, reason = found
-        raise Refusal(
-            Code.IDENTITY_REVOKED,
-            f"The {what} was revoked: {reason or 'no reason given'}.",
-            f"People can end a revocation by a quorum: presspass freeze --clear {id}",
-        )
+        raise _revoked(*found)
+
+
+def require_none_latched(
+    latched: Collection[Narrowing], wanted: Collection[tuple[str, str]]
+) -> None:
+    """As `require_none`, for what the press has latched, whichever way it came to it."""
+    for one in latched:
+        if (one.what, one.target) in wanted:
+            raise _revoked(one.id, one.what, one.reason)
+
+
+def _revoked(id: str, what: str, reason: str) -> Refusal:
+    return Refusal(
+        Code.IDENTITY_REVOKED,
+        f"The {what} was revoked: {reason or 'no reason given'}.",
+        f"People can end a revocation by a quorum: presspass freeze --clear {id}",
+    )

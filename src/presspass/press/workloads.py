@@ -368,11 +368,7 @@ def _check_delegation(
     named = [one for digest, one in chain.delegations.values() if digest == asked.delegation]
     if not named or named[0].publisher != publisher.name:
         raise Refusal(Code.DELEGATION_NONE, "The delegation of this release is not in force.")
-    w = t.WORKLOAD.c
-    query = sa.select(sa.func.count()).where(
-        w.delegation == asked.delegation, w.release.is_not(None), w.release != body.release
-    )
-    used = int(connection.execute(query).scalar_one())
+    used = view.delegation_used(connection, asked.delegation, body.release)
     published = view.published_versions(connection, publisher.upstream, body.project)
     check_use(named[0], body.project, body.version, published, used)
 

@@ -118,6 +118,7 @@ STOP = Table(
 Index("stop_by_target", STOP.c.what, STOP.c.target)
 
 #: One set of files of one version. `live` is 1 until the set is settled, then null: at most one live set per version.
+#: `note`: what whoever asked says beside it, unproved.
 RELEASE = Table(
     "release",
     METADATA,
@@ -137,6 +138,7 @@ RELEASE = Table(
     Column("statement", String(64)),
     Column("review", String(64)),
     Column("workload", String(64), nullable=False, default="", server_default=""),
+    Column("note", String, nullable=False, default="", server_default=""),
     Column("updated_ms", BigInteger, nullable=False),
     UniqueConstraint("upstream", "project", "version", "live", name="one_live_set_per_version"),
 )

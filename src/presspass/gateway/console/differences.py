@@ -289,10 +289,25 @@ def _plain_http(body: UpstreamBody) -> str:
 # --- freeze -------------------------------------------------------------------------------------------------------
 
 
+_STOP_WORDS = {
+    "person": "Revoked: the person {}",
+    "publisher": "Revoked: the publisher {}",
+    "delegation": "Revoked: the delegation {}",
+    "limited": "Limited: the publisher {}",
+    "pass": "Revoked: the pass {}",
+    "workload": "Revoked: the workload {}",
+    "run": "Revoked: the run {}",
+    "approval": "Revoked: the approval {}",
+}
+
+
 def narrowing_words(one: Narrowing) -> str:
-    """One narrowing in a few words: "Frozen: acme-http", "Frozen: everything", "Vetoed: request 0123…"."""
+    """One narrowing in a few words: "Frozen: acme-http", "Revoked: the publisher acme-ci", "Vetoed: request 0123…"."""
     if one.what == "veto":
         return f"Vetoed: request {one.target[:16]}"
+    if one.what in _STOP_WORDS:
+        target = one.target[:16] if len(one.target) == 64 else one.target
+        return _STOP_WORDS[one.what].format(target)
     return f"Frozen: {one.target or 'everything'}"
 
 
@@ -318,7 +333,14 @@ def _freeze(body: FreezeBody, facts: RequestFacts, situation: Situation) -> Diff
         )
         items.append(Item("removed", narrowing_words(one), whose))
     items.append(Item("changed", "Why it should end", reason))
-    targets = [known[one].target or "everything" for one in body.narrowings if one in known]
-    few = 0 < len(targets) <= _HEADLINE_PARTS_MAX
-    what = f"the freeze of {listed(targets)}" if few else plural(len(body.narrowings), "freeze")
-    return DifferenceView(f"End {what}", "what is frozen", tuple(items))
+    ended = [known[one] for one in body.narrowings if one in known]
+    few, frozen = 0 < len(ended) <= _HEADLINE_PARTS_MAX, all(one.what == "freeze" for one in ended)
+    if few and frozen:
+        what = f"the freeze of {listed([one.target or 'everything' for one in ended])}"
+    elif few:
+        what = f"what was stopped: {listed([narrowing_words(one) for one in ended])}"
+    else:
+        what = plural(len(body.narrowings), "freeze" if frozen else "stop")
+    return DifferenceView(
+        f"End {what}", "what is frozen" if frozen else "what is stopped", tuple(items)
+    )

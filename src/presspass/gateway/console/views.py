@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from presspass.gateway.console import differences, pages, text
+from presspass.gateway.console import differences, pages, revoking, text
 from presspass.gateway.console.models import Deps, Situation
 
 CONTENT_POLICY: Final = (
@@ -52,6 +52,8 @@ _ASSET_TYPES: Final = {
     "identity.js": "text/javascript",
     "session.js": "text/javascript",
     "live.js": "text/javascript",
+    "revoke.js": "text/javascript",
+    "signing.js": "text/javascript",
     "mark.svg": "image/svg+xml",
 }
 VIEW_COOKIE: Final = "presspass_view"
@@ -90,7 +92,10 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shows = (text.visible, text.visible_code, text.exact, text.told, text.size, text.when, text.iso)
+    shows: tuple[Callable[..., Any], ...] = (
+        *(text.visible, text.visible_code, text.visible_lines, text.exact, text.told),
+        *(text.size, text.when, text.iso),
+    )
     for show in shows:
         environment.filters[show.__name__] = show
     environment.filters |= {"groups": text.groups, "short": text.short, "plural": text.plural}
@@ -135,6 +140,14 @@ def error_page(
 def cookie_name(origin: str, name: str) -> str:
     """`__Host-` binds the cookie to this very host; browsers take it over https only."""
     return f"__Host-{name}" if origin.startswith("https:") else name
+
+
+def view_token(request: Request, origin: str) -> str:
+    """The view token that comes with a request, as a bearer's or in the cookie; "" for none."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return secret.strip()
+    return request.cookies.get(cookie_name(origin, VIEW_COOKIE), "")
 
 
 def situation_of(deps: Deps, request: Request) -> Situation:
@@ -191,16 +204,26 @@ class Console:
             return self._admit(token)
         situation = situation_of(self._deps, request)
         viewer = situation.viewer
-        token = request.cookies.get(self._cookie, "")
-        if viewer is None and self._deps.view_token_until(token) is None:
+        if not self._may_look(request, situation):
             return self._no_view(situation)
         own = viewer.person if viewer and not viewer.sees_everything else None
         page = pages.list_page(self._deps.overview(), own)
         return render("list.html", situation, page=page)
 
-    @property
-    def _cookie(self) -> str:
-        return cookie_name(self._deps.origin, VIEW_COOKIE)
+    def revoke(self, request: Request) -> Response:
+        """GET /revoke: what one person can end at once, and what has been ended."""
+        situation = situation_of(self._deps, request)
+        if not self._may_look(request, situation):
+            return self._no_view(situation)
+        found = self._deps.identities()
+        page = None if found is None else revoking.revoke_page(found, situation)
+        url = f"{self._deps.origin}/revoke"
+        return render("revoke.html", situation, page=page, origin=self._deps.origin, url=url)
+
+    def _may_look(self, request: Request, situation: Situation) -> bool:
+        """Whether more than single releases is for this one to see: somebody signed in, or with a view token."""
+        token = view_token(request, self._deps.origin)
+        return situation.viewer is not None or self._deps.view_token_until(token) is not None
 
     def _admit(self, token: str) -> Response:
         until_ms = self._deps.view_token_until(token)
@@ -208,7 +231,7 @@ class Console:
             return self._no_view(self._deps.situation())
         answer = RedirectResponse("/c", 303, PAGE_HEADERS)
         answer.set_cookie(
-            self._cookie,
+            cookie_name(self._deps.origin, VIEW_COOKIE),
             token,
             max_age=max(1, until_ms // 1000 - int(time.time())),
             httponly=True,
@@ -250,6 +273,7 @@ def routes(deps: Deps) -> list[Route]:
         ("/q/{digest}", console.request),
         ("/enrol", console.enrol),
         ("/c", console.list),
+        ("/revoke", console.revoke),
         ("/assets/{name}", _serve_asset),
         ("/favicon.ico", _favicon),
     ]

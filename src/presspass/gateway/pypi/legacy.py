@@ -189,7 +189,9 @@ class _Upload:
             )
 
         def place(sha256: str) -> Future[tuple[sets.Placed, sets.Offer]]:
-            offer = sets.Offer(right, name.project, name.version, form.filename, sha256, form.size)
+            offer = sets.Offer(
+                right, name.project, name.version, form.filename, sha256, form.size, form.comment
+            )
             return self._gate.writer.submit(
                 lambda connection: (self._place(connection, offer), offer)
             )
