@@ -141,9 +141,14 @@ class Config:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The host names under which clients know this gate; its certificate must name each."""
-        urls = (self.origin, self.upload_origin, *([self.next_origin] if self.next_origin else []))
-        return tuple(dict.fromkeys(urlsplit(url).hostname or "" for url in urls))
+        """The host names under which clients know this gate, or are about to; its certificate is to name each."""
+        coming = (_host(self.next_origin),) if self.next_origin else ()
+        return tuple(dict.fromkeys((*self.hosts_in_use, *coming)))
+
+    @property
+    def hosts_in_use(self) -> tuple[str, ...]:
+        """Those without which nothing works: a move that is only prepared must not stop the gate."""
+        return tuple(dict.fromkeys((_host(self.origin), _host(self.upload_origin))))
 
     def tls_files(self, home: Path) -> tuple[Path, Path]:
         """The files of the certificate (with its chain) and of its key. Only for modes other than `off`."""

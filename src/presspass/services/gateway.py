@@ -207,6 +207,7 @@ def run(options: Options) -> int:
     tls = _tls(options.home, config)
     plain = None
     if config.tls.mode == "acme":
+        (options.home / "gateway" / "tls").mkdir(mode=0o700, exist_ok=True)
         plain = _listen(config.listen.host, config.tls.acme_port)
     with writer_lock(options.home):
         control = _listen_control(control_path)
@@ -246,10 +247,13 @@ def _tls(home: Path, config: Config) -> ServingTls | None:
     """What the public port serves TLS with; None where a proxy does. Refuses what no client would accept."""
     if config.tls.mode == "off":
         return None
-    tls = ServingTls(*config.tls_files(home), config.hosts)
+    tls = ServingTls(*config.tls_files(home), config.hosts_in_use)
     try:
         pair = tls.load()
     except Refusal as refusal:
+        if config.tls.mode == "private-ca":
+            hint = f"Make it anew: presspass tls trial --home {home}"
+            raise Refusal(refusal.code, refusal.message, hint) from None
         if config.tls.mode != "acme":
             raise
         # The certifier may be getting it right now; until then nobody gets past the handshake.
@@ -425,6 +429,8 @@ def main() -> int:
         )
     except (PresspassError, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
+        if isinstance(error, Refusal) and error.hint:
+            print(f"gateway: {error.hint}", file=sys.stderr)
         return 4
 
 
