@@ -143,7 +143,11 @@ class Postgresql:
         # Encoding and locale are named, so that the machine's own settings do not choose them.
         init = ["-A", "trust", "-U", self.USER, "-E", "UTF8", "--locale=C", "--no-sync"]
         self._run(self._initdb, "-D", self._data, *init)
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+        # Nothing of it has to survive a crash of the machine, only of the programs under test.
+        fast = "-c fsync=off -c max_wal_size=128MB -c max_connections=300"
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' {fast}"
+        )
         log = self._folder / "server.log"
         self._run(self._pg_ctl, "-D", self._data, "-l", log, "-w", "-o", options, "start")
 

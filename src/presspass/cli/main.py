@@ -43,6 +43,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "veto": ("approve", "End a release or request by one signature."),
     "freeze": ("freeze", "Stop publishing, of one project or of all."),
     "verify": ("verify", "Check a file against its proof, offline."),
+    "database": ("database", "Prepare a PostgreSQL database, or print the SQL for it."),
     "doctor": ("doctor", "Check a home and this machine, with fixes."),
     "backup": ("backup", "Write a consistent copy of a home to a file."),
     "restore": ("backup", "Make a home from a backup; it starts frozen."),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection
@@ -19,7 +18,8 @@ from presspass.core.policy import Policy
 from presspass.core.roster import Roster
 from presspass.core.statement import UpstreamBody
 from presspass.store import journal_view
-from presspass.store.database import ChangeSignal, Reader
+from presspass.store.address import Place
+from presspass.store.database import ChangeSignal, Reader, exists
 from presspass.store.journal_view import Narrowing
 from presspass.verify.chain import Chain
 
@@ -67,12 +67,12 @@ _DEFAULT = Policy()
 
 
 class Journal:
-    """The press's journal.db. Every method may be called from any thread."""
+    """The press's journal. Every method may be called from any thread."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._reader = Reader(path)
-        self._signal = ChangeSignal(path)
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._reader = Reader(place)
+        self._signal = ChangeSignal(place)
         self._lock = threading.Lock()
         self._rules = Rules()
         self._versions: dict[tuple[str, str], frozenset[str]] = {}
@@ -86,7 +86,7 @@ class Journal:
     def refresh(self) -> bool:
         """Reads the rules again if the press has committed since; says whether it had (or could not be asked)."""
         with self._lock:
-            if not self._path.exists() or not self._signal.changed():
+            if not exists(self._place) or not self._signal.changed():
                 return False
             try:
                 # A new dict, not a cleared one: who still fills the old one fills it with what is now old.

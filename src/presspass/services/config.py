@@ -15,9 +15,10 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from presspass.core.errors import Code, Refusal
-from presspass.core.limits import CONFIG_BYTES_MAX, URL_CHARS_MAX
+from presspass.core.limits import CONFIG_BYTES_MAX, ROLE_CHARS_MAX, URL_CHARS_MAX
 from presspass.core.policy import Policy
 from presspass.core.strict import Members
+from presspass.store.address import Roles, check_url
 
 CONFIG_NAME: Final = "presspass.toml"
 DEFAULT_PORT: Final = 8460
@@ -66,6 +67,24 @@ class PressSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Database:
+    """Where the databases are: "" for `url`: SQLite files in the home, else schemas of a PostgreSQL database.
+
+    `url` holds no user and no password. The roles' names; nothing runs as the owner.
+    """
+
+    url: str = ""
+    owner_role: str = "presspass_owner"
+    gateway_role: str = "presspass_gateway"
+    press_role: str = "presspass_press"
+
+    @property
+    def roles(self) -> Roles:
+        """The three names as the store takes them."""
+        return Roles(self.owner_role, self.gateway_role, self.press_role)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One installation. `genesis` is what `init` was asked for; once sealed, the policy in the journal counts alone."""
 
@@ -76,6 +95,7 @@ class Config:
     press: PressSettings = field(default_factory=PressSettings)
     mail: Mail = field(default_factory=Mail)
     zones: Zones = field(default_factory=Zones)
+    database: Database = field(default_factory=Database)
 
     @property
     def rp_id(self) -> str:
@@ -90,6 +110,7 @@ class Config:
         parts.append("\n[press]\n" + _lines(lease_ms=self.press.lease_ms))
         parts.append("\n[mail]\n" + _fields(self.mail))
         parts.append("\n[zones]\n" + _fields(self.zones))
+        parts.append("\n[database]\n" + _fields(self.database))
         return "".join(parts)
 
 
@@ -173,6 +194,10 @@ def _config(value: object) -> Config:
         press=_section(members, "press", _read_press),
         mail=_section(members, "mail", _read_mail),
         zones=_section(members, "zones", _read_zones),
+        # Homes made before there was a choice have no such section.
+        database=_section(members, "database", _read_database)
+        if isinstance(value, dict) and "database" in value
+        else Database(),
     )
     members.done()
     return config
@@ -212,7 +237,24 @@ def _read_zones(section: Members) -> Zones:
     )
 
 
-def _fields(value: Mail | Zones) -> str:
+def _read_database(section: Members) -> Database:
+    database = Database(
+        url=section.text("url", chars_max=URL_CHARS_MAX, empty=True),
+        owner_role=section.name("owner_role"),
+        gateway_role=section.name("gateway_role"),
+        press_role=section.name("press_role"),
+    )
+    names = {database.owner_role, database.gateway_role, database.press_role}
+    if len(names) != 3 or max(map(len, names)) > ROLE_CHARS_MAX:
+        raise _invalid(
+            f"the roles in [database] are not three names of at most {ROLE_CHARS_MAX} characters"
+        )
+    if database.url:
+        check_url(database.url)
+    return database
+
+
+def _fields(value: Mail | Zones | Database) -> str:
     return _lines(**{name: getattr(value, name) for name in value.__slots__})
 
 

@@ -31,6 +31,7 @@ from presspass.gateway.problems import (
 )
 from presspass.gateway.pypi.intake import Intake
 from presspass.gateway.tokens import Right
+from presspass.store.database import Lookup
 from presspass.store.keeper import Keeper
 
 PATH = re.compile(r"/pypi/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/legacy/?")
@@ -81,7 +82,7 @@ class _Rights:
 
     def __init__(self, gate: Gate) -> None:
         self._clock = gate.clock
-        self._reads: Connection = gate.writer.engine.connect()
+        self._reads = Lookup(gate.writer.engine)
         self._known: dict[str, tuple[float, Right]] = {}
 
     def of(self, token: str) -> Right:
@@ -90,7 +91,7 @@ class _Rights:
         until, known = self._known.get(token_hash, (now, None))
         if known is not None and now < until:
             return known
-        right = tokens.check_right(self._reads, token, self._clock())
+        right = self._reads.run(lambda c: tokens.check_right(c, token, self._clock()))
         if len(self._known) >= _REMEMBERED_MAX:
             self._known.clear()
         self._known[token_hash] = (now + _REMEMBERED_S, right)
