@@ -151,6 +151,13 @@ class Postgresql:
         log = self._folder / "server.log"
         self._run(self._pg_ctl, "-D", self._data, "-l", log, "-w", "-o", options, "start")
 
+    def require_passwords(self, database: str, *roles: str) -> None:
+        """These roles come into this database with their password only (SCRAM-SHA-256)."""
+        rules = self._data / "pg_hba.conf"
+        line = f"host {database} {','.join(roles)} 127.0.0.1/32 scram-sha-256\n"
+        rules.write_text(line + rules.read_text())
+        self._run(self._pg_ctl, "-D", self._data, "reload")
+
     def stop(self) -> None:
         """Ends it by the pid in its own data folder (pg_ctl reads it there)."""
         if (self._data / "postmaster.pid").exists():

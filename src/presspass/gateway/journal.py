@@ -84,7 +84,11 @@ class Journal:
         return self._rules
 
     def refresh(self) -> bool:
-        """Reads the rules again if the press has committed since; says whether it had (or could not be asked)."""
+        """Reads the rules again if the press has committed since; says whether it had.
+
+        Before genesis the press may just be making its tables, and there are no rules to miss; afterwards
+        Fault("store.unreadable") when it cannot be asked.
+        """
         with self._lock:
             if not exists(self._place) or not self._signal.changed():
                 return False
@@ -92,7 +96,11 @@ class Journal:
                 # A new dict, not a cleared one: who still fills the old one fills it with what is now old.
                 self._rules, self._versions = self._reader.run(_read_rules), {}
             except Fault:
-                self._signal.close()  # the press is just making its tables: ask again next time
+                self._signal.close()  # ask again next time
+                if (
+                    self._rules.sealed
+                ):  # who cannot hear what was revoked goes on with nothing (law 8)
+                    raise
             return True
 
     def now(self) -> Rules:

@@ -60,7 +60,8 @@ def confine_gateway(home: Path, database_url: str = "") -> tuple[str, ...]:
     port = tcp_port(database_url) if database_url else None
     return self_confine(
         read=(*_SYSTEM_READ, home / "presspass.toml", *journal),
-        write=(home / "gateway", "/dev/null"),
+        # Blobs are named once more: where gateways share them, they may be a link to a file system elsewhere.
+        write=(home / "gateway", home / "gateway" / "blobs", "/dev/null"),
         execute=runtime(),
         network=port is not None,
         connect=() if port is None else (port,),

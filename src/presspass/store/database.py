@@ -119,8 +119,8 @@ class Writer:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for reading what this process itself has committed."""
-        with self.engine.connect() as connection:
+        """A connection for reading what has been committed. Fault("store.unreachable") when there is none to be had."""
+        with _connect(self.engine) as connection:
             yield connection
 
     def close(self) -> None:
@@ -137,30 +137,42 @@ class Writer:
         while not last and (first := self._jobs.get()) is not None:
             group, last = self._gather(first)
             if group:
-                connection = self._connected(connection, group)
-                if connection is not None:
-                    self._write(connection, group)
+                connection = self._serve(connection, group)
         if connection is not None:
             connection.close()
 
-    def _connected(
-        self, connection: Connection | None, group: list[_Job[Any]]
-    ) -> Connection | None:
-        """The writer's connection, opened anew where a server has gone; None where that fails, told to the group."""
+    def _serve(self, connection: Connection | None, group: list[_Job[Any]]) -> Connection | None:
+        """Does the group's work; the connection to go on with, None where there is none to be had."""
         try:
-            if connection is not None and not postgresql.is_lost(connection):
-                return connection
-            if connection is not None:
-                connection.invalidate()
-                connection.close()
-            return self.engine.connect()
-        except Exception as error:  # nothing has happened yet: the same work may be handed in again
-            fault = Fault(
-                "store.unreachable", f"The database cannot be reached: {error}", retryable=True
-            )
-            for job in group:
-                job.future.set_exception(fault)
+            connection = self._begun(connection)
+        except (
+            Exception
+        ) as error:  # nothing has happened yet; the callers hear of it and the thread lives on
+            _tell(group, error)
             return None
+        self._write(connection, group)
+        return connection
+
+    def _begun(self, connection: Connection | None) -> Connection:
+        """A transaction begun, on a new connection where there was none or the server has gone meanwhile."""
+        if connection is not None:
+            try:
+                if not postgresql.is_lost(connection):
+                    _driver(connection, self._begin)
+                    return connection
+                _discard(connection)
+            except DBAPIError:
+                lost = postgresql.is_lost(connection)
+                _discard(connection)
+                if not lost:
+                    raise
+        connection = _connect(self.engine)
+        try:
+            _driver(connection, self._begin)
+        except DBAPIError:
+            _discard(connection)
+            raise
+        return connection
 
     def _gather(self, first: _Job[Any]) -> tuple[list[_Job[Any]], bool]:
         group = [first]
@@ -179,7 +191,6 @@ class Writer:
     def _write(self, connection: Connection, group: list[_Job[Any]]) -> None:
         done: list[tuple[_Job[Any], Any]] = []
         try:
-            _driver(connection, self._begin)
             for job in group:
                 self._work_one(connection, job, done)
             self._commit(connection)
@@ -214,10 +225,20 @@ class Writer:
     def _abandon(self, connection: Connection, group: list[_Job[Any]], error: Exception) -> None:
         with contextlib.suppress(SQLAlchemyError):
             _driver(connection, "ROLLBACK")
-        fault = error if isinstance(error, PresspassError) else _fault(error)
-        for job in group:
-            if not job.future.done():
-                job.future.set_exception(fault)
+        _tell(group, error)
+
+
+def _tell(group: list[_Job[Any]], error: Exception) -> None:
+    fault = error if isinstance(error, PresspassError) else _fault(error)
+    for job in group:
+        if not job.future.done():
+            job.future.set_exception(fault)
+
+
+def _discard(connection: Connection) -> None:
+    with contextlib.suppress(SQLAlchemyError):
+        connection.invalidate()
+        connection.close()
 
 
 _ODD_SCHEMA = """SELECT 1 FROM sqlite_schema WHERE type NOT IN ('table', 'index')
@@ -317,7 +338,7 @@ class ChangeSignal:
         """True on the first call, after a commit, and when the database cannot be asked just now."""
         try:
             version = self._source.read()
-        except (DBAPIError, sqlite3.Error):
+        except (DBAPIError, sqlite3.Error, Fault):
             self.close()
             return True
         changed, self._seen = version != self._seen, version
@@ -386,12 +407,7 @@ class Lookup:
                 if not postgresql.is_lost(self._connection):
                     raise
                 self.close()
-        try:
-            self._connection = self._engine.connect()
-        except DBAPIError as error:
-            raise Fault(
-                "store.unreachable", f"The database cannot be reached: {error.orig}", retryable=True
-            ) from None
+        self._connection = _connect(self._engine)
         return work(self._connection)
 
     def close(self) -> None:
@@ -431,6 +447,15 @@ class Prepared:
         names = tuple(compiled.positiontup or ()) if compiled.positional else None
         found = self._compiled[connection.dialect.name] = (compiled.string, names)
         return found
+
+
+def _connect(engine: Engine) -> Connection:
+    try:
+        return engine.connect()
+    except OperationalError as error:
+        raise Fault(
+            "store.unreachable", f"The database cannot be reached: {error.orig}", retryable=True
+        ) from None
 
 
 def _driver(connection: Connection, statement: str, values: Any = ()) -> Any:

@@ -169,35 +169,28 @@ class CommitCount:
         self._driver: Any = None
 
     def read(self) -> int:
-        """The number of the last commit. Raises a DBAPI error of SQLAlchemy's or the driver's."""
-        driver = self._driver or self._connect()
-        row = driver.execute(_COUNT).fetchone()
-        return 0 if row is None else int(row[0])
+        """The number of the last commit; Fault("store.unreachable") when it cannot be asked."""
+        try:
+            driver = self._driver or self._connect()
+            return int(driver.execute(_COUNT).fetchone()[0])
+        except (SQLAlchemyError, _driver_error()) as error:
+            self.close()
+            raise Fault(
+                "store.unreachable", f"The database cannot be reached: {error}", retryable=True
+            ) from None
 
     def wait(self, _pause_s: float, idle_s: float, stop: threading.Event) -> None:
         """Returns when a commit was notified, after `idle_s` or FALL_BACK_S, or soon after `stop` was set."""
         deadline = time.monotonic() + min(idle_s, FALL_BACK_S)
-        with contextlib.suppress(SQLAlchemyError):
+        with contextlib.suppress(SQLAlchemyError, _driver_error()):
             self._driver = self._driver or self._connect()
         while not stop.is_set() and (left := deadline - time.monotonic()) > 0:
             if self._driver is None or self._driver.closed:
                 stop.wait(left)
             elif select.select([self._driver.fileno()], [], [], min(left, _STOP_S))[0]:
-                self._take_in()
+                with contextlib.suppress(Fault):
+                    self.read()  # takes in what woke us, which would wake us for ever
                 return
-
-    def _take_in(self) -> None:
-        """What woke us is read, or it would wake us for ever."""
-        try:
-            self.read()
-        except (SQLAlchemyError, OSError, self._errors()):
-            self.close()
-
-    @staticmethod
-    def _errors() -> type[Exception]:
-        import psycopg
-
-        return psycopg.Error
 
     def fileno(self) -> int | None:
         """What can be selected on while waiting; None while there is no connection."""
@@ -217,6 +210,12 @@ class CommitCount:
         driver.execute(f"LISTEN presspass_{self._server.schema}")
         self._driver = driver
         return driver
+
+
+def _driver_error() -> type[Exception]:
+    import psycopg
+
+    return psycopg.Error
 
 
 _STOP_S = 0.1

@@ -28,6 +28,7 @@ from presspass.gateway.problems import (
     plain_problem,
     reason_phrase,
     refusal_answer,
+    unavailable,
 )
 from presspass.gateway.pypi.intake import Intake
 from presspass.gateway.tokens import Right
@@ -66,6 +67,9 @@ class LegacyUpload:
 
     def _no(self, error: Exception, upload: _Upload) -> Answer:
         refusal = as_refusal(error)
+        away = unavailable(error, close=not upload.read_whole)
+        if away is not None:
+            return away
         if refusal is None:
             number = events.internal(error, "upload")
             return plain_problem(500, "internal", f"internal error {number}", close=True)
