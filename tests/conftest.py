@@ -13,6 +13,7 @@ from hypothesis import settings
 import backends
 import peers
 from presspass.drill.peers import PypiServer
+from presspass.drill.world.forge import Forge, find_git
 
 #: Test files whose tests run on SQLite and on PostgreSQL; True: on PostgreSQL in `make test` too, else with
 #: `make test-long` only.
@@ -154,6 +155,15 @@ def chromium() -> Path:
 def ssh_keygen() -> Path:
     """The path of ssh-keygen."""
     return peers.require_program("ssh-keygen", package="openssh-client")
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Iterator[Forge]:
+    """A forge without repositories, served by the real git."""
+    if find_git() is None:
+        peers.missing("git with git-http-backend is not installed; 'make system' installs git")
+    with Forge(tmp_path / "forge") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,7 @@ from presspass.gateway.console import (
     RequestLine,
     SignatureFacts,
     Situation,
+    Viewer,
     error_page,
     routes,
     wants_page,
@@ -254,11 +255,13 @@ class World:
     """
 
     origin: str = "http://localhost:1"
+    next_origin: str = ""
     now: Situation = field(default_factory=lambda: Situation(sealed=True, names=NAMES))
     releases: dict[str, ReleaseFacts] = field(default_factory=dict)
     requests: dict[str, RequestFacts] = field(default_factory=dict)
     list_of: Overview = field(default_factory=Overview)
     lies: dict[str, object] = field(default_factory=dict)
+    viewers: dict[str, Viewer] = field(default_factory=dict)
     accepted: list[Approval] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -273,6 +276,9 @@ class World:
 
     def overview(self) -> Overview:
         return self.list_of
+
+    def viewer(self, secret: str) -> Viewer | None:
+        return self.viewers.get(secret)
 
     def view_token_until(self, token: str) -> int | None:
         return 4_102_444_800_000 if token == VIEW_TOKEN else None

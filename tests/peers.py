@@ -23,6 +23,7 @@ from presspass.drill.peers import (
     answers_http,
     clean_env,
     free_port,
+    npm_peer,
     peer,
     peers_folder,
     run_build,
@@ -30,6 +31,7 @@ from presspass.drill.peers import (
     run_pip_install,
     run_twine,
     run_uv_publish,
+    trusting,
     wait_until,
 )
 
@@ -43,7 +45,9 @@ __all__ = [
     "clean_env",
     "free_port",
     "missing",
+    "npm_peer",
     "peers_folder",
+    "require_npm_peer",
     "require_peer",
     "require_program",
     "run_build",
@@ -51,6 +55,7 @@ __all__ = [
     "run_pip_install",
     "run_twine",
     "run_uv_publish",
+    "trusting",
     "wait_until",
 ]
 
@@ -66,6 +71,14 @@ def require_peer(program: str) -> Path:
     """A program of the peers' environment."""
     try:
         return peer(program)
+    except PeerMissingError as error:
+        missing(str(error))
+
+
+def require_npm_peer(package: str) -> Path:
+    """The folder of one of the npm packages of the peers' environment."""
+    try:
+        return npm_peer(package)
     except PeerMissingError as error:
         missing(str(error))
 

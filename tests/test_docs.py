@@ -48,6 +48,13 @@ def blocks(page: Path, kind: str) -> list[str]:
     return [body for found, body in CODE_BLOCK.findall(page.read_text()) if found == kind]
 
 
+def blocks_under(page: Path, heading: str, kind: str) -> list[str]:
+    """Blocks of this kind between this heading and the next one of its level."""
+    text = page.read_text().partition(f"\n{heading}\n")[2]
+    text = text.partition(f"\n{heading.split()[0]} ")[0]
+    return [body for found, body in CODE_BLOCK.findall(text) if found == kind]
+
+
 def rows(page: Path, heading: str) -> list[list[str]]:
     """Cells of the first table after `heading` (its own header left out)."""
     text = page.read_text().partition(f"{heading}\n")[2]
@@ -137,12 +144,14 @@ def test_options_named_in_the_text_belong_to_some_command() -> None:
             context = click.Context(command)
             subs = [command.get_command(context, one) for one in command.list_commands(context)]
             pending += [sub for sub in subs if sub is not None]
-    others = {"--skip-existing", "--attestations", "--verbose"}  # of clients
+    of_clients = {"--skip-existing", "--attestations", "--verbose", "--repository", "--no-build"}
     for page in DOCS.rglob("*.md"):
         prose = CODE_BLOCK.sub("", page.read_text())
         for code in codes_in(prose):
             for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code):
-                assert option in known | others, f"{name(page)} names {option}, which nothing takes"
+                assert option in known | of_clients, (
+                    f"{name(page)} names {option}, which nothing takes"
+                )
 
 
 # the walk-through
@@ -245,7 +254,8 @@ def test_statuses_are_those_of_the_gateway() -> None:
 
 def test_routes_are_those_that_are_served() -> None:
     source = "".join(
-        (ROOT / "src/presspass/gateway" / part).read_text() for part in ("api.py", "control.py")
+        (ROOT / "src/presspass/gateway" / part).read_text()
+        for part in ("api.py", "control.py", "sign_in_api.py")
     )
     release, request = "/api/v1/releases/{id}", "/api/v1/requests/{digest}"
     source = source.replace('release + "', f'"{release}').replace('request + "', f'"{request}')
@@ -257,6 +267,8 @@ def test_routes_are_those_that_are_served() -> None:
     documented = {re.sub(r"<(\w+)>", r"{\1}", one) for one in codes_in(text)}
     assert served <= documented, served - documented
     pages = {"/", "/r/{id}", "/q/{digest}", "/enrol", "/c", "/pypi/{upstream}/legacy/"}
+    pages |= {"/sign-in", "/sign-in/start", "/sign-in/callback"}
+    pages |= {"/sign-in/keys", "/device", "/people"}
     assert documented - served == pages
 
 

@@ -69,7 +69,7 @@ class Bench:
         sha256 = hashlib.sha256(data).hexdigest()
         self.gate.blobs.add([data], sha256)
         right = Right("0" * 64, "private", "greet", "ada")
-        offer = Offer(right, version, filename, sha256, len(data))
+        offer = Offer(right, "greet", version, filename, sha256, len(data))
         return self.gate.writer.run(lambda c: sets.place(c, offer, {}, "", self.now[0])).release
 
     def close(self, release: str) -> None:

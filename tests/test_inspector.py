@@ -14,8 +14,8 @@ from inspector_runs import inspect_sets, request_for
 from presspass.core import limits
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import Change, ChangeKind, Report, Severity, parse_report
+from presspass.formats.textdiff import as_lines, unified
 from presspass.inspector.engine import inspect
-from presspass.inspector.textdiff import as_lines, unified
 
 OLD, NEW = "1.0", "1.1"
 Files = dict[str, str | bytes]

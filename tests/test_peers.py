@@ -127,6 +127,34 @@ def test_node_and_npm_come_from_the_peers_lock(
     assert tuple(map(int, answer.stdout.split(".")[:2])) >= (11, 15)
 
 
+def test_the_npm_peers_are_those_of_their_lock(node: Path) -> None:
+    wanted = json.loads((ROOT / "locks" / "npm" / "package.json").read_text())["dependencies"]
+    for package in ("oidc-provider", "npm"):
+        installed = json.loads((peers.require_npm_peer(package) / "package.json").read_text())
+        assert installed["version"] == wanted[package]
+    npm_cli = peers.require_npm_peer("npm") / "bin" / "npm-cli.js"
+    assert peers.run_client([node, npm_cli, "--version"]).stdout.strip() == wanted["npm"]
+    script = "import('oidc-provider').then((module) => console.log(typeof module.default))"
+    loads = [node, "--input-type=module", "--eval", script]
+    folder = peers.require_npm_peer("oidc-provider").parent
+    answer = peers.run_client(["env", "-C", folder, *loads])
+    assert answer.stdout == "function\n", answer.text
+
+
+def test_pnpm_is_a_program_of_its_own() -> None:
+    program = peers.require_npm_peer("pnpm") / "pnpm"
+    answer = peers.run_client([program, "--version"])
+    assert answer.exit_code == 0, answer.text
+    assert int(answer.stdout.split(".")[0]) >= 12
+
+
+@pytest.mark.parametrize("client", ["flit", "hatch", "pdm", "poetry"])
+def test_the_other_upload_clients_start(client: str) -> None:
+    answer = peers.run_client([peers.require_peer(client), "--version"])
+    assert answer.exit_code == 0, answer.text
+    assert client in answer.text.lower()
+
+
 def test_the_project_itself_builds_to_the_same_bytes_twice(tmp_path: Path) -> None:
     peers.require_peer("python")
     built = []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -189,7 +191,7 @@ def pins(name: str) -> dict[str, tuple[str, int]]:
     lines = [line for line in text.splitlines() if re.match(r"[a-z0-9]", line)]
     found = {}
     for line in lines:
-        match = re.match(r"(?P<name>[\w.-]+)==(?P<version>\S+)", line)
+        match = re.match(r"(?P<name>[\w.-]+)(\[[\w, -]+\])?==(?P<version>\S+)", line)
         assert match is not None, f"not an exact pin: {line}"
         found[canonicalize_name(match["name"])] = (match["version"], line.count("--hash=sha256:"))
     return found
@@ -211,6 +213,52 @@ def test_no_lock_names_a_place_to_fetch_from(name: str) -> None:
     fetch = re.compile(r"://|^\s*--(?!hash=)|^-|@ |\bfile:", re.MULTILINE)
     found = [line for line in text.splitlines() if fetch.search(line.replace("--hash=", ""))]
     assert found == []
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_lock_names_the_extras_it_wants(name: str) -> None:
+    """Else pip before 23.3 takes what it finds for `package[extra]`, and refuses it for want of a hash."""
+    text = (ROOT / "locks" / f"{name}.txt").read_text()
+    for wish in wanted(name).values():
+        if wish.extras:
+            assert f"\n{wish.name}[{', '.join(sorted(wish.extras))}]==" in f"\n{text}", wish
+
+
+def npm_lock() -> dict[str, dict[str, Any]]:
+    """Folder to entry, of every package in locks/npm/package-lock.json; the project itself is the folder ""."""
+    lock = json.loads((ROOT / "locks" / "npm" / "package-lock.json").read_text())
+    assert lock["lockfileVersion"] == 3
+    return dict(lock["packages"])
+
+
+def test_the_npm_lock_pins_everything_it_wants_with_an_integrity() -> None:
+    project = json.loads((ROOT / "locks" / "npm" / "package.json").read_text())
+    wanted = project["dependencies"] | project["optionalDependencies"]
+    packages = npm_lock()
+    root = packages.pop("")
+    assert root["dependencies"] | root["optionalDependencies"] == wanted
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    # What a package carries inside itself is under that package's integrity.
+    loose = [name for name, entry in packages.items() if not entry.get("inBundle")]
+    assert len(loose) > len(wanted)
+    sha512 = re.compile(r"sha512-[A-Za-z0-9+/]{86}==")
+    assert [n for n in loose if not sha512.fullmatch(packages[n].get("integrity", ""))] == []
+    bundles = [name for name in loose if any(n.startswith(f"{name}/") for n in packages)]
+    assert [n for n in packages if n not in loose and not n.startswith(tuple(bundles))] == []
+
+
+def test_the_npm_lock_names_no_place_to_fetch_from() -> None:
+    """Only a package's request for funding may name an address: npm fetches nothing from there."""
+    packages = npm_lock()
+    assert [
+        name for name, entry in packages.items() if "resolved" in entry or "link" in entry
+    ] == []
+    rest = [{k: v for k, v in entry.items() if k != "funding"} for entry in packages.values()]
+    fetch = re.compile(r"://|\bfile:|\bgit\+|\bgithub:|\bnpm:")
+    assert [entry for entry in rest if fetch.search(json.dumps(entry))] == []
+    settings = (ROOT / "locks" / "npm" / ".npmrc").read_text().splitlines()
+    assert "omit-lockfile-registry-resolved=true" in settings
+    assert "ignore-scripts=true" in settings
 
 
 def test_the_dev_lock_tests_the_versions_that_the_runtime_lock_ships() -> None:

@@ -34,6 +34,7 @@ from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     FreezeBody,
     Intent,
+    OriginBody,
     PolicyBody,
     ReleaseBody,
     RosterBody,
@@ -267,8 +268,21 @@ def _show_roster(asked: Asked) -> None:
         "  the whole roster after the change"
         + (", asked for with the recovery key:" if body.recovery else ":")
     )
+    _show_whole_roster(asked, body.roster)
+
+
+def _show_origin(asked: Asked) -> None:
+    body = asked.statement.body_as(OriginBody)
+    say(f"  THIS GATE MOVES to {safe(body.origin)} (keys for {safe(body.rp_id)})", bold=True)
+    say("  Passkeys work at one address only: whoever has no key there cannot sign any more.")
+    _show_roster_changes(asked, body.roster)
+    say("  the whole roster at the new address:")
+    _show_whole_roster(asked, body.roster)
+
+
+def _show_whole_roster(asked: Asked, roster: Roster) -> None:
     names = _names(asked.answer)
-    for person in body.roster.people:
+    for person in roster.people:
         name = names.get(
             person.details, "(name not told, or not the one that the roster commits to)"
         )
@@ -330,6 +344,7 @@ _SHOW: Final[dict[type, Callable[[Asked], None]]] = {
     RosterBody: _show_roster,
     PolicyBody: _show_policy,
     FreezeBody: _show_freeze,
+    OriginBody: _show_origin,
 }
 
 

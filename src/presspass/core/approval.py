@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from presspass.core.digests import JsonObject, canonical, parse_canonical
+from presspass.core.digests import JsonObject, canonical, parse_canonical, sha256_hex
 from presspass.core.limits import APPROVAL_BYTES_MAX
 from presspass.core.roster import b64u, unb64u
 from presspass.core.strict import Members
@@ -14,6 +14,11 @@ from presspass.core.strict import Members
 #: `recovery`: a raw Ed25519 signature by the offline recovery key, under roster statements of that name only.
 SIGNATURE_FORMS: Final = ("webauthn", "sshsig", "recovery")
 _TEXT_MAX = APPROVAL_BYTES_MAX
+
+
+def approval_id(statement: str, key: str) -> str:
+    """What a revocation names one approval by: SHA-256 of statement and key, hex."""
+    return sha256_hex(f"{statement}\n{key}".encode())
 
 
 @dataclass(frozen=True, slots=True)

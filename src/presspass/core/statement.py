@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Final, TypeVar
 
+from presspass.core.delegation import DelegationBody
 from presspass.core.digests import JsonObject, canonical, parse_canonical, sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import (
@@ -25,6 +26,7 @@ from presspass.core.limits import (
     URL_CHARS_MAX,
 )
 from presspass.core.policy import Policy
+from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Roster
 from presspass.core.strict import Members
 
@@ -34,7 +36,7 @@ HEAD_AT_GENESIS: Final = "0" * 64
 
 
 class Kind(StrEnum):
-    """The kinds in use. Later kinds (plan, standing, publisher, delegation …) join here, none changes its meaning."""
+    """The kinds in use. Later kinds (plan, standing …) join here, none changes its meaning."""
 
     GENESIS = "genesis"
     RELEASE = "release"
@@ -42,6 +44,10 @@ class Kind(StrEnum):
     POLICY = "policy"
     UPSTREAM = "upstream"
     FREEZE = "freeze"
+    PUBLISHER = "publisher"
+    DELEGATION = "delegation"
+    REVOCATION = "revocation"
+    ORIGIN = "origin"
 
 
 class Intent(StrEnum):
@@ -95,12 +101,54 @@ class ReleaseFile:
         return found
 
 
+def set_bytes(files: tuple[ReleaseFile, ...]) -> bytes:
+    """What the digest of a set is taken of, by which a workload binds its files: canonical JSON, in order of names."""
+    ordered = sorted(files, key=lambda one: one.name)
+    return canonical({"files": [one.to_json() for one in ordered], "format": "presspass/set/v1"})
+
+
+@dataclass(frozen=True, slots=True)
+class AskedBy:
+    """The workload that asked for a release.
+
+    `publisher`: digest of the publisher's statement; `token`: SHA-256 of the raw identity token; `workflow`: SHA-256 of
+    the workflow file that ran, "" where its provider names none. Approving a release whose workflow is another than the
+    bound one binds it. `delegation`: digest of the delegation's statement under which a bot asked, or "".
+    """
+
+    publisher: str
+    token: str
+    workflow: str
+    delegation: str
+
+    def to_json(self) -> JsonObject:
+        return {
+            "delegation": self.delegation,
+            "publisher": self.publisher,
+            "token": self.token,
+            "workflow": self.workflow,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> AskedBy:
+        members = Members(value, "workload of the release")
+        found = cls(
+            publisher=members.sha256("publisher"),
+            token=members.sha256("token"),
+            workflow=members.sha256_or_empty("workflow"),
+            delegation=members.sha256_or_empty("delegation"),
+        )
+        members.done()
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class ReleaseBody:
     """Publish exactly these files of this version to this upstream.
 
     `upstream`: digest of the upstream's statement; `release`: the gate's id of the set; `requester`: a person's id, or
     "" where the person behind the run is not resolved; `review`: digest of the report the approver is shown.
+    `asked_by`: the workload that asked; None (and then no member at all) where a person uploaded.
     """
 
     release: str
@@ -111,9 +159,12 @@ class ReleaseBody:
     dist_tags: tuple[str, ...]
     requester: str
     review: str
+    asked_by: AskedBy | None = None
 
     def to_json(self) -> JsonObject:
+        asked_by = {} if self.asked_by is None else {"asked_by": self.asked_by.to_json()}
         return {
+            **asked_by,
             "dist_tags": list(self.dist_tags),
             "files": [file.to_json() for file in self.files],
             "project": self.project,
@@ -136,6 +187,7 @@ class ReleaseBody:
             dist_tags=members.names("dist_tags", count_max=16),
             requester=members.name("requester", empty=True),
             review=members.sha256("review"),
+            asked_by=members.optional("asked_by", AskedBy.from_json),
         )
         members.done()
         names = [file.name for file in body.files]
@@ -269,6 +321,68 @@ class FreezeBody:
         return body
 
 
+#: What a revocation can end, and what its target is: a person's id, the name of a publisher or delegation, the hash of
+#: a pass, the key of a workload or of one run (`core.workload`), an approval (`core.approval.approval_id`).
+REVOCABLE: Final = (
+    "person",
+    "publisher",
+    "delegation",
+    "pass",
+    "workload",
+    "run",
+    "approval",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationBody:
+    """End what somebody or something may do, now. `what` is of REVOCABLE; one authorised person signs."""
+
+    what: str
+    target: str
+    reason: str
+
+    def to_json(self) -> JsonObject:
+        return {"reason": self.reason, "target": self.target, "what": self.what}
+
+    @classmethod
+    def from_json(cls, value: object) -> RevocationBody:
+        members = Members(value, "revocation")
+        body = cls(
+            what=members.choice("what", REVOCABLE),
+            target=members.name("target"),
+            reason=members.text("reason", chars_max=1000, empty=True),
+        )
+        members.done()
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class OriginBody:
+    """Another address, and the whole roster of the keys enrolled there: one step, since passkeys stay behind.
+
+    `origin`, `rp_id` as in genesis. It is the next element of the roster's chain.
+    """
+
+    origin: str
+    rp_id: str
+    roster: Roster
+
+    def to_json(self) -> JsonObject:
+        return {"origin": self.origin, "roster": self.roster.to_json(), "rp_id": self.rp_id}
+
+    @classmethod
+    def from_json(cls, value: object) -> OriginBody:
+        members = Members(value, "origin statement")
+        body = cls(
+            origin=members.text("origin", chars_max=URL_CHARS_MAX),
+            rp_id=members.text("rp_id", chars_max=253),
+            roster=Roster.from_json(members.take("roster")),
+        )
+        members.done()
+        return body
+
+
 @dataclass(frozen=True, slots=True)
 class GenesisBody:
     """The beginning of one installation, and the trust root that users pin.
@@ -310,8 +424,24 @@ class GenesisBody:
         return body
 
 
-Body = GenesisBody | ReleaseBody | RosterBody | PolicyBody | UpstreamBody | FreezeBody
+Body = (
+    GenesisBody
+    | ReleaseBody
+    | RosterBody
+    | PolicyBody
+    | UpstreamBody
+    | FreezeBody
+    | OriginBody
+    | PublisherBody
+    | DelegationBody
+    | RevocationBody
+)
 B = TypeVar("B")
+
+
+def roster_set_by(body: Body) -> Roster | None:
+    """The whole roster that a statement with this body puts in force; None for kinds that leave it as it is."""
+    return body.roster if isinstance(body, GenesisBody | RosterBody | OriginBody) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,8 +465,23 @@ class Statement:
         Kind.POLICY: PolicyBody,
         Kind.UPSTREAM: UpstreamBody,
         Kind.FREEZE: FreezeBody,
+        Kind.PUBLISHER: PublisherBody,
+        Kind.DELEGATION: DelegationBody,
+        Kind.REVOCATION: RevocationBody,
+        Kind.ORIGIN: OriginBody,
     }
-    CHAINED: ClassVar[frozenset[Kind]] = frozenset({Kind.ROSTER, Kind.POLICY, Kind.UPSTREAM})
+    CHAINED: ClassVar[frozenset[Kind]] = frozenset(
+        {
+            Kind.ROSTER,
+            Kind.POLICY,
+            Kind.UPSTREAM,
+            Kind.ORIGIN,
+            Kind.PUBLISHER,
+            Kind.DELEGATION,
+        }
+    )
+    #: Kinds that are elements of the roster's chain.
+    ROSTERS: ClassVar[frozenset[Kind]] = frozenset({Kind.ROSTER, Kind.ORIGIN})
 
     @property
     def kind(self) -> Kind:

@@ -28,6 +28,10 @@ class Members:
         """Raises `statement.malformed` with the place and the reason."""
         raise Refusal(Code.STATEMENT_MALFORMED, f"The {self.what} {why}.")
 
+    def has(self, name: str) -> bool:
+        """Whether there is a member `name` that nobody has taken yet."""
+        return name in self._left
+
     def take(self, name: str) -> Any:
         """The member `name`, whatever its type; refuses when it is absent."""
         if name not in self._left:
@@ -79,6 +83,17 @@ class Members:
             self._left.pop(name)
             return None
         return self.sha256(name)
+
+    def sha256_or_empty(self, name: str) -> str:
+        """A SHA-256, or ""."""
+        if self._left.get(name) == "":
+            self._left.pop(name)
+            return ""
+        return self.sha256(name)
+
+    def optional(self, name: str, read: Callable[[object], T]) -> T | None:
+        """A member that may be absent altogether, read by `read`; None when it is."""
+        return read(self._left.pop(name)) if name in self._left else None
 
     def items(self, name: str, read: Callable[[object], T], *, count_max: int) -> tuple[T, ...]:
         """A list of at most `count_max` members, each read by `read`."""

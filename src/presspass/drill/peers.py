@@ -1,8 +1,8 @@
 """The real programs around the gate, on loopback: twine, uv, pip and pypiserver, each with a clean environment.
 
 They live in an environment of their own (`make peers`), found through PRESSPASS_PEERS, else as `.venv-peers` below
-the current folder. Nothing of the user's configuration reaches them: no HOME, no pip, uv or twine settings, no proxy.
-Every process started here has a time limit or an owner who ends it.
+the current folder. Nothing of the user's configuration reaches them: no HOME, no pip, uv or twine settings, no proxy;
+and none looks for a newer version of itself. Every process started here has a time limit or an owner who ends it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import platform
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -32,6 +34,9 @@ INHERITED = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR")
 
 NODE_PROGRAMS = {"node": "bin/node", "npm": "lib/node_modules/npm/bin/npm-cli.js"}
 """Where Node's wheel keeps its programs: it links none of them into `bin`. npm is a script for node."""
+
+NPM_MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+"""npm's names of processors, by what Python calls them."""
 
 
 class PeerMissingError(Exception):
@@ -75,6 +80,21 @@ def peer(program: str) -> Path:
     return path
 
 
+def npm_peer(package: str) -> Path:
+    """The folder of a package of locks/npm, such as `oidc-provider` or `npm`. Raises PeerMissingError.
+
+    `pnpm` is a native program in a package for each platform; its folder holds the program, named pnpm.
+    """
+    folder = peers_folder() / "npm" / "node_modules"
+    name = package
+    if package == "pnpm":
+        machine = platform.machine().lower()
+        name = f"@pnpm/exe.{sys.platform}-{NPM_MACHINES.get(machine, machine)}"
+    if not (folder / name / "package.json").exists():
+        raise PeerMissingError(f"{name} is not in {folder}; run 'make peers'")
+    return folder / name
+
+
 def clean_env(home: Path, **extra: str) -> dict[str, str]:
     """An environment that knows nothing of the user: `home` is the only folder for settings and caches."""
     env = {name: os.environ[name] for name in INHERITED if name in os.environ}
@@ -89,8 +109,10 @@ def clean_env(home: Path, **extra: str) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PDM_CHECK_UPDATE": "0",
         "UV_NO_CONFIG": "1",
         "UV_KEYRING_PROVIDER": "disabled",
+        "npm_config_update_notifier": "false",
         "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
     }
     return env | extra
@@ -118,6 +140,15 @@ def run_client(
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
+def trusting(ca: Path | None) -> dict[str, str]:
+    """The variables that make the clients trust these certificates (PEM) and no others; {} for None.
+
+    SSL_CERT_FILE is read by uv and by OpenSSL's users, REQUESTS_CA_BUNDLE by twine, NODE_EXTRA_CA_CERTS by npm.
+    """
+    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+    return {} if ca is None else dict.fromkeys(names, str(ca))
+
+
 def run_twine(
     url: str,
     user: str,
@@ -125,6 +156,7 @@ def run_twine(
     files: Sequence[Path],
     *options: str,
     timeout_s: float = CLIENT_TIMEOUT_S,
+    ca: Path | None = None,
 ) -> Answer:
     """`twine upload` of these files, in this order. The password travels in the environment."""
     command: list[str | Path] = [peer("twine"), "upload", "--non-interactive"]
@@ -134,6 +166,7 @@ def run_twine(
         timeout_s,
         TWINE_USERNAME=user,
         TWINE_PASSWORD=password,
+        **trusting(ca),
     )
 
 
@@ -144,6 +177,7 @@ def run_uv_publish(
     files: Sequence[Path],
     *options: str,
     timeout_s: float = CLIENT_TIMEOUT_S,
+    ca: Path | None = None,
 ) -> Answer:
     """`uv publish` of these files, in this order. The password travels in the environment."""
     command: list[str | Path] = [peer("uv"), "publish", "--no-progress", "--publish-url", url]
@@ -153,6 +187,7 @@ def run_uv_publish(
         timeout_s,
         UV_PUBLISH_USERNAME=user,
         UV_PUBLISH_PASSWORD=password,
+        **trusting(ca),
     )
 
 

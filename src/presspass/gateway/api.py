@@ -20,15 +20,16 @@ from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import InputFile, parse_report
 from presspass.core.lifecycle import State
+from presspass.core.limits import JSON_BODY_BYTES_MAX
 from presspass.core.quorum import Tally
-from presspass.core.statement import Kind, ReleaseBody, ReleaseFile, RosterBody, Statement
-from presspass.gateway import approvals, enrolment, people, requests, sets, tokens
+from presspass.core.statement import ReleaseBody, ReleaseFile, Statement, roster_set_by
+from presspass.gateway import approvals, enrolment, people, requests, rights, sets, tokens
 from presspass.gateway.console.models import ReleaseFacts
 from presspass.gateway.console.text import told
 from presspass.gateway.facts import Facts, received_for, tally
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import Receive, Scope, Send, json_answer, read_body, read_json, reply
-from presspass.gateway.problems import Answer
+from presspass.gateway.problems import HEALTHY_PHRASE, Answer
 from presspass.gateway.requests import Request
 from presspass.store import journal_view
 from presspass.store.journal_view import Decision
@@ -49,11 +50,11 @@ class Reply:
         await reply(send, self._answer)
 
 
-def route(path: str, method: str, handler: Handler) -> Route:
-    """A route whose handler gets the whole body and runs in a worker thread."""
+def route(path: str, method: str, handler: Handler, bytes_max: int = JSON_BODY_BYTES_MAX) -> Route:
+    """A route whose handler gets the whole body, of at most `bytes_max` bytes, and runs in a worker thread."""
 
     async def endpoint(request: HttpRequest) -> Any:
-        body = await read_body(request.receive)
+        body = await read_body(request.receive, bytes_max)
         return Reply(await run_in_threadpool(handler, request, body))
 
     return Route(path, endpoint, methods=[method])
@@ -86,10 +87,22 @@ class Api:
             route("/api/v1/enrolments", "POST", self.enrol),
         ]
 
-    def health(self, _request: HttpRequest, _body: bytes) -> Answer:
-        """GET /healthz"""
-        sealed = self._gate.journal.rules.sealed
-        return json_answer({"ok": True, "sealed": sealed, "version": __version__})
+    def health(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /healthz. `seen` shows the asker what a proxy made of the request; `doctor` looks at it."""
+        rules = self._gate.journal.rules
+        seen: JsonObject = {
+            "scheme": request.url.scheme,
+            "host": request.headers.get("host", ""),
+            "client": request.client.host if request.client else "",
+        }
+        health: JsonObject = {
+            "ok": True,
+            "sealed": rules.sealed,
+            "genesis": rules.genesis_digest,
+            "version": __version__,
+            "seen": seen,
+        }
+        return json_answer(health, reason=HEALTHY_PHRASE)
 
     def release(self, request: HttpRequest, _body: bytes) -> Answer:
         """GET /api/v1/releases/<id>"""
@@ -111,7 +124,7 @@ class Api:
 
         def work(connection: Connection) -> None:
             now = self._gate.clock()
-            change(connection, release, tokens.check_right(connection, token, now), now)
+            change(connection, release, rights.check_right(connection, token, now), now)
 
         self._gate.writer.run(work)
         return json_answer(self.release_json(release))
@@ -246,9 +259,11 @@ class Api:
             opened = self._opened(connection, request.statement)
             decision = self._facts.decision(digest)
             code, message = self._facts.word_on(connection, request, decision)
-        count = tally(
-            self._gate.journal.now(), request.statement, [one.approval for one in received]
+        rules, around = (
+            self._gate.journal.now(),
+            self._gate.journal.circumstances(request.statement.body),
         )
+        count = tally(rules, request.statement, [one.approval for one in received], around)
         return {
             "digest": digest,
             "veto_digest": request.veto_digest,
@@ -263,7 +278,7 @@ class Api:
             "url": self._url(request),
             "details": opened,
             "roster_now": self._gate.journal.rules.roster.to_json()
-            if request.kind == Kind.ROSTER
+            if request.statement.kind in Statement.ROSTERS
             else None,
         }
 
@@ -274,10 +289,11 @@ class Api:
 
     def _opened(self, connection: Connection, statement: Statement) -> JsonObject:
         """The details of the people whom a roster statement adds or changes: what approvers must be able to read."""
-        if not isinstance(statement.body, RosterBody):
+        after = roster_set_by(statement.body)
+        if after is None:
             return {}
         found = {}
-        for person in (*statement.body.roster.people, *self._gate.journal.rules.roster.people):
+        for person in (*after.people, *self._gate.journal.rules.roster.people):
             details = people.open_details(self._gate, connection, person.details)
             if details is not None:
                 found[person.details] = details.to_json()

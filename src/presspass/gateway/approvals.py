@@ -14,11 +14,12 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.lifecycle import State
 from presspass.core.limits import APPROVALS_PER_STATEMENT_MAX, VETO_NOTE_CHARS_MAX
 from presspass.core.roster import Key
-from presspass.core.statement import FreezeBody, Intent, Statement
-from presspass.gateway import requests
+from presspass.core.statement import FreezeBody, Intent, RevocationBody, Statement
+from presspass.gateway import requests, stops
 from presspass.gateway.gate import Gate
 from presspass.gateway.journal import Rules
 from presspass.gateway.requests import Request
+from presspass.gateway.stops import Stop
 from presspass.store.gateway_tables import APPROVAL, NARROWING, RELEASE
 from presspass.verify.approvals import verify_approval
 from presspass.verify.chain import veto_of
@@ -51,24 +52,40 @@ def accept(gate: Gate, digest: str, body: bytes, note: str = "") -> Request:
 
 
 def narrow(gate: Gate, statement_text: str, approval_json: JsonObject) -> str:
-    """Takes a freeze that one person has signed; the digest of its statement. The press latches it when it sees it."""
+    """Takes a freeze or a revocation that one person has signed; the digest of its statement. What it ends at the gate
+    is ended when this returns; the press latches it when it sees it.
+    """
     statement = Statement.from_bytes(statement_text.encode("utf-8"))
     approval = Approval.from_json(approval_json)
-    freeze = statement.body_as(FreezeBody)
-    if freeze.action != "set" or statement.intent is not Intent.APPROVE:
+    body = statement.body
+    revocation = body if isinstance(body, RevocationBody) else None
+    sets_freeze = isinstance(body, FreezeBody) and body.action == "set"
+    if not (revocation or sets_freeze) or statement.intent is not Intent.APPROVE:
         raise Refusal(
             Code.NARROWING_CANNOT_CLEAR,
-            "Only setting a freeze takes one signature; ending one takes the quorum.",
+            "Only a freeze or a revocation takes one signature; ending one takes the quorum.",
             "Put it before the approvers as a request instead.",
         )
     rules = gate.journal.now()
     rules.trust().check_belongs(statement)
     statement.check_alive(gate.clock() // 1000)
     _check(rules, statement, approval, narrowing=True)
+    now_ms = gate.clock()
+    if revocation is not None:
+        stop = Stop(
+            revocation.what,
+            revocation.target,
+            revocation.reason,
+            "signed",
+            statement.to_bytes(),
+            approval.to_bytes(),
+        )
+        gate.writer.run(lambda connection: stops.record(connection, stop, now_ms))
+        return statement.digest
     row = {
         "statement": statement.to_bytes(),
         "approval": approval.to_bytes(),
-        "received_ms": gate.clock(),
+        "received_ms": now_ms,
     }
     gate.writer.run(lambda connection: _store_narrowing(connection, row))
     return statement.digest
@@ -96,8 +113,11 @@ def _check(rules: Rules, statement: Statement, approval: Approval, *, narrowing:
             "This is a software key; it does not prove that a person was there, so the policy does not count it.",
             "Sign with a passkey or a security key.",
         )
-    body = chain.body
-    verify_approval(statement.to_bytes(), approval, key, origin=body.origin, rp_id=body.rp_id)
+    if narrowing:
+        chain.verify_at_one(statement.to_bytes(), approval, key)
+        return
+    origin, rp_id = chain.sites.get(statement.heads.roster, chain.site)
+    verify_approval(statement.to_bytes(), approval, key, origin=origin, rp_id=rp_id)
 
 
 def _key(rules: Rules, approval: Approval) -> Key:

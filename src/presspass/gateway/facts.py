@@ -17,7 +17,7 @@ from presspass.core.approval import Approval, Signed
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import parse_report
 from presspass.core.lifecycle import SETTLED, State
-from presspass.core.quorum import Tally
+from presspass.core.quorum import ORDINARY, Circumstances, Tally
 from presspass.core.statement import (
     FreezeBody,
     Intent,
@@ -36,9 +36,12 @@ from presspass.gateway.console.models import (
     RequestLine,
     SignatureFacts,
     Situation,
+    Viewer,
 )
 from presspass.gateway.console.text import told
 from presspass.gateway.gate import Gate
+from presspass.gateway.identity import sessions
+from presspass.gateway.identity.roles import SEE_EVERYTHING, Role
 from presspass.gateway.journal import Rules
 from presspass.gateway.requests import Request
 from presspass.store import journal_view
@@ -73,6 +76,11 @@ class Facts:
     def origin(self) -> str:
         """The exact origin of the console."""
         return self._gate.site[0]
+
+    @property
+    def next_origin(self) -> str:
+        """Where keys may be enrolled for a move of the gate."""
+        return self._gate.next_origin
 
     def situation(self) -> Situation:
         """What holds now, for the banners."""
@@ -144,6 +152,23 @@ class Facts:
                 tuple(self._release_line(connection, rules, row) for row in releases),
                 tuple(line for line in lines if line is not None),
             )
+
+    def viewer(self, secret: str) -> Viewer | None:
+        """Who is signed in by this session secret, now."""
+        session = sessions.find(self._gate, secret) if secret else None
+        if session is None:
+            return None
+        with self._gate.writer.read() as connection:
+            known = people.known_people(self._gate, connection).get(session.person)
+        return Viewer(
+            person=session.person,
+            name=known.name if known else session.person,
+            how=session.how,
+            roles=tuple(sorted(session.roles)),
+            until_ms=session.expires_ms,
+            sees_everything=bool(session.roles & SEE_EVERYTHING),
+            may_ask=Role.ADMIN in session.roles,
+        )
 
     def view_token_until(self, token: str) -> int | None:
         """Until when (ms) this view token lets its holder look; None when it is unknown or over."""
@@ -267,10 +292,11 @@ class Facts:
 
     def _ballot(self, connection: Connection, rules: Rules, request: Request) -> Ballot | None:
         received = received_for(connection, request)
-        count = tally(rules, request.statement, [one.approval for one in received])
+        around = self._gate.journal.circumstances(request.statement.body)
+        count = tally(rules, request.statement, [one.approval for one in received], around)
         if count is None or rules.chain is None:
             return None
-        electorate = rules.chain.electorate(request.statement, rules.chain.policy)
+        electorate = rules.chain.electorate(request.statement, rules.chain.policy, around)
         return Ballot(
             statement=request.statement.to_bytes(),
             electorate=electorate,
@@ -282,8 +308,11 @@ class Facts:
     def _release_line(self, connection: Connection, rules: Rules, row: sa.Row[Any]) -> ReleaseLine:
         needed = counted = 0
         if row.state == State.AWAITING.value:
-            request = requests.find(connection, row.statement)
-            count = request and tally(rules, request.statement, _approvals(connection, request))
+            request, count = requests.find(connection, row.statement), None
+            if request:
+                around = self._gate.journal.circumstances(request.statement.body)
+                given = _approvals(connection, request)
+                count = tally(rules, request.statement, given, around)
             if count:
                 needed, counted = count.needed, len(count.counted)
         return ReleaseLine(
@@ -310,7 +339,12 @@ class Facts:
         )
 
 
-def tally(rules: Rules, statement: Statement, approvals: Sequence[Approval]) -> Tally | None:
+def tally(
+    rules: Rules,
+    statement: Statement,
+    approvals: Sequence[Approval],
+    circumstances: Circumstances = ORDINARY,
+) -> Tally | None:
     """The count over stored signatures, verified again, also of statements that are decided; None before genesis.
 
     Where two policies apply (the statement's and the present one) it is the stricter count.
@@ -327,7 +361,10 @@ def tally(rules: Rules, statement: Statement, approvals: Sequence[Approval]) -> 
         one for one in (_verified(chain, statement, approval) for approval in approving) if one
     ]
     policies = (chain.policies[statement.heads.policy], chain.policy)
-    counts = [quorum.count(chain.electorate(statement, policy), signed) for policy in policies]
+    counts = [
+        quorum.count(chain.electorate(statement, policy, circumstances), signed)
+        for policy in policies
+    ]
     return max(counts, key=lambda one: (not one.reached, one.missing, one.needed))
 
 
@@ -336,7 +373,7 @@ def _verified(chain: Chain, statement: Statement, approval: Approval) -> Signed 
     key = next((found for roster in rosters if (found := roster.key(approval.key))), None)
     if key is None:
         return None
-    origin, rp_id = chain.body.origin, chain.body.rp_id
+    origin, rp_id = chain.sites[statement.heads.roster]
     try:
         return verify_approval(statement.to_bytes(), approval, key, origin=origin, rp_id=rp_id)
     except Refusal:

@@ -7,14 +7,16 @@ believes nothing of it and checks everything again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.policy import Policy
+from presspass.core.publisher import PublisherBody
+from presspass.core.quorum import ORDINARY, Circumstances
 from presspass.core.roster import Roster
 from presspass.core.statement import UpstreamBody
 from presspass.store import journal_view
@@ -33,6 +35,8 @@ class Rules:
     chain: Chain | None = None
     genesis_digest: str = ""
     narrowings: tuple[Narrowing, ...] = ()
+    cleared: frozenset[str] = frozenset()
+    rebound: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sealed(self) -> bool:
@@ -50,6 +54,11 @@ class Rules:
     def upstreams(self) -> dict[str, tuple[str, UpstreamBody]]:
         """Name to (digest of its statement, body)."""
         return {} if self.chain is None else self.chain.upstreams
+
+    @property
+    def publishers(self) -> dict[str, tuple[str, PublisherBody]]:
+        """Name to (digest of its statement, body)."""
+        return {} if self.chain is None else self.chain.publishers
 
     def trust(self) -> Chain:
         """The chain; refuses with `genesis.missing` before there is one."""
@@ -112,6 +121,21 @@ class Journal:
         """`work` on one consistent snapshot of the journal. Fault("store.unreadable") when it cannot be read."""
         return self._reader.run(work)
 
+    def cleared(self) -> frozenset[str]:
+        """Ids of the narrowings that a quorum has ended, as of the last `refresh`."""
+        return self._rules.cleared
+
+    def bound_workflow(self, statement: str, body: PublisherBody) -> str:
+        """SHA-256 of the workflow that counts for a publisher: its statement's, or what a release bound since."""
+        return self._rules.rebound.get(statement, body.workflow_sha256)
+
+    def circumstances(self, body: object) -> Circumstances:
+        """What counts beside signatures under a statement with this body, as the press's journal says it now."""
+        suspended = any(one.what == "person" for one in self._rules.narrowings)
+        if not suspended and getattr(body, "asked_by", None) is None:
+            return ORDINARY
+        return self.read(lambda c: journal_view.circumstances(c, body))
+
     def published(self, upstream: str, project: str, version: str) -> dict[str, str]:
         """Names and SHA-256 of what the press has published of this version, as of the last `refresh` or later.
 
@@ -119,14 +143,18 @@ class Journal:
         """
         if not self._rules.sealed:
             return {}
+        if version not in self.versions(upstream, project):
+            return {}
+        return self.read(lambda c: journal_view.published_files(c, upstream, project, version))
+
+    def versions(self, upstream: str, project: str) -> frozenset[str]:
+        """Every version of a project that the press has published, as of the last `refresh` or later."""
         versions, key = self._versions, (upstream, project)
         if key not in versions:
             versions[key] = self.read(
                 lambda c: journal_view.published_versions(c, upstream, project)
             )
-        if version not in versions[key]:
-            return {}
-        return self.read(lambda c: journal_view.published_files(c, upstream, project, version))
+        return versions[key]
 
     def close(self) -> None:
         """Closes the database."""
@@ -138,4 +166,10 @@ def _read_rules(connection: Connection) -> Rules:
     chain = Chain.of(journal_view.chained(connection))
     if chain is None:
         return Rules()
-    return Rules(chain, chain.genesis.digest, tuple(journal_view.narrowings(connection)))
+    return Rules(
+        chain,
+        chain.genesis.digest,
+        tuple(journal_view.narrowings(connection)),
+        journal_view.cleared(connection),
+        journal_view.rebound_workflows(connection),
+    )

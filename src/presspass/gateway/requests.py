@@ -20,7 +20,7 @@ from presspass.store.gateway_tables import REQUEST
 from presspass.verify.chain import veto_of
 
 #: Kinds that are never put before people from outside: a release comes out of a set, genesis out of `init --seal`.
-_MADE_ELSEWHERE = frozenset({Kind.GENESIS, Kind.RELEASE})
+_MADE_ELSEWHERE = frozenset({Kind.GENESIS, Kind.RELEASE, Kind.REVOCATION})
 
 
 @dataclass(frozen=True, slots=True)

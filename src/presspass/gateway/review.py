@@ -26,11 +26,11 @@ from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.findings import Finding, Report, Severity, parse_report
 from presspass.core.lifecycle import State
 from presspass.core.limits import INSPECTION_WALL_S_MAX
-from presspass.core.statement import ReleaseBody, ReleaseFile
+from presspass.core.statement import AskedBy, ReleaseBody, ReleaseFile
 from presspass.gateway import events, requests, sets
 from presspass.gateway.gate import Gate
 from presspass.store import journal_view
-from presspass.store.gateway_tables import RELEASE, RELEASE_FILE, REVIEW
+from presspass.store.gateway_tables import RELEASE, RELEASE_FILE, REVIEW, WORKLOAD_TOKEN
 from presspass.store.journal_view import PublishedRelease
 
 _RETRY_FIRST_MS, _RETRY_MAX_MS = 500, 30_000
@@ -55,6 +55,7 @@ class _Set:
     requester: str
     state: State
     review: str | None
+    asked_by: AskedBy | None
     files: tuple[ReleaseFile, ...]
 
 
@@ -191,6 +192,7 @@ class Reviews:
             dist_tags=(),
             requester=one.requester,
             review=one.review,
+            asked_by=one.asked_by,
         )
         statement = requests.make_statement(gate, body)
 
@@ -241,8 +243,20 @@ def _read(connection: Connection, row: sa.Row[tuple[object, ...]]) -> _Set:
         values["requester"],
         State(values["state"]),
         values["review"],
+        _asked_by(connection, str(values["workload"])),
         tuple(ReleaseFile(*file) for file in files),
     )
+
+
+def _asked_by(connection: Connection, token_hash: str) -> AskedBy | None:
+    """What the statement says of the workload that asked; None where a person uploaded."""
+    if not token_hash:
+        return None
+    w = WORKLOAD_TOKEN.c
+    row = connection.execute(
+        sa.select(w.publisher_statement, w.workflow, w.delegation).where(w.hash == token_hash)
+    ).one()
+    return AskedBy(row.publisher_statement, token_hash, row.workflow, row.delegation)
 
 
 def _inspection(one: _Set, baseline: PublishedRelease | None) -> JsonObject:

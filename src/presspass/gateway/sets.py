@@ -3,8 +3,8 @@
 1. Of each version at each upstream at most one set is alive; the first file opens it.
 2. The same file again is the same answer, whatever the state: nothing is changed by sending twice.
 3. A name in a living set keeps its bytes; other bytes under it are refused, so what an approver looks at never changes.
-4. Only an open set takes files, and only from the person who opened it (that person cannot approve it). A closed set
-   never opens again.
+4. Only an open set takes files, and only from the person who opened it (that person cannot approve it), or by the
+   very pass that opened it. A closed set never opens again. A pass that has opened a set fills no other.
 5. What was rejected stays rejected, by its bytes. Other bytes of a version that never went out may open a new set.
 6. A version that went out takes nothing more.
 
@@ -26,6 +26,7 @@ from sqlalchemy.engine import Connection
 from presspass.core.errors import Code, Refusal
 from presspass.core.lifecycle import SETTLED, State, may_move
 from presspass.core.limits import FILES_PER_RELEASE_MAX
+from presspass.gateway import passes
 from presspass.gateway.tokens import Right
 from presspass.store.database import Prepared
 from presspass.store.gateway_tables import RELEASE, RELEASE_FILE
@@ -39,6 +40,7 @@ class Offer:
     """A file that has arrived whole: what it is, and by whose right."""
 
     right: Right
+    project: str
     version: str
     filename: str
     sha256: str
@@ -53,6 +55,8 @@ class FileSet:
     state: State
     live: bool
     person: str
+    right: str
+    workload: str
     code: str
     reason: str
     files: dict[str, str] = field(default_factory=dict)
@@ -108,13 +112,20 @@ def _of_living(living: FileSet, offer: Offer, page: str) -> FileSet:
     if living.state is not State.OPEN:
         raise Refusal(
             Code.RELEASE_SET_CLOSED,
-            f"The files of {offer.right.project} {offer.version} are complete; the set is closed and stays so.",
+            f"The files of {offer.project} {offer.version} are complete; the set is closed and stays so.",
             f"{_NEW_VERSION} {see}",
         )
-    if living.person != offer.right.person:
+    if living.workload or offer.right.workload:
+        if living.right != offer.right.hash:
+            raise Refusal(
+                Code.RELEASE_SET_CLOSED,
+                f"Another run is uploading {offer.project} {offer.version}; a set is filled by one pass alone.",
+                see,
+            )
+    elif living.person != offer.right.person:
         raise Refusal(
             Code.RELEASE_SET_CLOSED,
-            f"Somebody else is uploading {offer.right.project} {offer.version}; a set has one requester.",
+            f"Somebody else is uploading {offer.project} {offer.version}; a set has one requester.",
             see,
         )
     if len(living.files) >= FILES_PER_RELEASE_MAX:
@@ -137,7 +148,7 @@ def _of_finished(
     if sent and (revoked or (known != offer.sha256 and not (unfinished and known is None))):
         raise Refusal(
             Code.RELEASE_ALREADY_PUBLISHED,
-            f"{offer.right.project} {offer.version} {'was revoked' if revoked else 'is published'}; "
+            f"{offer.project} {offer.version} {'was revoked' if revoked else 'is published'}; "
             "it takes no other files.",
             _NEW_VERSION + (f" See {page}{gone.id}" if gone else ""),
         )
@@ -160,6 +171,8 @@ _SETS = Prepared(
         RELEASE.c.state,
         RELEASE.c.live,
         RELEASE.c.requester,
+        RELEASE.c.token_hash,
+        RELEASE.c.workload,
         RELEASE.c.code,
         RELEASE.c.reason,
         RELEASE_FILE.c.filename,
@@ -175,7 +188,7 @@ _SETS = Prepared(
 )
 _OPENED = (
     *("id", "upstream", "project", "version", "requester", "token_hash", "state", "live"),
-    *("code", "reason", "opened_ms", "touched_ms", "updated_ms"),
+    *("workload", "code", "reason", "opened_ms", "touched_ms", "updated_ms"),
 )
 _ADDED = ("release", "filename", "sha256", "size", "uploaded_ms")
 _OPEN = Prepared(sa.insert(RELEASE).values({name: sa.bindparam(name) for name in _OPENED}))
@@ -195,10 +208,12 @@ def sets_of(connection: Connection, upstream: str, project: str, version: str) -
 
 def _grouped(rows: Iterable[tuple[Any, ...]]) -> list[FileSet]:
     found: dict[str, FileSet] = {}
-    for release, state, live, requester, code, reason, filename, sha256 in rows:
+    for release, state, live, requester, right, workload, code, reason, filename, sha256 in rows:
         one = found.get(release)
         if one is None:
-            one = FileSet(release, State(state), live == 1, requester, code, reason)
+            one = FileSet(
+                release, State(state), live == 1, requester, right, workload, code, reason
+            )
             found[release] = one
         if filename is not None:
             one.files[filename] = sha256
@@ -210,17 +225,25 @@ def place(
 ) -> Placed:
     """Puts the file where it belongs, in the writer's transaction. Its blob must be durable already."""
     right = offer.right
-    sets = sets_of(connection, right.upstream, right.project, offer.version)
+    sets = sets_of(connection, right.upstream, offer.project, offer.version)
     target = decide(sets, published, offer, page)
     if target is Elsewhere.PUBLISHED:
         return Placed("", State.VERIFIED, known=True)
     if isinstance(target, FileSet) and offer.filename in target.files:
         return Placed(target.id, target.state, known=True)
+    if right.release and (target is Elsewhere.NEW or target.id != right.release):
+        raise Refusal(
+            Code.PASS_SPENT,
+            f"This pass has opened a set of its own; it opens no other one for {offer.project} {offer.version}.",
+            f"See {page}{right.release}",
+        )
     if isinstance(target, FileSet):
         release = target.id
         _TOUCH.run(connection, the_id=release, now=now_ms)
     else:
         release = _open_set(connection, offer, now_ms)
+        if right.workload:
+            passes.bind(connection, right, offer.project, offer.version, release)
     _ADD.run(
         connection,
         release=release,
@@ -239,12 +262,13 @@ def _open_set(connection: Connection, offer: Offer, now_ms: int) -> str:
         connection,
         id=release,
         upstream=right.upstream,
-        project=right.project,
+        project=offer.project,
         version=offer.version,
         requester=right.person,
         token_hash=right.hash,
         state=State.OPEN.value,
         live=1,
+        workload=right.workload,
         code="",
         reason="",
         opened_ms=now_ms,
@@ -312,6 +336,13 @@ def close_set(connection: Connection, release: str, right: Right, now_ms: int) -
     return state
 
 
+def close_if_open(connection: Connection, release: str, now_ms: int) -> None:
+    """Closes the set of a pass that has ended: nobody else could add to it."""
+    state = connection.execute(sa.select(RELEASE.c.state).where(RELEASE.c.id == release)).scalar()
+    if state == State.OPEN.value:
+        advance(connection, release, State.OPEN, State.STAGED, now_ms, closed_ms=now_ms)
+
+
 def withdraw(connection: Connection, release: str, right: Right, now_ms: int) -> State:
     """`POST …/withdraw`: the requester takes the set back, unless it has begun to go out."""
     state = _owned(connection, release, right)
@@ -328,14 +359,14 @@ def withdraw(connection: Connection, release: str, right: Right, now_ms: int) ->
 
 
 def _owned(connection: Connection, release: str, right: Right) -> State:
-    row = connection.execute(
-        sa.select(
-            RELEASE.c.upstream, RELEASE.c.project, RELEASE.c.state, RELEASE.c.requester
-        ).where(RELEASE.c.id == release)
-    ).first()
+    row = connection.execute(sa.select(RELEASE).where(RELEASE.c.id == release)).first()
     if row is None:
         raise Refusal(Code.REQUEST_NOT_FOUND, "There is no release with this id.")
-    if (row.upstream, row.project, row.requester) != (right.upstream, right.project, right.person):
+    theirs = (row.upstream, row.project, row.requester)
+    by_pass = bool(row.workload or right.workload)
+    if theirs != (right.upstream, right.project, right.person) or (
+        by_pass and row.token_hash != right.hash
+    ):
         raise Refusal(
             Code.TOKEN_WRONG_PROJECT,
             "This upload token is not the requester's of this release.",

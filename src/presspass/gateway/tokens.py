@@ -12,6 +12,7 @@ import binascii
 import re
 import secrets
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +26,7 @@ from presspass.store.database import Prepared
 from presspass.store.gateway_tables import UPLOAD_TOKEN, VIEW_TOKEN
 
 PREFIX: Final = "ppu_"
-_SHAPE = re.compile(r"ppu_[A-Za-z0-9_-]{43}[0-9a-z]{6}")
+_SHAPE = re.compile(r"[A-Za-z0-9_-]{43}[0-9a-z]{6}")
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _CHECK_CHARS = 6
 _NEW_TOKEN = "Ask the operator of the gate for a new one."
@@ -42,18 +43,46 @@ _TOKEN = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """What an upload token lets its holder do. `hash`: the token's SHA-256; `person`: whose it is, "" for a machine."""
+    """What an upload token or a pass lets its holder do. `hash`: its SHA-256; `person`: who is behind it, or "".
+
+    The others are a pass's: `workload`: hash of the identity token, `publisher`: name of the binding, `release`: the
+    set it has opened, `files`: name to SHA-256 where the workload has bound them. `project` and `version` are "" while
+    a pass is not bound to one.
+    """
 
     hash: str
     upstream: str
     project: str
     person: str
+    version: str = ""
+    publisher: str = ""
+    workload: str = ""
+    release: str = ""
+    files: Mapping[str, str] | None = None
+
+    @property
+    def word(self) -> str:
+        return "pass" if self.workload else "upload token"
 
 
 def new_upload_token() -> str:
     """A fresh token; the caller stores `sha256_hex` of it and shows it once."""
+    return checked_secret(PREFIX)
+
+
+def checked_secret(prefix: str) -> str:
+    """256 random bits under a prefix, with a checksum at the end."""
     body = secrets.token_urlsafe(32)
-    return PREFIX + body + _check(body)
+    return prefix + body + _check(body)
+
+
+def is_checked(secret: str, prefix: str) -> bool:
+    """Whether a secret has the form that `checked_secret` gives, its checksum included."""
+    body = secret.removeprefix(prefix)
+    shape = _SHAPE.fullmatch(body) is not None
+    return (
+        secret.startswith(prefix) and shape and _check(body[:-_CHECK_CHARS]) == body[-_CHECK_CHARS:]
+    )
 
 
 def new_secret() -> str:
@@ -90,10 +119,7 @@ def from_authorization(value: str) -> str:
 
 def check_right(connection: Connection, token: str, now_ms: int) -> Right:
     """The right that comes with `token`. Refuses with `token.invalid` or `token.expired`."""
-    if (
-        not _SHAPE.fullmatch(token)
-        or _check(token[len(PREFIX) : -_CHECK_CHARS]) != token[-_CHECK_CHARS:]
-    ):
+    if not is_checked(token, PREFIX):
         raise Refusal(
             Code.TOKEN_INVALID,
             "This is not an upload token of this gate, or it is mistyped.",
@@ -113,26 +139,6 @@ def right_by_hash(connection: Connection, token_hash: str, now_ms: int) -> Right
     if now_ms >= expires_ms:
         raise Refusal(Code.TOKEN_EXPIRED, "This upload token has expired.", _NEW_TOKEN)
     return Right(token_hash, upstream, project, person)
-
-
-def require_upstream(right: Right, upstream: str) -> None:
-    """Refuses with `token.wrong-project` when the token is for another upstream."""
-    if right.upstream != upstream:
-        raise Refusal(
-            Code.TOKEN_WRONG_PROJECT,
-            f"This upload token is for {right.project} at {right.upstream}, not for anything at {upstream}.",
-            "Check the repository URL, or ask for a token of this upstream.",
-        )
-
-
-def require_project(right: Right, project: str) -> None:
-    """Refuses with `token.wrong-project` when the file is of another project."""
-    if right.project != project:
-        raise Refusal(
-            Code.TOKEN_WRONG_PROJECT,
-            f"This upload token is for {right.project}, and the file is of {project}.",
-            "Check the token, or ask for one of this project.",
-        )
 
 
 def view_token_until(connection: Connection, token: str, now_ms: int) -> int | None:

@@ -20,7 +20,7 @@ from presspass.gateway.gate import Gate
 from presspass.store import journal_view
 from presspass.store.address import Place
 from presspass.store.database import ChangeSignal, exists
-from presspass.store.gateway_tables import RELEASE, REQUEST
+from presspass.store.gateway_tables import RELEASE, REQUEST, SEEN_TOKEN
 from presspass.store.journal_view import Decision
 
 LOOK_S: Final = 0.05
@@ -63,6 +63,16 @@ class Upkeep:
         if now - self._expiry_look_ms >= _EXPIRY_LOOK_MS:
             self._expiry_look_ms = now
             self._expire(now)
+            self._forget_tokens(now)
+
+    def _forget_tokens(self, now_ms: int) -> None:
+        """Claims of identity tokens, once these have expired."""
+        with self._gate.writer.read() as connection:
+            due = sa.select(SEEN_TOKEN.c.key).where(SEEN_TOKEN.c.until_ms <= now_ms).limit(1)
+            if connection.execute(due).first() is None:
+                return
+        over = sa.delete(SEEN_TOKEN).where(SEEN_TOKEN.c.until_ms <= now_ms)
+        self._gate.writer.run(lambda connection: connection.execute(over))
 
     def close(self) -> None:
         """Closes what it reads with."""

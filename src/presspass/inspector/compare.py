@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from presspass.core import limits
 from presspass.core.findings import Change, ChangeKind, FileEntry
+from presspass.formats.textdiff import as_lines, unified
 from presspass.inspector.artifact import Artifact
-from presspass.inspector.textdiff import as_lines, unified
 
 _UNSHOWN = (
     "*.dist-info/RECORD",

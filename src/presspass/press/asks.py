@@ -23,13 +23,16 @@ from presspass.core.limits import (
     STATEMENT_BYTES_MAX,
 )
 from presspass.core.roster import Details
-from presspass.core.statement import Intent, Statement
+from presspass.core.statement import REVOCABLE, Intent, RevocationBody, Statement
 from presspass.store import gateway_tables as g
 
 _LOG = logging.getLogger("presspass.press")
 ASKS_PER_LOOK = 500
 LISTED_MAX = 10_000
 _DETAILS_BYTES_MAX = 64 * 1024
+_STOP_CHARS_MAX = 1000
+#: What can be stopped: what people revoke, and a publisher whose workload no longer counts as an identity.
+STOPPABLE = frozenset({*REVOCABLE, "limited"})
 T = TypeVar("T")
 
 
@@ -104,8 +107,24 @@ class Marks:
     """How far the stops were read: row ids of freezes and signatures, and the age of withdrawals."""
 
     freeze: int = 0
+    stop: int = 0
     signature: int = 0
     withdrawn_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityStop:
+    """What the gateway says has ended an identity. Its word, which is enough to narrow; `statement` and `approval`
+    where a person has signed it.
+    """
+
+    id: str
+    what: str
+    target: str
+    reason: str
+    source: str
+    statement: Statement | None
+    approval: Approval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +132,7 @@ class Stops:
     """What arrived at the gateway to stop something, and how far that was read."""
 
     freezes: tuple[SignedNarrowing, ...]
+    stops: tuple[IdentityStop, ...]
     vetoes: tuple[SignedNarrowing, ...]
     withdrawn: tuple[str, ...]
     marks: Marks
@@ -121,9 +141,11 @@ class Stops:
 def read_stops(connection: Connection, marks: Marks) -> Stops:
     """Freezes, vetoes and withdrawals since `marks`, whatever else waits at the gateway."""
     freezes, freeze = _read_freezes(connection, marks.freeze)
+    stops, stop = _read_identity_stops(connection, marks.stop)
     vetoes, signature = _read_vetoes(connection, marks.signature)
     withdrawn, withdrawn_ms = _read_withdrawn(connection, marks.withdrawn_ms)
-    return Stops(tuple(freezes), tuple(vetoes), withdrawn, Marks(freeze, signature, withdrawn_ms))
+    marks = Marks(freeze, stop, signature, withdrawn_ms)
+    return Stops(tuple(freezes), tuple(stops), tuple(vetoes), withdrawn, marks)
 
 
 def _read_vetoes(connection: Connection, after_id: int) -> tuple[list[SignedNarrowing], int]:
@@ -163,6 +185,31 @@ def _read_withdrawn(connection: Connection, since_ms: int) -> tuple[tuple[str, .
     ).all()
     times = [made for _, made in rows if isinstance(made, int)]
     return tuple(digest for digest, _ in rows if is_sha256(digest)), max(times, default=since_ms)
+
+
+def _read_identity_stops(connection: Connection, after: int) -> tuple[list[IdentityStop], int]:
+    """Rows of STOP since `after`. A kind that is not known stops nothing here; the others are taken at their word."""
+    s = g.STOP.c
+    rows = connection.execute(
+        sa.select(g.STOP).where(s.serial > after).order_by(s.serial).limit(ASKS_PER_LOOK)
+    ).all()
+    found = []
+    for row in rows:
+        texts = (row.id, row.what, row.target, row.reason, row.source)
+        if not all(isinstance(text, str) and len(text) <= _STOP_CHARS_MAX for text in texts):
+            continue
+        if row.what not in STOPPABLE or not is_sha256(row.id):
+            continue
+        statement = _readable(Statement.from_bytes, row.statement, f"stop {row.serial}")
+        approval = _readable(Approval.from_bytes, row.approval, f"stop {row.serial}")
+        if statement is not None:  # what was signed is what counts, not the columns beside it
+            body = statement.body
+            same = isinstance(body, RevocationBody) and (body.what, body.target) == texts[1:3]
+            if not same or statement.digest != row.id:
+                statement = approval = None
+        found.append(IdentityStop(*texts, statement, approval))
+    serials = [row.serial for row in rows if isinstance(row.serial, int)]
+    return found, max(serials, default=after)
 
 
 def _read_freezes(connection: Connection, after_id: int) -> tuple[list[SignedNarrowing], int]:

@@ -5,17 +5,21 @@ Inputs: the statement and its raw signatures, the press's own chains and journal
 2. no narrowing stands against it (law 8), and its approval was not used before (law 4);
 3. its upstream is the one in force, and its file names are its project's and version's own;
 4. no file name was published with other bytes;
-5. the signatures are enough (law 2).
+5. a workload that asked is what the statement says of it, by its raw token;
+6. the signatures are enough (law 2).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy.engine import Connection
 
+from presspass.core.approval import Approval, approval_id
 from presspass.core.errors import Code, Refusal
 from presspass.core.statement import Intent, ReleaseBody, Statement, UpstreamBody
 from presspass.formats.filenames import parse_filename
-from presspass.press import journal
+from presspass.press import journal, workloads
 from presspass.press.asks import Ask
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
@@ -45,7 +49,7 @@ def check_not_restored(connection: Connection, statement: Statement) -> None:
 
 
 def check_release(connection: Connection, chain: Chain, ask: Ask, now_ms: int) -> Verdict:
-    """All five rules but the quorum itself; returns the count, which the caller requires or reports."""
+    """All six rules but the quorum itself; returns the count, which the caller requires or reports."""
     statement = ask.statement
     check_not_narrowed(connection, statement)
     check_admissible(connection, chain, statement, now_ms)
@@ -61,7 +65,17 @@ def check_release(connection: Connection, chain: Chain, ask: Ask, now_ms: int) -
                 f"{file.name} was published before with other bytes.",
                 "Release it under a new version.",
             )
-    return chain.evaluate(statement, ask.approvals)
+    workloads.check_asked_by(connection, chain, statement)
+    return evaluate(connection, chain, statement, ask.approvals)
+
+
+def evaluate(
+    connection: Connection, chain: Chain, statement: Statement, approvals: Iterable[Approval]
+) -> Verdict:
+    """The count under what the press knows now: workloads, people who are suspended, approvals that were revoked."""
+    revoked = {one.target for one in view.narrowings(connection) if one.what == "approval"}
+    standing = [one for one in approvals if approval_id(one.statement, one.key) not in revoked]
+    return chain.evaluate(statement, standing, view.circumstances(connection, statement.body))
 
 
 def check_not_narrowed(connection: Connection, statement: Statement) -> None:
@@ -86,7 +100,10 @@ def check_still_wanted(connection: Connection, chain: Chain, statement: Statemen
     restored since, and the journalled signatures are still enough under the roster in force."""
     check_not_restored(connection, statement)
     check_not_narrowed(connection, statement)
-    chain.evaluate(statement, journal.approvals_under(connection, statement.digest)).require()
+    workloads.check_asked_by(connection, chain, statement)
+    evaluate(
+        connection, chain, statement, journal.approvals_under(connection, statement.digest)
+    ).require()
 
 
 def check_unused(connection: Connection, statement: Statement) -> None:

@@ -12,10 +12,20 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
 
 from presspass.core.approval import Approval
+from presspass.core.delegation import DelegationBody
 from presspass.core.digests import canonical
 from presspass.core.errors import Code, Fault, Refusal, invariant
+from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details
-from presspass.core.statement import GenesisBody, Intent, Kind, ReleaseBody, ReleaseFile, Statement
+from presspass.core.statement import (
+    GenesisBody,
+    Intent,
+    Kind,
+    ReleaseBody,
+    ReleaseFile,
+    Statement,
+    UpstreamBody,
+)
 from presspass.press.log import Log
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
@@ -376,9 +386,11 @@ def _held(connection: Connection, lease: Lease, **values: object) -> None:
 
 
 def _chain_name(statement: Statement) -> str | None:
-    if statement.kind is Kind.UPSTREAM:
-        return f"upstream:{getattr(statement.body, 'name', '')}"
-    return statement.kind.value if statement.kind in (Kind.ROSTER, Kind.POLICY) else None
+    if isinstance(statement.body, UpstreamBody | PublisherBody | DelegationBody):
+        return f"{statement.kind.value}:{statement.body.name}"
+    if statement.kind in Statement.ROSTERS:
+        return Kind.ROSTER.value
+    return statement.kind.value if statement.kind is Kind.POLICY else None
 
 
 def _raise_head(connection: Connection, chain: str, statement: Statement) -> None:

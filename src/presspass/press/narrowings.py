@@ -26,6 +26,11 @@ from presspass.store.database import Reader, Writer
 
 _LOG = logging.getLogger("presspass.press")
 T = TypeVar("T")
+_SUBJECTS = {
+    "veto": "veto: publishing stopped",
+    "freeze": "freeze: publishing stopped",
+    "limited": "a publisher is limited",
+}
 
 
 @dataclass(slots=True)
@@ -78,6 +83,9 @@ class Narrowings:
                     digest, "freeze", body.project, body.reason, freeze.statement, freeze.approval
                 )
                 self.latch(stop, "gateway")
+        for one in found.stops:
+            stop = Dropped(one.id, one.what, one.target, one.reason, one.statement, one.approval)
+            self.latch(stop, one.source[:16] or "gateway")
         for digest in found.withdrawn:
             id = sha256_hex(b"withdrawn\n" + digest.encode())
             self.latch(Dropped(id, "veto", digest, "withdrawn by whoever asked for it"), "gateway")
@@ -122,9 +130,8 @@ class Narrowings:
             }
             journal.log_entry(connection, self.log, now_ms, entry)
             text = f"{what} of {target or 'everything'}. {found.reason}"
-            notices.tell_everybody(
-                connection, found.id, f"{what}: publishing stopped", text, now_ms
-            )
+            subject = _SUBJECTS.get(what, f"{what} revoked")
+            notices.tell_everybody(connection, found.id, subject, text, now_ms)
         if what == "veto":
             journal.reject_vetoed(connection, target, now_ms, found.reason or "vetoed")
         return new

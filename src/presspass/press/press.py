@@ -29,6 +29,7 @@ from presspass.press.narrowings import Narrowings
 from presspass.press.pending import Pending
 from presspass.press.publication import Tools
 from presspass.press.publications import Publications
+from presspass.press.workloads import Workloads
 from presspass.store import journal_view as view
 
 _LOG = logging.getLogger("presspass.press")
@@ -46,6 +47,7 @@ class Press:
     pending: Pending
     decisions: Decisions
     publications: Publications
+    workloads: Workloads
     channels: Sequence[Channel] = ()
     _jumps_kept: tuple[tuple[int, int], ...] | None = None
     # Notices have a thread of their own: a mail server that does not answer must not keep a narrowing waiting.

@@ -14,12 +14,14 @@ The first and the tenth attempt run the same code.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
+from presspass.core.delegation import DelegationBody
 from presspass.core.errors import Code, Fault, Refusal, invariant
+from presspass.core.publisher import PublisherBody
 from presspass.core.statement import (
     GenesisBody,
     Kind,
@@ -36,6 +38,7 @@ from presspass.press.log import Log
 from presspass.press.publishers import Outgoing, Publisher
 from presspass.press.signing import PressKey, verification_summary
 from presspass.store import journal_tables as t
+from presspass.store import journal_view as view
 from presspass.store.database import Writer
 from presspass.verify.proof import Entry, Proof, Record, SignedStatement
 
@@ -206,7 +209,7 @@ def _complete(
 
 def _write_proofs(connection: Connection, tools: Tools, statement: Statement, now_ms: int) -> None:
     body = statement.body_as(ReleaseBody)
-    genesis, chain = _chain_when_claimed(connection, statement.digest)
+    genesis, chain = _chain_when_claimed(connection, statement)
     claimed_ms = connection.execute(
         t.INTENT.select()
         .with_only_columns(t.INTENT.c.claimed_ms)
@@ -218,10 +221,11 @@ def _write_proofs(connection: Connection, tools: Tools, statement: Statement, no
         files=body.files,
         claimed_at=int(claimed_ms) // 1000,
         verified_at=now_ms // 1000,
-        roster=_last(chain, Kind.ROSTER, genesis.digest),
-        policy=_last(chain, Kind.POLICY, genesis.digest),
+        roster=_last(chain, Statement.ROSTERS, genesis.digest),
+        policy=_last(chain, {Kind.POLICY}, genesis.digest),
         mode="prevented",
         zones=tools.zones,
+        workload=view.circumstances(connection, body).workload,
     )
     inclusion = tools.log.inclusion(connection, tools.log.append(connection, entry.to_json()))
     summary = verification_summary(genesis.body_as(GenesisBody), statement, body, now_ms // 1000)
@@ -242,10 +246,12 @@ def _write_proofs(connection: Connection, tools: Tools, statement: Statement, no
 
 
 def _chain_when_claimed(
-    connection: Connection, digest: str
+    connection: Connection, release: Statement
 ) -> tuple[Statement, tuple[SignedStatement, ...]]:
-    """Genesis and every chained statement that was admitted before the claim, in order, with their signatures."""
+    """Genesis and every chained statement that was admitted before the claim, in order, with their signatures; of
+    publishers and delegations those alone by which this release was asked for."""
     i, s = t.INTENT.c, t.STATEMENT.c
+    digest = release.digest
     height = connection.execute(
         t.INTENT.select().with_only_columns(i.height).where(i.statement == digest)
     ).scalar_one()
@@ -256,13 +262,31 @@ def _chain_when_claimed(
         .where(s.height <= height, s.kind.in_([*chained, Kind.GENESIS.value]))
         .order_by(s.height)
     ).scalars()
-    statements = [Statement.from_bytes(data) for data in rows]
+    named = _asked_by(connection, release.body_as(ReleaseBody))
+    read = [Statement.from_bytes(data) for data in rows]
+    statements = [one for one in read if _subject(one) is None or _subject(one) in named]
     return statements[0], tuple(
         SignedStatement(one, journal.approvals_under(connection, one.digest))
         for one in statements[1:]
     )
 
 
-def _last(chain: tuple[SignedStatement, ...], kind: Kind, genesis: str) -> str:
-    digests = [signed.statement.digest for signed in chain if signed.statement.kind is kind]
+def _subject(statement: Statement) -> tuple[Kind, str] | None:
+    """The publisher or delegation that a statement is about; None for any other kind."""
+    body = statement.body
+    if not isinstance(body, PublisherBody | DelegationBody):
+        return None
+    return statement.kind, body.name
+
+
+def _asked_by(connection: Connection, body: ReleaseBody) -> set[tuple[Kind, str] | None]:
+    if body.asked_by is None:
+        return set()
+    wanted = (body.asked_by.publisher, body.asked_by.delegation)
+    found = (view.statement(connection, digest) for digest in wanted if digest)
+    return {_subject(one) for one in found if one is not None}
+
+
+def _last(chain: tuple[SignedStatement, ...], kinds: Set[Kind], genesis: str) -> str:
+    digests = [signed.statement.digest for signed in chain if signed.statement.kind in kinds]
     return digests[-1] if digests else genesis

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.statement import Kind, ReleaseBody, Statement, UpstreamBody
-from presspass.press import gatekeeper, journal, publication
+from presspass.press import gatekeeper, journal, publication, workloads
 from presspass.press.asks import Ask
 from presspass.press.books import Books
 from presspass.press.clock import Clock
@@ -30,7 +30,7 @@ _PUBLICATIONS_MAX = 2
 _RETRY_MS, _RETRY_MS_MAX = 500, 60_000
 _WAITING_MS = 1_000  # how often a frozen or otherwise waiting publication is looked at again
 #: What a claimed publication still waits for: its signatures are journalled, and no others are asked for.
-_WAITING_CLAIMED = frozenset({Code.FROZEN, Code.CLOCK_UNTRUSTED})
+_WAITING_CLAIMED = frozenset({Code.FROZEN, Code.CLOCK_UNTRUSTED, Code.IDENTITY_REVOKED})
 
 
 @dataclass(slots=True)
@@ -126,6 +126,7 @@ class Publications:
             )
             if lease is None:
                 return None
+            workloads.claim(connection, ask.statement, now_ms)
             counted = {signed.key for signed in verdict.signed}
             journal.keep_statement(
                 connection, ask.statement, [a for a in ask.approvals if a.key in counted], now_ms

@@ -12,19 +12,23 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import ipaddress
 import json
 import logging
 import os
 import secrets
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import anyio.from_thread
 import uvicorn
 
 from presspass.confine.worker import Worker, inspector_command
@@ -33,18 +37,28 @@ from presspass.core.limits import (
     CONNECTIONS_MAX,
     FILE_BYTES_MAX,
     GATEWAY_DRAIN_S_MAX,
+    TLS_LOOK_S,
     UPLOAD_THREADS_MAX,
 )
 from presspass.gateway import events
 from presspass.gateway.app import Routed, public_app
 from presspass.gateway.control import Control
 from presspass.gateway.events import Events
+from presspass.gateway.exchange.doors import Doors
+from presspass.gateway.exchange.minting import Minting
+from presspass.gateway.exchange.workflows import GitWorkflows
 from presspass.gateway.facts import Facts
+from presspass.gateway.forge.cache import PathCache
+from presspass.gateway.forge.paths import WorkflowPaths
 from presspass.gateway.gate import Gate, wall_clock_ms
 from presspass.gateway.http import AsgiApp, Connection
+from presspass.gateway.identity import device
+from presspass.gateway.identity.oidc_client import Provider, ProviderSettings
 from presspass.gateway.journal import Journal
 from presspass.gateway.pypi.legacy import LegacyUpload
 from presspass.gateway.review import Reviews
+from presspass.gateway.tls.challenges import PlainDoor
+from presspass.gateway.tls.serving import ServingTls
 from presspass.gateway.upkeep import LOOK_S, Upkeep
 from presspass.services.config import Config, read_config
 from presspass.services.isolation import confine_gateway
@@ -53,12 +67,14 @@ from presspass.store import migrate
 from presspass.store.blobs import Blobs
 from presspass.store.claims import Claims
 from presspass.store.database import ChangeSignal, Writer, open_engine
+from presspass.verify.workflow import WorkflowPath
 
 _KEEP_ALIVE_S = 30
 _BACKLOG = 1024
 _AFTER_BUG_S = 1.0
 _IDLE_LOOK_S = 0.25  # where commits are told of: only the passing of time is still to be looked for
 _DRAIN_MARGIN_S = 5
+_KEYS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +86,19 @@ class Options:
     port: int | None = None
     file_bytes_max: int = FILE_BYTES_MAX
     zones: str = "not separated"
+
+
+@dataclass(frozen=True, slots=True)
+class _Listening:
+    """The listeners, opened before the kernel closes the rest. `tls`: of the public one, None for plain HTTP.
+
+    `plain`: where the challenges of ACME are answered, if it is used.
+    """
+
+    public: socket.socket
+    control: socket.socket
+    tls: ServingTls | None
+    plain: socket.socket | None = None
 
 
 class _Server(uvicorn.Server):
@@ -115,6 +144,9 @@ def composed(options: Options, config: Config) -> Iterator[Gate]:
             pool=pool,
             file_bytes_max=options.file_bytes_max,
             zones_separated=options.zones == "separated",
+            upload_origin=config.upload_url,
+            next_origin=config.next_origin,
+            trusted_proxies=tuple(map(ipaddress.ip_network, config.listen.trusted_proxies)),
         )
     finally:
         pool.shutdown()
@@ -134,17 +166,24 @@ def _incoming(folder: Path, config: Config) -> Path:
 
 
 class _Housekeeping:
-    """The two background threads: upkeep, and reviews, which may wait minutes for one inspection."""
+    """The background threads: upkeep; reviews, which may wait minutes for one inspection; and issuers' keys."""
 
     def __init__(self, gate: Gate, found: Places) -> None:
         self._stop = threading.Event()
+        self._gate = gate
         self._inspector = Worker(inspector_command())
         self._upkeep = Upkeep(gate, found.journal)
         # What the press commits moves releases on; what a gateway commits, this one or another, makes sets due.
-        self._signals = (ChangeSignal(found.journal), ChangeSignal(found.gateway))
-        self._claims = Claims(found.gateway)
+        # A publisher that is bound has an issuer whose keys are wanted.
+        own, journal = found.gateway, found.journal
+        self._signals = (ChangeSignal(journal), ChangeSignal(own), ChangeSignal(journal))
+        self._claims = Claims(own)
         reviews = Reviews(gate, self._inspector, self._claims.take)
-        steps = ((self._upkeep.look, "upkeep"), (reviews.step, "review"))
+        steps = (
+            (self._upkeep.look, "upkeep"),
+            (reviews.step, "review"),
+            (self._keep_keys, "keys"),
+        )
         self._threads = [
             threading.Thread(target=self._repeat, args=(step, name, signal), name=name)
             for (step, name), signal in zip(steps, self._signals, strict=True)
@@ -165,6 +204,14 @@ class _Housekeeping:
         for one in self._signals:
             one.close()
 
+    def _keep_keys(self) -> None:
+        """Issuers' keys on their own schedule: of every issuer that people have bound, before its first token comes."""
+        gate = self._gate
+        for _, body in gate.journal.rules.publishers.values():
+            gate.key_sets.watch(body.issuer)
+        gate.key_sets.refresh_due()
+        self._stop.wait(_KEYS_S)
+
     def _repeat(self, step: Callable[[], object], name: str, signal: ChangeSignal) -> None:
         while not self._stop.is_set():
             signal.wait(LOOK_S, _IDLE_LOOK_S, self._stop)
@@ -182,42 +229,103 @@ def run(options: Options) -> int:
         config.listen.host, config.listen.port if options.port is None else options.port
     )
     control_path = options.home / "gateway" / "control.sock"
+    tls = _tls(options.home, config)
+    plain = None
+    if config.tls.mode == "acme":
+        plain = _listen(config.listen.host, config.tls.acme_port)
     with writer_lock(options.home):
         control = _listen_control(control_path)
         try:
-            for line in confine_gateway(options.home, config.database.url):
+            sign_in = sign_in_settings(options.home, config)
+            dials = {*config.dial.ports, *(provider_ports(config) if sign_in else ())}
+            files = () if tls is None else config.tls_files(options.home)
+            ports, database = tuple(sorted(dials)), config.database.url
+            for line in confine_gateway(options.home, ports, files, database):
                 print(f"gateway: not confined: {line}", file=sys.stderr)
-            _serve_both(options, config, public, control)
+            _serve_both(options, config, sign_in, _Listening(public, control, tls, plain))
         finally:
             control_path.unlink(missing_ok=True)
     return 0
 
 
+def sign_in_settings(home: Path, config: Config) -> ProviderSettings | None:
+    """Where people sign in, as configured; refuses with `config.invalid` a secret that others may read."""
+    settings = config.sign_in
+    if not settings.client_id:
+        return None
+    path, secret = home / "gateway" / "sign-in.secret", ""
+    if path.exists():
+        if path.stat().st_mode & 0o077:
+            raise Refusal(Code.CONFIG_INVALID, f"{path} can be read by others.", "chmod 600 it.")
+        secret = path.read_text(encoding="utf-8").strip()
+    back = f"{config.origin}/sign-in/callback"
+    return ProviderSettings(settings.issuer, settings.client_id, secret, settings.scopes, back)
+
+
+def provider_ports(config: Config) -> tuple[int, ...]:
+    """TCP ports that the way to the provider takes: the issuer's, that of https, and name service."""
+    parts = urlsplit(config.sign_in.issuer)
+    return (parts.port or (443 if parts.scheme == "https" else 80), 443, 53)
+
+
+def _tls(home: Path, config: Config) -> ServingTls | None:
+    """What the public port serves TLS with; None where a proxy does. Refuses what no client would accept."""
+    if config.tls.mode == "off":
+        return None
+    tls = ServingTls(*config.tls_files(home), config.hosts)
+    try:
+        pair = tls.load()
+    except Refusal as refusal:
+        if config.tls.mode != "acme":
+            raise
+        # The certifier may be getting it right now; until then nobody gets past the handshake.
+        events.log("tls-certificate", taken=False, code=refusal.code.value, detail=refusal.message)
+        return tls
+    if config.tls.mode == "private-ca":
+        print(
+            f"gateway: TLS by a private CA, for trials only: {_private_ca(home)}", file=sys.stderr
+        )
+    events.log("tls-certificate", taken=True, ends=pair.ends.isoformat())
+    return tls
+
+
+def _private_ca(home: Path) -> str:
+    return f"clients must trust {home / 'gateway' / 'tls' / 'ca.pem'} (SSL_CERT_FILE)"
+
+
 def _serve_both(
-    options: Options, config: Config, public: socket.socket, control: socket.socket
+    options: Options, config: Config, sign_in: ProviderSettings | None, listening: _Listening
 ) -> None:
     with composed(options, config) as gate:
         housekeeping = _Housekeeping(gate, places(options.home, config, "gateway"))
         housekeeping.start()
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(gate, options, public, control))
+                runner.run(_serve(gate, options, sign_in, listening))
         finally:
             housekeeping.stop()
 
 
 async def _serve(
-    gate: Gate, options: Options, public: socket.socket, control: socket.socket
+    gate: Gate, options: Options, sign_in: ProviderSettings | None, listening: _Listening
 ) -> None:
     facts, upload = Facts(gate), LegacyUpload(gate)
+    terminals = {device.GRANT_TYPE: lambda form: device.device_grant(gate, form)}
+    doors = Doors(gate, Minting(gate, workflows_of(options.home)), terminals)
+    provider = Provider(sign_in, gate.key_sets) if sign_in else None
     servers: list[_Server] = []
 
     def drain() -> None:
         for server in servers:
             server.should_exit = True
 
-    servers.append(_server(public_app(gate, facts, upload)))
+    context = None if listening.tls is None else listening.tls.context
+    servers.append(_server(public_app(gate, facts, upload, doors, provider), context))
     servers.append(_server(Routed(Control(gate, facts, drain).routes(), gate)))
+    listeners = [listening.public, listening.control]
+    if listening.plain is not None:
+        servers.append(_server(_plain_door(options.home, gate)))
+        listeners.append(listening.plain)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, drain)
@@ -225,10 +333,11 @@ async def _serve(
         loop.add_reader(
             options.supervisor, drain
         )  # readable only at its end: the supervisor writes nothing
-    port = public.getsockname()[1]
+    port = listening.public.getsockname()[1]
+    looking = [] if listening.tls is None else [loop.create_task(_keep_looking(listening.tls))]
     serving = [
         loop.create_task(server.serve(sockets=[listener]))
-        for server, listener in zip(servers, (public, control), strict=True)
+        for server, listener in zip(servers, listeners, strict=True)
     ]
     try:
         while not all(server.started for server in servers) and not any(
@@ -238,12 +347,44 @@ async def _serve(
         print(json.dumps({"ready": True, "port": port}), flush=True)
         await asyncio.gather(*serving)
     finally:
+        for task in looking:
+            task.cancel()
         if options.supervisor is not None:
             loop.remove_reader(options.supervisor)
         upload.close()
 
 
-def _server(app: AsgiApp) -> _Server:
+def workflows_of(home: Path) -> GitWorkflows:
+    """Where workflows come from: for handlers in worker threads of the event loop that is running."""
+    cache = PathCache(home / "gateway" / "workflows")
+    paths = WorkflowPaths(cache)
+
+    def fetch(repository_url: str, commit: str, path: str) -> WorkflowPath:
+        return anyio.from_thread.run(paths.fetch, repository_url, commit, path)
+
+    return GitWorkflows(cache, fetch)
+
+
+def _plain_door(home: Path, gate: Gate) -> PlainDoor:
+    origins = dict.fromkeys((gate.site[0], gate.upload_site, *sorted(gate.console_origins)))
+    return PlainDoor(
+        home / "gateway" / "tls", {urlsplit(url).hostname or "": url for url in origins}
+    )
+
+
+async def _keep_looking(tls: ServingTls) -> None:
+    """A renewed certificate is served without a restart."""
+    while True:
+        await asyncio.sleep(TLS_LOOK_S)
+        try:
+            tls.look()
+        except (
+            Exception
+        ) as error:  # the certificate that is served stays; the next look tries again
+            events.internal(error, "tls")
+
+
+def _server(app: AsgiApp, context: ssl.SSLContext | None = None) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
@@ -259,6 +400,7 @@ def _server(app: AsgiApp) -> _Server:
             limit_concurrency=CONNECTIONS_MAX,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=GATEWAY_DRAIN_S_MAX - _DRAIN_MARGIN_S,
+            ssl_context_factory=None if context is None else lambda _config, _default: context,
         )
     )
 

@@ -30,6 +30,7 @@ from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, PresspassError, Refusal
 from presspass.core.roster import b64u, unb64u
 from presspass.core.statement import GenesisBody, UpstreamBody
+from presspass.issuers import KeySets
 from presspass.keystore.envelopes import KeyEncryptionKey, Vault, read_private, write_private
 from presspass.notify import Channel
 from presspass.notify.mail import Mail
@@ -51,6 +52,7 @@ from presspass.press.publications import Publications
 from presspass.press.publishers import Publisher
 from presspass.press.publishers.pypi import PyPIPublisher
 from presspass.press.signing import PressKey
+from presspass.press.workloads import Workloads
 from presspass.services.config import Config, read_config
 from presspass.services.isolation import confine_press
 from presspass.services.places import places
@@ -211,9 +213,9 @@ def composed(
     inspector = Worker(inspector_command())
     clock = clock or Clock()
     blobs = home / "gateway" / "blobs" / "sha256"
-    log = Log(_log_origin(config), key.public, key.sign_raw)
-    # Stops are read by a reader of their own: the loop's may hang where theirs does not.
-    stops, asks = _Gateway(found.gateway), _Gateway(found.gateway)
+    log = Log(_log_origin(writer, config), key.public, key.sign_raw)
+    # Each has a reader of its own: the loop's may hang where that of stops does not.
+    stops, asks, judged = (_Gateway(found.gateway) for _ in range(3))
     narrowings = Narrowings(
         writer=writer,
         log=log,
@@ -233,6 +235,14 @@ def composed(
         zones=zones,
         look_dropped=narrowings.look_dropped,
     )
+    workloads = Workloads(
+        writer=writer,
+        log=log,
+        clock=clock,
+        gateway=judged,
+        key_sets=KeySets(),
+        urls=(config.origin, config.upload_origin),
+    )
     books = Books(writer, log, asks)
     inspection = Inspection(books, tools.spool, inspector.call)
     press = Press(
@@ -243,6 +253,7 @@ def composed(
         pending=Pending(books, clock),
         decisions=Decisions(books, clock, vault, inspection),
         publications=Publications(books, clock, tools, inspection),
+        workloads=workloads,
         channels=channels(config, home),
     )
     try:
@@ -255,8 +266,8 @@ def composed(
         press.close()
         inspector.close()
         writer.close()
-        stops.close()
-        asks.close()
+        for reader in (stops, asks, judged):
+            reader.close()
 
 
 def _open_blob(path: Path) -> int:
@@ -308,7 +319,12 @@ def channels(config: Config, home: Path) -> tuple[Channel, ...]:
     return tuple(found)
 
 
-def _log_origin(config: Config) -> str:
+def _log_origin(writer: Writer, config: Config) -> str:
+    """The log's name: by genesis, and for good. Before genesis it is what genesis will say."""
+    with writer.read() as connection:
+        genesis = view.genesis(connection)
+    if genesis is not None:
+        return log_origin(genesis.body_as(GenesisBody))
     return config.origin.split("://", 1)[-1] + "/log"
 
 
@@ -343,8 +359,8 @@ def run(home: Path, supervisor: int | None, zones: str) -> int:
     for line in confine_press(home, config.database.url):
         _LOG.warning("not confined: %s", line)
     with writer_lock(home), composed(home, zones) as press:
-        _check_log_origin(press)
-        with _listening(press.narrowings):
+        _check_origin(home, press)
+        with _listening(press):
             print(json.dumps({"ready": True}), flush=True)
             _loop(press, stop, ChangeSignal(places(home, config, "press").gateway))
     return 0
@@ -367,8 +383,8 @@ def _pause_s(press: Press, gateway: ChangeSignal) -> float:
 
 
 @contextlib.contextmanager
-def _listening(narrowings: Narrowings) -> Iterator[None]:
-    """Hears stops in two threads of their own, whatever the loop is busy with."""
+def _listening(press: Press) -> Iterator[None]:
+    """Hears stops in two threads of their own, whatever the loop is busy with; judges workloads in a third."""
     ended = threading.Event()
 
     def listen(look: Callable[[], None]) -> None:
@@ -378,7 +394,8 @@ def _listening(narrowings: Narrowings) -> Iterator[None]:
             except Exception:
                 _LOG.exception("a look for stops failed; the next one follows")
 
-    looks = (narrowings.look_dropped, narrowings.look_gateway)
+    narrowings = press.narrowings
+    looks = (narrowings.look_dropped, narrowings.look_gateway, press.workloads.look)
     threads = [threading.Thread(target=listen, args=(look,), daemon=True) for look in looks]
     for thread in threads:
         thread.start()
@@ -390,14 +407,16 @@ def _listening(narrowings: Narrowings) -> Iterator[None]:
             thread.join(_STOPS_END_S)
 
 
-def _check_log_origin(press: Press) -> None:
+def _check_origin(home: Path, press: Press) -> None:
+    """The configured address must be the one in force, or the one that a move has just put in force."""
+    config = read_config(home)
     with press.books.writer.read() as connection:
-        genesis = view.genesis(connection)
-    if genesis is not None and log_origin(genesis.body_as(GenesisBody)) != press.tools.log.origin:
+        site = view.site(connection)
+    if site is not None and site[0] not in (config.origin, config.next_origin):
         raise Refusal(
             Code.GENESIS_SEALED,
-            "presspass.toml names another origin than genesis did.",
-            "The origin is part of every signature; put the old one back.",
+            f"presspass.toml names {config.origin}, and keys are enrolled at {site[0]}.",
+            f'Set origin = "{site[0]}": it is part of every signature. `presspass origin` changes it for all.',
         )
 
 

@@ -91,6 +91,42 @@ INTENT = Table(
     Column("finished_ms", BigInteger),
 )
 
+#: Workloads as the press has verified them, by the hash of their token. `state`: "seen", "verified", or "refused" with
+#: `code`. `person`: id or ""; `release`: the set it was used for, once, and whether it `counted` as an identity then.
+WORKLOAD = Table(
+    "workload",
+    METADATA,
+    Column("token", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("code", String(64), nullable=False, default=""),
+    Column("message", String, nullable=False, default=""),
+    Column("publisher", String(128), nullable=False, default=""),
+    Column("publisher_statement", String(64), nullable=False, default=""),
+    Column("delegation", String(64), nullable=False, default=""),
+    Column("identity", String(64), nullable=False, default=""),
+    Column("run", String(64), nullable=False, default=""),
+    Column("workflow", String(64), nullable=False, default=""),
+    Column("person", String(128), nullable=False, default=""),
+    Column("set_digest", String(64), nullable=False, default=""),
+    Column("version", String(128), nullable=False, default=""),
+    Column("replay_key", String(64), unique=True),
+    Column("first_seen_ms", BigInteger, nullable=False),
+    Column("release", String(64), unique=True),
+    Column("counted", Integer, nullable=False, default=0),
+)
+
+#: Workflow contents that people bound by approving a release that ran them: the newest row of a publisher counts, while
+#: the publisher's own statement is the one named.
+REBOUND = Table(
+    "rebound",
+    METADATA,
+    Column("release", String(64), primary_key=True),
+    Column("publisher_statement", String(64), nullable=False),
+    Column("workflow", String(64), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+Index("rebound_by_publisher", REBOUND.c.publisher_statement)
+
 #: Files that the press has sent and read back. One name per upstream has one content, for ever.
 PUBLISHED_FILE = Table(
     "published_file",

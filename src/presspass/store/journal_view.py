@@ -13,16 +13,21 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.digests import parse_canonical
 from presspass.core.policy import Policy
+from presspass.core.publisher import PublisherBody
+from presspass.core.quorum import Circumstances
 from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
+    AskedBy,
     GenesisBody,
     Heads,
     Kind,
+    OriginBody,
     PolicyBody,
+    ReleaseBody,
     ReleaseFile,
-    RosterBody,
     Statement,
     UpstreamBody,
+    roster_set_by,
 )
 from presspass.store import journal_tables as t
 
@@ -114,11 +119,9 @@ def heads(connection: Connection) -> Heads:
 
 
 def roster_at(connection: Connection, digest: str) -> Roster | None:
-    """The roster that the admitted statement `digest` (genesis or roster) set."""
+    """The roster that the admitted statement `digest` (genesis, roster or origin) set."""
     found = statement(connection, digest)
-    if found is None or not isinstance(found.body, GenesisBody | RosterBody):
-        return None
-    return found.body.roster
+    return None if found is None else roster_set_by(found.body)
 
 
 def policy_at(connection: Connection, digest: str) -> Policy | None:
@@ -133,6 +136,13 @@ def roster(connection: Connection) -> Roster:
     """The roster in force; empty before genesis."""
     digest = head(connection, "roster")
     return (digest and roster_at(connection, digest)) or Roster(())
+
+
+def site(connection: Connection) -> tuple[str, str] | None:
+    """The origin that keys are enrolled at now, and its RP id; None before genesis."""
+    bodies = [one.body for one in chained(connection)]
+    moved = [body for body in bodies if isinstance(body, GenesisBody | OriginBody)]
+    return (moved[-1].origin, moved[-1].rp_id) if moved else None
 
 
 def policy(connection: Connection) -> Policy:
@@ -168,6 +178,100 @@ def narrowings(connection: Connection) -> list[Narrowing]:
         sa.select(*columns).where(n.cleared_by.is_(None)).order_by(n.seen_ms, n.id)
     )
     return [Narrowing(**row._mapping) for row in rows]
+
+
+def cleared(connection: Connection) -> frozenset[str]:
+    """Ids of the narrowings that a quorum has ended."""
+    n = t.NARROWING.c
+    return frozenset(connection.execute(sa.select(n.id).where(n.cleared_by.is_not(None))).scalars())
+
+
+def rebound_workflows(connection: Connection) -> dict[str, str]:
+    """By digest of the publisher's statement: SHA-256 of the workflow that an approved release bound last."""
+    b = t.REBOUND.c
+    rows = connection.execute(
+        sa.select(b.publisher_statement, b.workflow).order_by(b.at_ms, b.release)
+    )
+    return {row.publisher_statement: row.workflow for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class SeenWorkload:
+    """A workload as the press has verified it; columns of WORKLOAD."""
+
+    token: str
+    state: str
+    code: str
+    message: str
+    publisher: str
+    publisher_statement: str
+    delegation: str
+    identity: str
+    run: str
+    workflow: str
+    person: str
+    set_digest: str
+    version: str
+    replay_key: str | None
+    first_seen_ms: int
+    release: str | None
+    counted: int
+
+
+def workload(connection: Connection, token: str) -> SeenWorkload | None:
+    """What the press knows of the workload behind this token's hash; None while it has not looked."""
+    row = connection.execute(sa.select(t.WORKLOAD).where(t.WORKLOAD.c.token == token)).first()
+    return None if row is None else SeenWorkload(**row._mapping)
+
+
+def suspended(connection: Connection) -> frozenset[str]:
+    """Ids of the people who count for nothing at present."""
+    return frozenset(one.target for one in narrowings(connection) if one.what == "person")
+
+
+def circumstances(connection: Connection, body: object) -> Circumstances:
+    """What counts beside the signatures under a statement with this body, as the press sees it now.
+
+    A workload counts as one of the two identities when the press has verified it, its workflow is the bound one, its
+    publisher is not limited, and the person behind it is the one that the statement names.
+    """
+    gone = suspended(connection)
+    if not isinstance(body, ReleaseBody) or body.asked_by is None:
+        return Circumstances(suspended=gone)
+    asked, seen = body.asked_by, workload(connection, body.asked_by.token)
+    if seen is None or seen.state != "verified":
+        return Circumstances(suspended=gone)
+    limited = any(
+        one.what == "limited" and one.target == seen.publisher for one in narrowings(connection)
+    )
+    counts = (
+        not limited
+        and seen.publisher_statement == asked.publisher
+        and seen.workflow == asked.workflow
+        # Once claimed, the approval itself may have bound the workflow: what counted then counts on.
+        and _workflow_counts(connection, body, asked, seen)
+        and seen.person == body.requester
+    )
+    return Circumstances(workload=counts, suspended=gone)
+
+
+def _workflow_counts(
+    connection: Connection, body: ReleaseBody, asked: AskedBy, seen: SeenWorkload
+) -> bool:
+    if seen.release is not None:
+        return seen.release == body.release and bool(seen.counted)
+    return not workflow_changed(connection, asked)
+
+
+def workflow_changed(connection: Connection, asked: AskedBy) -> bool:
+    """Whether the workflow that asked is another than the one that people have bound."""
+    bound = rebound_workflows(connection).get(asked.publisher)
+    if bound is None:
+        named = statement(connection, asked.publisher)
+        bound = (
+            named.body.workflow_sha256 if named and isinstance(named.body, PublisherBody) else ""
+        )
+    return asked.workflow != bound
 
 
 def last_release(connection: Connection, upstream: str, project: str) -> PublishedRelease | None:

@@ -29,10 +29,11 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, open_note
 from presspass.core.limits import PROOF_BYTES_MAX, STATEMENT_BYTES_MAX
+from presspass.core.quorum import Circumstances
 from presspass.core.statement import GenesisBody, Intent, ReleaseBody, ReleaseFile, Statement
 from presspass.core.strict import Members
 from presspass.verify.attestation import VSA_TYPE, verify_envelope
-from presspass.verify.chain import Chain
+from presspass.verify.chain import Chain, Verdict
 
 FORMAT: Final = "presspass/proof/v1"
 _CHAIN_MAX = 100_000
@@ -150,7 +151,8 @@ class Entry:
     """The press's word about a finished publication, as it stands in the ledger.
 
     `claimed_at`, `verified_at`: Unix seconds; `roster`, `policy`: heads in force when it was claimed; `mode`: prevented
-    or detected; `zones`: "separated" or "not separated"; `log`: "unwitnessed" while nobody cosigns.
+    or detected; `zones`: "separated" or "not separated"; `workload`: whether the press has verified the workload that
+    asked, so that it counted as one of the two identities (the press's word; a member only where it did).
     """
 
     space: str
@@ -162,9 +164,12 @@ class Entry:
     policy: str
     mode: str
     zones: str
+    workload: bool = False
 
     def to_json(self) -> JsonObject:
+        counted = {"workload": True} if self.workload else {}
         return {
+            **counted,
             "claimed_at": self.claimed_at,
             "files": [file.to_json() for file in self.files],
             "kind": "verified",
@@ -194,6 +199,7 @@ class Entry:
             policy=members.sha256("policy"),
             mode=members.choice("mode", ("prevented", "detected")),
             zones=members.choice("zones", ("separated", "not separated")),
+            workload=members.optional("workload", _true) or False,
         )
         members.done()
         return entry
@@ -231,7 +237,7 @@ def check_proof(proof: Proof, *, filename: str, sha256: str, size: int, trust_ro
     body, file = _check_release(proof, chain, entry, filename, sha256, size)
     checkpoint = _check_record(proof.record, chain.body)
     _check_attestation(proof.attestation, chain.body, proof.release.statement, body)
-    verdict = chain.evaluate(proof.release.statement, proof.release.approvals)
+    verdict = _evaluate(chain, proof, entry)
     upstream = next(
         name for name, (digest, _) in chain.upstreams.items() if digest == body.upstream
     )
@@ -246,9 +252,24 @@ def check_proof(proof: Proof, *, filename: str, sha256: str, size: int, trust_ro
         entry=entry,
         checkpoint=checkpoint,
         position=proof.record.position,
-        origin=chain.body.origin,
+        origin=chain.site[0],
         genesis=proof.genesis.digest,
     )
+
+
+def _evaluate(chain: Chain, proof: Proof, entry: Entry) -> Verdict:
+    """The count, with the workload as an identity where the release names one and the press says that it counted."""
+    body = proof.release.statement.body_as(ReleaseBody)
+    counted = entry.workload and body.asked_by is not None
+    return chain.evaluate(
+        proof.release.statement, proof.release.approvals, Circumstances(workload=counted)
+    )
+
+
+def _true(value: object) -> bool:
+    if value is not True:
+        raise Refusal(Code.PROOF_INVALID, "The entry's workload is not true.")
+    return True
 
 
 def _check_release(
@@ -265,7 +286,7 @@ def _check_release(
         raise Refusal(
             Code.PROOF_INVALID, "The proof's chain does not end where the press published."
         )
-    chain.evaluate(statement, proof.release.approvals).require_all()
+    _evaluate(chain, proof, entry).require_all()
     if body.upstream not in {digest for digest, _ in chain.upstreams.values()}:
         raise Refusal(Code.PROOF_INVALID, "The release names an upstream that was not in force.")
     if (
@@ -357,6 +378,7 @@ def verdict_json(valid: Valid) -> str:
             "upstream": valid.upstream,
             "requester": valid.release.requester,
             "requester_signed": valid.requester_signed,
+            "asked_by_workload": valid.entry.workload,
             "approved_by": list(valid.approved_by),
             "keys": [{"key": key, "kind": kind} for key, kind in valid.keys],
             "verified_at": valid.entry.verified_at,

@@ -15,6 +15,7 @@ from presspass.core.statement import (
     FreezeBody,
     GenesisBody,
     Kind,
+    OriginBody,
     PolicyBody,
     RosterBody,
     Statement,
@@ -59,6 +60,8 @@ def view(facts: RequestFacts, situation: Situation) -> DifferenceView:
     if isinstance(body, RosterBody):
         shown = _roster(roster, body, situation)
         return _with_lock(shown, body.roster, policy)
+    if isinstance(body, OriginBody):
+        return _with_lock(_origin(roster, body, situation), body.roster, policy)
     if isinstance(body, PolicyBody):
         return _with_lock(_policy(policy, body.policy), roster, body.policy)
     if isinstance(body, UpstreamBody):
@@ -104,6 +107,15 @@ def _roster(now: Roster, body: RosterBody, situation: Situation) -> DifferenceVi
     few = 0 < len(news) <= _HEADLINE_PARTS_MAX
     headline = listed(news) if few else f"{plural(len(news), 'person', 'people')} would change"
     return DifferenceView(headline, "the roster", tuple(items))
+
+
+def _origin(now: Roster, body: OriginBody, situation: Situation) -> DifferenceView:
+    """The address first, then every key that comes and goes with it."""
+    note = "Passkeys work at one address only. Whoever has no key there cannot sign any more."
+    address = Item("changed", "Address", (("after", body.origin), ("RP id", body.rp_id)), "", note)
+    keys = _roster(now, RosterBody(body.roster), situation).items
+    headline = f"This gate moves to {body.origin}"
+    return DifferenceView(headline, "the address and the roster", (address, *keys))
 
 
 def _person(old: Person | None, new: Person | None, situation: Situation) -> list[Item]:
@@ -165,6 +177,12 @@ def _seconds(value: object) -> str:
     return duration(value if isinstance(value, int) else 0)
 
 
+def _key_wait(value: object) -> str:
+    return (
+        "no time of its own, and its owner's approval counts" if value is None else _seconds(value)
+    )
+
+
 #: Per field: what it is, how its value reads, and the direction that lets more through ("" where there is none).
 _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "profile": ("Profile", str, ""),
@@ -173,6 +191,7 @@ _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "quiet_period_s": ("A set closes by itself after", _seconds, ""),
     "veto_window_s": ("Time to veto after the last signature", _seconds, "down"),
     "software_keys": ("Software keys count", _yes, "up"),
+    "key_wait_s": ("A new key waits for", _key_wait, "down"),
 }
 
 
@@ -201,6 +220,8 @@ def _policy(now: Policy, new: Policy) -> DifferenceView:
 def _looser(name: str, before: object, after: object, loosening: str) -> str:
     if name == "profile":
         return "One person with two keys would be enough." if after == "solo" else ""
+    if name == "key_wait_s" and after is None:
+        return "This lets more through than the rule in force."
     if not isinstance(before, int) or not isinstance(after, int):
         return ""
     looser = (loosening == "up" and after > before) or (loosening == "down" and after < before)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy.engine import Connection
@@ -19,7 +20,7 @@ from presspass.core.lifecycle import State
 from presspass.core.limits import FORM_TEXT_BYTES_MAX
 from presspass.formats.filenames import ArtifactName, parse_filename
 from presspass.formats.upload_form import FileStart, FormReader, UploadForm
-from presspass.gateway import events, sets, tokens
+from presspass.gateway import events, rights, sets, tokens
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import ClientGoneError, Receive, Scope, Send, header, json_answer, reply
 from presspass.gateway.problems import (
@@ -95,7 +96,7 @@ class _Rights:
         until, known = self._known.get(token_hash, (now, None))
         if known is not None and now < until:
             return known
-        right = self._reads.run(lambda c: tokens.check_right(c, token, self._clock()))
+        right = self._reads.run(lambda c: rights.check_right(c, token, self._clock()))
         if len(self._known) >= _REMEMBERED_MAX:
             self._known.clear()
         self._known[token_hash] = (now + _REMEMBERED_S, right)
@@ -142,7 +143,7 @@ class _Upload:
         token = tokens.from_authorization(header(self._scope, b"authorization"))
         right = self._rights.of(token)
         self.who = right.hash
-        tokens.require_upstream(right, upstream)
+        rights.require_upstream(right, upstream)
         if (
             upstream not in self._gate.journal.rules.upstreams
             and upstream not in self._gate.journal.now().upstreams
@@ -180,7 +181,9 @@ class _Upload:
 
     def _begin(self, start: FileStart, right: Right) -> None:
         self._name = parse_filename(start.filename)
-        tokens.require_project(right, self._name.project)
+        rights.require_project(
+            right, self._name.project, self._name.version, self._gate.projects_of(right)
+        )
         self._intake = Intake(self._gate.blobs, self._keeper, self._gate.pool, start.digests)
 
     async def _store(self, form: UploadForm, right: Right) -> Answer:
@@ -191,7 +194,7 @@ class _Upload:
             )
 
         def place(sha256: str) -> Future[tuple[sets.Placed, sets.Offer]]:
-            offer = sets.Offer(right, name.version, form.filename, sha256, form.size)
+            offer = sets.Offer(right, name.project, name.version, form.filename, sha256, form.size)
             return self._gate.writer.submit(
                 lambda connection: (self._place(connection, offer), offer)
             )
@@ -202,9 +205,19 @@ class _Upload:
     def _place(self, connection: Connection, offer: sets.Offer) -> sets.Placed:
         """In the writer's thread and transaction."""
         gate, right, now = self._gate, offer.right, self._gate.clock()
-        tokens.right_by_hash(connection, right.hash, now)  # it may have ended meanwhile
         gate.journal.refresh()
-        published = gate.journal.published(right.upstream, right.project, offer.version)
+        right = rights.again(connection, right, now)
+        name = parse_filename(offer.filename)
+        rights.require_project(right, name.project, name.version, gate.projects_of(right))
+        rights.require_file(right, offer.filename, offer.sha256)
+        if right.workload and gate.journal.rules.chain is not None:
+            versions = gate.journal.versions(right.upstream, name.project)
+            bound = replace(right, project=name.project)
+            rights.require_delegation(
+                connection, bound, gate.journal.rules.chain, name.version, versions
+            )
+        offer = replace(offer, right=right, project=name.project)
+        published = gate.journal.published(right.upstream, offer.project, offer.version)
         return sets.place(connection, offer, published, gate.release_url(""), now)
 
     def _answer(self, placed: sets.Placed, offer: sets.Offer) -> Answer:

@@ -37,6 +37,22 @@ def unified(old: Sequence[str], new: Sequence[str]) -> Diff:
     return tuple(result), False
 
 
+def difference(old: bytes, new: bytes) -> Diff | None:
+    """The hunks from one whole file to another, as `unified` gives them; None where one of them is not text.
+
+    Different bytes never come out as no difference: where only one side ends in a line feed, a last line says so (it
+    is led by "\\", as diff and git have it).
+    """
+    before, after = as_lines(old), as_lines(new)
+    if before is None or after is None:
+        return None
+    lines, cut = unified(before, after)
+    if old and new and old.endswith(b"\n") != new.endswith(b"\n"):
+        side = "new" if old.endswith(b"\n") else "old"
+        lines += (f"\\ No newline at end of the {side} file",)
+    return lines, cut
+
+
 def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
     start, old_end, new_end = _different_part(old, new)
     before, after = old[start:old_end], new[start:new_end]

@@ -1,0 +1,112 @@
+"""What ends an identity at this gate, at once: signed revocations, and what automation may do (it only narrows).
+
+Recorded and carried out in one transaction: the passes it ends are ended when the answer leaves. The press reads the
+rows, latches them, and refuses what is under way. A stop is in force until the press's journal says that a quorum has
+cleared it; the gateway itself never ends one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from presspass.core.digests import sha256_hex
+from presspass.core.errors import Code, Refusal
+from presspass.gateway import passes
+from presspass.store.gateway_tables import PASS, STOP
+
+_REASON_CHARS_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One of them. `what` is of `core.statement.REVOCABLE`, or "limited" (a publisher whose workload does not count);
+    `source`: "signed", or the part of the gate that did it. `statement`, `approval`: as they came in, where signed.
+    """
+
+    what: str
+    target: str
+    reason: str
+    source: str
+    statement: bytes | None = None
+    approval: bytes | None = None
+
+    @property
+    def id(self) -> str:
+        """As the press latches it: the statement's digest, or for automation one for each cause."""
+        if self.statement is not None:
+            return sha256_hex(self.statement)
+        return sha256_hex(
+            f"stop\n{self.what}\n{self.target}\n{self.source}\n{self.reason}".encode()
+        )
+
+
+def record(connection: Connection, stop: Stop, now_ms: int) -> bool:
+    """Records a stop and ends what it ends; says whether it is new."""
+    row = sa.select(STOP.c.serial).where(STOP.c.id == stop.id)
+    if connection.execute(row).first() is not None:
+        return False
+    values = {
+        "id": stop.id,
+        "what": stop.what,
+        "target": stop.target,
+        "reason": stop.reason[:_REASON_CHARS_MAX],
+        "source": stop.source,
+        "statement": stop.statement,
+        "approval": stop.approval,
+        "made_ms": now_ms,
+    }
+    connection.execute(sa.insert(STOP), values)
+    ended = _passes_of(stop)
+    if ended is not None:
+        passes.end(connection, [ended], f"{stop.what} revoked", now_ms)
+    return True
+
+
+def _passes_of(stop: Stop) -> sa.ColumnElement[bool] | None:
+    if stop.what == "pass":
+        return PASS.c.hash == stop.target
+    if stop.what == "publisher":
+        return PASS.c.publisher == stop.target
+    if stop.what == "person":
+        return PASS.c.person == stop.target
+    if stop.what == "run":
+        return passes.of_run(stop.target)
+    if stop.what == "workload":
+        return passes.of_identity(stop.target)
+    if stop.what == "delegation":
+        return passes.of_delegation(stop.target)
+    return None
+
+
+def in_force(
+    connection: Connection, wanted: Collection[tuple[str, str]], cleared: Collection[str]
+) -> tuple[str, str, str] | None:
+    """The first stop against one of `wanted` (what, target), if any: its id, what, and reason.
+
+    `cleared`: ids that a quorum has ended.
+    """
+    s = STOP.c
+    rows = connection.execute(
+        sa.select(s.id, s.what, s.reason)
+        .where(sa.tuple_(s.what, s.target).in_(list(wanted)))
+        .order_by(s.serial)
+    )
+    return next(((id, what, why) for id, what, why in rows if id not in cleared), None)
+
+
+def require_none(
+    connection: Connection, wanted: Collection[tuple[str, str]], cleared: Collection[str]
+) -> None:
+    """Refuses with `identity.revoked` while a stop stands against one of `wanted`."""
+    found = in_force(connection, wanted, cleared)
+    if found is not None:
+        id, what, reason = found
+        raise Refusal(
+            Code.IDENTITY_REVOKED,
+            f"The {what} was revoked: {reason or 'no reason given'}.",
+            f"People can end a revocation by a quorum: presspass freeze --clear {id}",
+        )
