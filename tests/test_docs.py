@@ -266,6 +266,7 @@ def test_routes_are_those_that_are_served() -> None:
     documented = {re.sub(r"<(\w+)>", r"{\1}", one) for one in codes_in(text)}
     assert served <= documented, served - documented
     pages = {"/", "/r/{id}", "/q/{digest}", "/enrol", "/c", "/pypi/{upstream}/legacy/"}
+    pages |= {"/revoke"}
     assert documented - served == pages
 
 
