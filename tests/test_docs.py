@@ -267,12 +267,9 @@ def test_routes_are_those_that_are_served() -> None:
     documented = {re.sub(r"<(\w+)>", r"{\1}", one) for one in codes_in(text)}
     assert served <= documented, served - documented
     pages = {"/", "/r/{id}", "/q/{digest}", "/enrol", "/c", "/pypi/{upstream}/legacy/"}
-<<<<<<< HEAD
     pages |= {"/sign-in", "/sign-in/start", "/sign-in/callback"}
     pages |= {"/sign-in/keys", "/device", "/people"}
-=======
     pages |= {"/revoke"}
->>>>>>> console
     assert documented - served == pages
 
 
