@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,10 +27,12 @@ from presspass.cli.review import (
 )
 from presspass.cli.show import emit_json, grouped, note, safe, say, size_text, table
 from presspass.cli.sign import Signer, make_signer
+from presspass.core.delegation import DelegationBody
 from presspass.core.digests import JsonObject, is_sha256
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import Change, Report, Severity
 from presspass.core.lifecycle import SENT, SETTLED
+from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     FreezeBody,
@@ -338,6 +341,13 @@ def _show_freeze(asked: Asked) -> None:
         say(f"  {safe(body.reason)}")
 
 
+def _show_named(body: PublisherBody | DelegationBody) -> None:
+    """A publisher or delegation, whole."""
+    for member, value in body.to_json().items():
+        shown = value if isinstance(value, str) else json.dumps(value)
+        say(f"    {member:19} {safe(shown)}".rstrip())
+
+
 _SHOW: Final[dict[type, Callable[[Asked], None]]] = {
     ReleaseBody: _show_release,
     UpstreamBody: lambda asked: _show_upstream(asked.statement.body_as(UpstreamBody)),
@@ -345,6 +355,8 @@ _SHOW: Final[dict[type, Callable[[Asked], None]]] = {
     PolicyBody: _show_policy,
     FreezeBody: _show_freeze,
     OriginBody: _show_origin,
+    PublisherBody: lambda asked: _show_named(asked.statement.body_as(PublisherBody)),
+    DelegationBody: lambda asked: _show_named(asked.statement.body_as(DelegationBody)),
 }
 
 

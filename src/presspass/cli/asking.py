@@ -1,4 +1,4 @@
-"""Making statements and putting them before the approvers: for `upstream add`, `freeze --clear` and `recover`."""
+"""Making statements and putting them before the approvers, for every command that asks for one."""
 
 from __future__ import annotations
 
@@ -88,8 +88,15 @@ def standing_of_gate(gate: Gate) -> Standing:
     )
 
 
-def put_before_approvers(home: Path, statement: Statement) -> JsonObject:
-    """Hands a statement to the gateway, which asks people to sign it; {"digest", "url"}."""
+def put_before_approvers(
+    home: Path, statement: Statement, workflow: str | None = None
+) -> JsonObject:
+    """Hands a statement to the gateway, which asks people to sign it; {"digest", "url"}.
+
+    `workflow`: the content that a publisher's statement binds, to be shown with it.
+    """
     with control(home) as gate:
         asked: dict[str, Any] = {"statement": statement.to_bytes().decode("utf-8")}
+        if workflow is not None:
+            asked["workflow"] = workflow
         return gate.post_json("/requests", asked)

@@ -38,11 +38,9 @@ def login_command(url: str, as_json: bool) -> None:
     Exit codes: 0 signed in; 1 denied, expired or refused; 3 nobody answered; 4 the gate cannot be reached.
     """
     origin = gate_origin(url)
-    client = f"presspass on {platform.node() or 'a terminal'} ({getpass.getuser()})"[
-        :NAME_CHARS_MAX
-    ]
+    client = f"presspass on {_host()}"[:NAME_CHARS_MAX]
     with Gate(origin) as gate:
-        asked = gate.post_form("/device_authorization", {"client_id": client})
+        asked = gate.post_form("/device_authorization", {"client_id": client}, oauth_errors=True)
         _tell(asked, as_json)
         token = _wait(gate, asked)
     keep_session(origin, token)
@@ -52,6 +50,16 @@ def login_command(url: str, as_json: bool) -> None:
         emit_json({"origin": origin, **who})
         return
     say(f"signed in at {safe(origin)} as {safe(who['name'] or who['person'])}")
+
+
+def _host() -> str:
+    """This machine and user, as the page shows them; both are this machine's own word."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # nobody has this number here
+        user = "unknown user"
+    found = f"{platform.node() or 'a terminal'} ({user})"
+    return "".join(char if char.isprintable() else "?" for char in found)
 
 
 def _tell(asked: dict[str, Any], as_json: bool) -> None:
@@ -68,7 +76,7 @@ def _wait(gate: Gate, asked: dict[str, Any]) -> str:
     form = {"grant_type": _GRANT, "device_code": str(asked["device_code"])}
     while time.monotonic() < deadline:
         time.sleep(max(0.1, interval))
-        answer = gate.post_form("/token", form)
+        answer = gate.post_form("/token", form, oauth_errors=True)
         if "access_token" in answer:
             return str(answer["access_token"])
         error = answer.get("error")

@@ -130,7 +130,6 @@ class Code(StrEnum):
     SESSION_CROSS_SITE = "session.cross-site"
     SESSION_MISSING = "session.missing"
     SESSION_NOT_FRESH = "session.not-fresh"
-    SIGN_IN_BUSY = "sign-in.busy"
     SIGN_IN_EXPIRED = "sign-in.expired"
     SIGN_IN_KEY_INVALID = "sign-in.key-invalid"
     SIGN_IN_LINK_INVALID = "sign-in.link-invalid"

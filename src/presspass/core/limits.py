@@ -81,7 +81,9 @@ SESSION_IDLE_S_MAX = 3600  # of a browser; a terminal's session has its end alon
 SESSION_FRESH_S = 900  # how young a session must be to make another sign-in passkey
 SIGN_IN_ATTEMPT_S = 600  # from leaving for the sign-in provider to coming back
 SIGN_IN_CHALLENGE_S = 300
-SIGN_IN_WAITING_MAX = 10_000  # attempts, challenges and device codes that wait at once, each
+SIGN_IN_WAITING_MAX = (
+    10_000  # attempts, challenges, device codes that wait at once; beyond, the oldest of them goes
+)
 SIGN_IN_KEYS_PER_PERSON_MAX = 16
 PROVIDER_ANSWER_BYTES_MAX = 256 * KIB
 PROVIDER_TIMEOUT_S = 10

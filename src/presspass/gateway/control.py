@@ -142,12 +142,18 @@ class Control:
         return json_answer({"url": url, "expires_at": expires // 1000}, 201)
 
     def make_request(self, _request: HttpRequest, body: bytes) -> Answer:
-        """POST /requests: a statement (its canonical text, or {"statement": text}) is put before the approvers."""
-        text = body.decode("utf-8", "replace")
+        """POST /requests: a statement (its canonical text, or {"statement": text}) is put before the approvers.
+
+        Beside a publisher's statement, `workflow`: the content of the file that it binds.
+        """
+        text, workflow = body.decode("utf-8", "replace"), None
         value = read_json(body)
         if isinstance(value.get("statement"), str):
             text = value["statement"]
-        digest = requests.submit(self._gate, text)
+            workflow = value.get("workflow")
+        if not isinstance(workflow, str | None):
+            raise Refusal(Code.REQUEST_MALFORMED, "The workflow is not text.")
+        digest = requests.submit(self._gate, text, workflow)
         return json_answer({"digest": digest, "url": self._gate.request_url(digest)}, 201)
 
     def make_sign_in_link(self, _request: HttpRequest, body: bytes) -> Answer:

@@ -2,7 +2,7 @@
 
 | process | writes | reads | dials | listens |
 |---|---|---|---|---|
-| gateway | gateway/ | gateway/, journal, presspass.toml, certificate | ports of `[dial]` | its port, control socket |
+| gateway | gateway/ | gateway/, the journal, presspass.toml, certificate | ports of `[dial]` | its port, control |
 | acme | gateway/tls | presspass.toml | anything | nothing |
 | press | press/ | press/, gateway/, drop/, presspass.toml | anything | nothing |
 

@@ -37,7 +37,8 @@ from presspass.formats.jwt import Jwt, parse_jwt
 from presspass.gateway import passes, people, stops
 from presspass.gateway.gate import Gate
 from presspass.gateway.stops import Stop
-from presspass.store.gateway_tables import EVENT, PASS, SEEN_TOKEN, WORKFLOW, WORKLOAD_TOKEN
+from presspass.gateway.workflow_files import keep_workflow
+from presspass.store.gateway_tables import EVENT, PASS, SEEN_TOKEN, WORKLOAD_TOKEN
 from presspass.verify.chain import Chain
 from presspass.verify.workload import replay_key, replay_until_s, verify_workload
 
@@ -127,8 +128,9 @@ class Minting:
         """As `mint`; the future answers after the commit."""
         token = parse_jwt(text)
         found = self._find(token, asked)
-        cleared = self.gate.journal.cleared()
-        return self.gate.writer.submit(lambda c: self._issue(c, found, asked, cleared))
+        rules = self.gate.journal.rules
+        stops.require_none_latched(rules.narrowings, _concerned(found))
+        return self.gate.writer.submit(lambda c: self._issue(c, found, asked, rules.cleared))
 
     def show(self, text: str, path: bytes) -> None:
         """Takes the git path of its workflow from a workload, before it asks for a pass. The token is not used up."""
@@ -335,19 +337,12 @@ class Minting:
         self, connection: Connection, found: _Found, asked: Asked, cleared: frozenset[str]
     ) -> Minted:
         now, body, workload = self.gate.clock(), found.body, found.workload
-        wanted = [
-            ("publisher", body.name),
-            ("workload", workload.key),
-            ("run", workload.run_key),
-            *([("person", found.person)] if found.person else []),
-            *([("delegation", found.delegation[1].name)] if found.delegation else []),
-        ]
-        stops.require_none(connection, wanted, cleared)
+        stops.require_none(connection, _concerned(found), cleared)
         self._claim(connection, found, now)
         if found.changed:
             passes.end(connection, [PASS.c.publisher == body.name], "the workflow changed", now)
         if found.content is not None:
-            _keep_workflow(connection, found.workflow, found.content, now)
+            keep_workflow(connection, found.workflow, found.content, now)
         token_hash = self._keep_token(connection, found, now)
         project = asked.project or (body.projects[0] if len(body.projects) == 1 else "")
         wish = passes.Wish(
@@ -425,6 +420,17 @@ class Minting:
         self.gate.writer.run(work)
 
 
+def _concerned(found: _Found) -> list[tuple[str, str]]:
+    """Everybody and everything involved, as revocations name them."""
+    return [
+        ("publisher", found.body.name),
+        ("workload", found.workload.key),
+        ("run", found.workload.run_key),
+        *([("person", found.person)] if found.person else []),
+        *([("delegation", found.delegation[1].name)] if found.delegation else []),
+    ]
+
+
 def _choose(
     bound: list[tuple[str, PublisherBody]], workload: Workload, asked: Asked
 ) -> tuple[str, PublisherBody]:
@@ -480,13 +486,6 @@ def _act(found: _Found) -> Mapping[str, object]:
     if found.delegation is None:
         return {}
     return {"act": {"sub": found.body.name}, "sub": found.delegation[1].person}
-
-
-def _keep_workflow(connection: Connection, sha256: str, content: bytes, now_ms: int) -> None:
-    known = sa.select(WORKFLOW.c.sha256).where(WORKFLOW.c.sha256 == sha256)
-    if connection.execute(known).first() is None:
-        row = {"sha256": sha256, "content": content, "seen_ms": now_ms}
-        connection.execute(sa.insert(WORKFLOW), row)
 
 
 def _note(connection: Connection, kind: str, code: str, detail: str, now_ms: int) -> None:

@@ -55,7 +55,7 @@ def authorize(gate: Gate, form: Mapping[str, str], address: str) -> Answer:
     gate.journal.now().trust()
 
     def work(connection: Connection) -> str:
-        make_room(connection, DEVICE_GRANT, now)
+        make_room(connection, DEVICE_GRANT, DEVICE_GRANT.c.hash, now)
         user_code = "".join(secrets.choice(_LETTERS) for _ in range(_CODE_CHARS))
         row = {
             "hash": tokens.secret_hash(device_code),
@@ -103,6 +103,8 @@ def decide(gate: Gate, session: sessions.Session, user_code: str, *, allow: bool
         connection.execute(mine.values(**values))
 
     gate.writer.run(work)
+    word = "allowed" if allow else "denied"
+    gate.events.happened("terminal", f"{session.person} {word} {spaced(user_code)}")
 
 
 def device_grant(gate: Gate, form: Mapping[str, str]) -> Answer:

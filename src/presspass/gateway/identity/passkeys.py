@@ -213,6 +213,7 @@ def finish_making(gate: Gate, session: sessions.Session | None, value: JsonObjec
 
     gate.journal.refresh()
     gate.writer.run(work)
+    gate.events.happened("sign-in-key", f"{person} made {b64u(verified.credential_id)[:22]}")
     return {"person": person, "credential": b64u(verified.credential_id), "name": name}
 
 
@@ -384,7 +385,7 @@ def _unusable(why: str) -> Refusal:
 
 
 def _keep_challenge(connection: Connection, person: str, challenge: bytes, now_ms: int) -> str:
-    make_room(connection, SIGN_IN_CHALLENGE, now_ms)
+    make_room(connection, SIGN_IN_CHALLENGE, SIGN_IN_CHALLENGE.c.id, now_ms)
     place = tokens.new_secret()
     row = {
         "id": tokens.secret_hash(place),
