@@ -41,13 +41,9 @@ def login_command(url: str, as_json: bool) -> None:
     origin = gate_origin(url)
     client = f"presspass on {_host()}"[:NAME_CHARS_MAX]
     with Gate(origin) as gate:
-<<<<<<< HEAD
         places = gate.get_json("/.well-known/oauth-authorization-server")
         begin = _endpoint(origin, places["device_authorization_endpoint"])
-        asked = gate.post_form(begin, {"client_id": client})
-=======
-        asked = gate.post_form("/device_authorization", {"client_id": client}, oauth_errors=True)
->>>>>>> main
+        asked = gate.post_form(begin, {"client_id": client}, oauth_errors=True)
         _tell(asked, as_json)
         token = _wait(gate, _endpoint(origin, places["token_endpoint"]), asked)
     keep_session(origin, token)
@@ -93,11 +89,7 @@ def _wait(gate: Gate, place: str, asked: dict[str, Any]) -> str:
     form = {"grant_type": _GRANT, "device_code": str(asked["device_code"])}
     while time.monotonic() < deadline:
         time.sleep(max(0.1, interval))
-<<<<<<< HEAD
-        answer = gate.post_form(place, form)
-=======
-        answer = gate.post_form("/token", form, oauth_errors=True)
->>>>>>> main
+        answer = gate.post_form(place, form, oauth_errors=True)
         if "access_token" in answer:
             return str(answer["access_token"])
         error = answer.get("error")
