@@ -19,12 +19,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
 
+import backends
 from presspass.core.policy import Policy
 from presspass.core.roster import Details, Key, Person, Roster
 from presspass.core.statement import (
@@ -40,9 +41,11 @@ from presspass.drill.world.keys import SoftwarePasskey
 from presspass.gateway.tls.trial import make_trial
 from presspass.services.config import Config, Listen, Tls, write_config
 from presspass.services.layout import FOLDERS, make_folders
+from presspass.services.places import places
 from presspass.store import journal_tables as j
 from presspass.store import migrate
-from presspass.store.database import open_engine
+from presspass.store.address import Place
+from presspass.store.database import Reader, Writer, open_engine
 
 ORIGIN, RP_ID = "http://localhost:8460", "localhost"
 UPSTREAM, PROJECT = "private", "greet"
@@ -53,7 +56,7 @@ START_S, WAIT_S = 30.0, 20.0
 class JournalFixture:
     """The press's journal as a test wants it to be."""
 
-    path: Path
+    place: Place
     policy: Policy = field(
         default_factory=lambda: Policy(
             approval_life_s=3600, quiet_period_s=3600, software_keys=True
@@ -66,16 +69,13 @@ class JournalFixture:
     origin: str = ORIGIN
 
     def __post_init__(self) -> None:
-        self.engine = open_engine(self.path)
-        migrate.upgrade(self.engine, "journal")
+        engine = open_engine(self.place)
+        migrate.bring_up(engine, "journal")
+        self.writer = Writer(engine)
 
     def write(self, *changes: sa.Executable) -> None:
         """All of `changes` in one transaction."""
-        with self.engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            for change in changes:
-                connection.execute(change)
-            connection.exec_driver_sql("COMMIT")
+        self.writer.run(lambda connection: [connection.execute(change) for change in changes])
 
     def seal(self, people: Mapping[str, Sequence[Key]]) -> None:
         """Genesis with these people, and the upstream UPSTREAM."""
@@ -323,14 +323,13 @@ class World:
             mode = Tls("private-ca") if tls else Tls()
             origin = ORIGIN.replace("http:", "https:") if tls else ORIGIN
             config = Config(origin, listen=Listen(port=0), tls=mode)
+        config = replace(config, database=backends.section())
         write_config(home, config)
         self.home, self.config = home, config
         self.ca: Path | None = None
         if config.tls.mode == "private-ca":
             self.ca = make_trial(home / "gateway" / "tls", config.hosts)
-        self.journal = JournalFixture(
-            home / "press" / "journal" / "journal.db", origin=config.origin
-        )
+        self.journal = JournalFixture(places(home, config, "press").journal, origin=config.origin)
         if policy is not None:
             self.journal.policy = policy
         self.ada, self.grace = SoftwarePasskey.generate(1), SoftwarePasskey.generate(2)
@@ -422,26 +421,25 @@ class World:
     # the database, read-only
 
     def rows(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
-        """Rows of gateway.db."""
-        engine = sa.create_engine(
-            f"sqlite:///file:{self.home / 'gateway' / 'gateway.db'}?mode=ro&uri=true"
-        )
+        """Rows of the gateway's database."""
+        reader = Reader(places(self.home, self.config, "press").gateway)
         try:
-            with engine.connect() as connection:
-                return list(connection.execute(query).all())
+            return reader.run(lambda connection: list(connection.execute(query).all()))
         finally:
-            engine.dispose()
+            reader.close()
 
     def count(self, table: sa.Table) -> int:
         return len(self.rows(sa.select(table)))
 
     def blobs(self) -> list[Path]:
         """Every file in the folder of blobs."""
-        return [path for path in (self.home / "gateway" / "blobs").rglob("*") if path.is_file()]
+        folder = self.home / "gateway" / "blobs" / "sha256"
+        return [path for path in folder.rglob("*") if path.is_file()]
 
     def leftovers(self) -> list[Path]:
-        """Every file in the temporary folder."""
-        return list((self.home / "gateway" / "tmp").iterdir())
+        """Every file in the temporary folder, which on PostgreSQL is beside the blobs."""
+        folders = (self.home / "gateway" / "tmp", self.home / "gateway" / "blobs" / "incoming")
+        return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
 
     def __enter__(self) -> Self:
         self.gateway.start()
@@ -449,7 +447,7 @@ class World:
 
     def __exit__(self, *_exception: object) -> None:
         self.gateway.stop()
-        self.journal.engine.dispose()
+        self.journal.writer.close()
 
 
 class _UnixConnection(http.client.HTTPConnection):

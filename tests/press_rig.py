@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+import backends
 from presspass.core.approval import Approval
 from presspass.core.digests import canonical, sha256_hex
 from presspass.core.policy import Policy
@@ -39,12 +39,13 @@ from presspass.drill.world.registry import Registry
 from presspass.press.clock import Clock
 from presspass.press.press import Press
 from presspass.services import press as service
-from presspass.services.config import Config, Listen, PressSettings, write_config
+from presspass.services.config import Config, Listen, PressSettings, read_config, write_config
+from presspass.services.places import places
 from presspass.store import gateway_tables as g
 from presspass.store import journal_view as view
 from presspass.store import migrate
 from presspass.store.blobs import Blobs
-from presspass.store.database import Writer, open_engine
+from presspass.store.database import Reader, Writer, open_engine
 
 ORIGIN, RP_ID = "http://localhost:8460", "localhost"
 TOKEN = "upstream-credential-7f3a"
@@ -69,11 +70,14 @@ class Rig:
     def build(self) -> Rig:
         self.home.mkdir(exist_ok=True)
         settings = PressSettings(lease_ms=self.lease_ms)
-        write_config(self.home, Config(ORIGIN, listen=Listen(port=8460), press=settings))
+        config = Config(
+            ORIGIN, listen=Listen(port=8460), press=settings, database=backends.section()
+        )
+        write_config(self.home, config)
         (self.home / "gateway").mkdir()
         self.identity = service.initialise(self.home)
-        engine = open_engine(self.home / "gateway" / "gateway.db")
-        migrate.upgrade(engine, "gateway")
+        engine = open_engine(places(self.home, config, "gateway").gateway)
+        migrate.bring_up(engine, "gateway")
         self.rows = Writer(engine)
         self.blobs = Blobs(self.home / "gateway" / "blobs", self.home / "gateway" / "tmp")
         for number, name in enumerate(self.names):
@@ -299,12 +303,11 @@ class Rig:
         return statement
 
     def journal(self, question: Callable[..., Any]) -> Any:
-        engine = sa.create_engine(f"sqlite:///{self.home}/press/journal/journal.db")
+        reader = Reader(places(self.home, read_config(self.home), "press").journal)
         try:
-            with engine.connect() as connection:
-                return question(connection)
+            return reader.run(question)
         finally:
-            engine.dispose()
+            reader.close()
 
     def decision(self, digest: str) -> view.Decision | None:
         found: view.Decision | None = self.journal(lambda c: view.decisions(c, [digest])).get(

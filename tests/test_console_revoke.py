@@ -23,7 +23,7 @@ from peers import free_port
 from presspass.core.approval import approval_id
 from presspass.core.statement import FreezeBody, RevocationBody, Statement
 from presspass.drill.packages import make_sdist
-from presspass.gateway.console import Situation, revoking
+from presspass.gateway.console import Situation, pages, revoking
 from presspass.gateway.console.views import render
 from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as j
@@ -309,9 +309,8 @@ def test_the_banner_does_not_call_a_revoked_person_a_frozen_project() -> None:
     person = w.narrowing("person", "alice", "left the company")
     now = Situation(True, (person, w.narrowing("limited", "acme-ci", "")), names=w.NAMES)
     page = revoking.revoke_page(w.identities(), now)
-    html = bytes(
-        render("error.html", now, title="x", number=1, detail="x", hint="", code="").body
-    ).decode()
+    made = render("list.html", now, page=pages.list_page(w.overview()))
+    html = bytes(made.body).decode()
     assert "Frozen" not in html
     assert "Limited: the publisher acme-ci, and 1 more." in html
     assert [one.by for one in page.stops] == ["", "Carol Tanaka"]

@@ -11,7 +11,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import click
 
@@ -20,7 +20,7 @@ from presspass.cli.checks import BAD, OK, WARN, Line
 from presspass.cli.exits import REFUSED
 from presspass.cli.options import example, format_option, home_option
 from presspass.cli.show import emit_json, quoted, safe, say, size_text
-from presspass.core.errors import PresspassError, Refusal
+from presspass.core.errors import Fault, PresspassError, Refusal
 from presspass.core.limits import CLOCK_DRIFT_S_MAX, DISK_FREE_BYTES_MIN
 from presspass.core.policy import Policy
 from presspass.core.quorum import Electorate
@@ -179,7 +179,54 @@ def _keys(home: Path, _config: Config) -> Iterator[Line]:
         yield Line(OK, "keys", f"{len(files)} files, all private")
 
 
-def _databases(home: Path, _config: Config) -> Iterator[Line]:
+def _databases(home: Path, config: Config) -> Iterator[Line]:
+    yield from _schemas(home, config) if config.database.url else _files(home)
+
+
+def _schemas(home: Path, config: Config) -> Iterator[Line]:
+    """What each process would find on the server: a connection, the newest schema, its rights and no more."""
+    from presspass.services.places import places
+    from presspass.store import migrate, provision
+    from presspass.store.address import Server
+    from presspass.store.database import open_engine
+
+    prepare = f"presspass database prepare --admin URL --home {quoted(home)}"
+    names: tuple[Literal["gateway", "press"], ...] = ("gateway", "press")
+    for name in names:
+        what = f"{name}'s database"
+        found = places(home, config, name)
+        own = found.gateway if name == "gateway" else found.journal
+        if not isinstance(own, Server):
+            continue
+        yield from _password(what, own.password_file)
+        try:
+            unfit, rights = provision.faults(own, config.database.roles)
+            engine = open_engine(own)
+            try:
+                migrate.bring_up(engine, own.schema)
+            finally:
+                engine.dispose()
+        except Fault as fault:
+            fix = prepare if "schema" in fault.code else "Start the server; see docs/postgresql.md."
+            yield Line(BAD, what, fault.message, fix)
+            continue
+        for one in unfit:
+            yield Line(BAD, what, one, "Ask the server's administrator; see docs/postgresql.md.")
+        for one in rights:
+            yield Line(BAD, what, one, prepare)
+        if not rights:
+            words = (
+                f"schema {migrate.NEWEST[own.schema]} as {own.role}, with its rights and no more"
+            )
+            yield Line(OK, what, words)
+
+
+def _password(what: str, file: Path | None) -> Iterator[Line]:
+    if file is not None and file.exists() and file.stat().st_mode & 0o077:
+        yield Line(BAD, what, f"{file.name} is open to others", f"chmod 600 {quoted(file)}")
+
+
+def _files(home: Path) -> Iterator[Line]:
     from presspass.store.migrate import NEWEST
 
     places = {

@@ -51,6 +51,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "freeze": ("freeze", "Stop publishing, of one project or of all."),
     "revoke": ("revoke", "End what somebody or something may do."),
     "verify": ("verify", "Check a file against its proof, offline."),
+    "database": ("database", "Prepare a PostgreSQL database, or print the SQL for it."),
     "origin": ("move", "Move the gate to another address."),
     "tls": ("certificates", "The certificate of the gate's port."),
     "doctor": ("doctor", "Check a home and this machine, with fixes."),

@@ -48,6 +48,7 @@ class Code(StrEnum):
     # home and configuration
     BACKUP_INVALID = "backup.invalid"
     CONFIG_INVALID = "config.invalid"
+    DATABASE_UNUSABLE = "database.unusable"
     HOME_EXISTS = "home.exists"
     HOME_IN_USE = "home.in-use"
     HOME_MISSING = "home.missing"

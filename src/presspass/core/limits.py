@@ -188,6 +188,17 @@ VETO_NOTE_CHARS_MAX = 500
 ASKER_NOTE_CHARS_MAX = 2000  # what whoever asks for a release may say beside it
 IDENTITIES_PER_KIND_MAX = 500  # rows of one kind on the page of what can be revoked
 
+# databases
+READ_S_MAX = 10  # one snapshot of another process's database
+DATABASE_CONNECT_S_MAX = 3
+DATABASE_SILENT_S_MAX = (
+    10  # a PostgreSQL server that acknowledges nothing for so long counts as gone
+)
+DATABASE_TURN_S_MAX = 15  # waiting for the other writers of a schema
+DATABASE_IDLE_TRANSACTION_S_MAX = 30  # then the server ends a writer that hangs in its turn
+DATABASE_PASSWORD_BYTES_MAX = 1 * KIB
+ROLE_CHARS_MAX = 63  # of a name in PostgreSQL
+
 # what people type
 FINGERPRINT_PREFIX_CHARS_MIN = 8  # fewer digits of a fingerprint name nothing
 REASON_CHARS_MAX = 300  # of a reason that came from elsewhere, where it is shown

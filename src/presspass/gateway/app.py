@@ -28,6 +28,7 @@ from presspass.gateway.problems import (
     plain_problem,
     refusal_answer,
     standard_phrase,
+    unavailable,
 )
 from presspass.gateway.pypi.legacy import PATH, LegacyUpload
 from presspass.gateway.sign_in_api import SignIn
@@ -53,6 +54,12 @@ def public_app(
     return Front(gate, app)
 
 
+def _check_path(scope: Scope) -> None:
+    """Nothing of ours is named with a control character, and PostgreSQL does not even take the question."""
+    if not str(scope.get("path", "")).isprintable():
+        raise HTTPException(404)
+
+
 class Routed:
     """Routes behind one guard."""
 
@@ -72,6 +79,7 @@ class Routed:
             self  # with it, Starlette raises for a wrong path or method instead of answering itself
         )
         try:
+            _check_path(scope)
             await self._router(scope, receive, noting)
         except ClientGoneError:
             return
@@ -100,6 +108,9 @@ class Routed:
                 else "This cannot be asked here."
             )
             return plain_problem(error.status_code, code.value, message)
+        away = unavailable(error)
+        if away is not None:
+            return away
         number = events.internal(error, str(scope.get("path", ""))[:100])
         return plain_problem(500, "internal", f"internal error {number}", close=True)
 

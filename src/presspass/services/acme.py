@@ -49,6 +49,7 @@ def run(home: Path, supervisor: int | None) -> int:
     config = read_config(home)
     need_library()
     settings = settings_of(home, config)
+    (home / "gateway" / "tls").mkdir(mode=0o700, exist_ok=True)
     for line in confine_acme(home, settings.ca):
         print(f"acme: not confined: {line}", file=sys.stderr)
     renewer = Renewer(home / "gateway" / "tls", settings)
@@ -131,6 +132,8 @@ def main() -> int:
         return run(given.home, given.fd_supervisor)
     except (PresspassError, OSError) as error:
         print(f"acme: {error}", file=sys.stderr)
+        if isinstance(error, Refusal) and error.hint:
+            print(f"acme: {error.hint}", file=sys.stderr)
         return 4
 
 

@@ -17,10 +17,11 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from presspass.core.errors import Code, Refusal
-from presspass.core.limits import CONFIG_BYTES_MAX, PROXIES_MAX, URL_CHARS_MAX
+from presspass.core.limits import CONFIG_BYTES_MAX, PROXIES_MAX, ROLE_CHARS_MAX, URL_CHARS_MAX
 from presspass.core.policy import Policy
 from presspass.core.statement import is_sound_address
 from presspass.core.strict import Members
+from presspass.store.address import Roles, check_url
 
 CONFIG_NAME: Final = "presspass.toml"
 DEFAULT_PORT: Final = 8460
@@ -95,6 +96,24 @@ class PressSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Database:
+    """Where the databases are: "" for `url`: SQLite files in the home, else schemas of a PostgreSQL database.
+
+    `url` holds no user and no password. The roles' names; nothing runs as the owner.
+    """
+
+    url: str = ""
+    owner_role: str = "presspass_owner"
+    gateway_role: str = "presspass_gateway"
+    press_role: str = "presspass_press"
+
+    @property
+    def roles(self) -> Roles:
+        """The three names as the store takes them."""
+        return Roles(self.owner_role, self.gateway_role, self.press_role)
+
+
+@dataclass(frozen=True, slots=True)
 class SignIn:
     """The OpenID Connect provider where people sign in; `client_id` "" for none. A secret stands in
     gateway/sign-in.secret, not here.
@@ -128,6 +147,7 @@ class Config:
     press: PressSettings = field(default_factory=PressSettings)
     mail: Mail = field(default_factory=Mail)
     zones: Zones = field(default_factory=Zones)
+    database: Database = field(default_factory=Database)
     sign_in: SignIn = field(default_factory=SignIn)
     dial: Dial = field(default_factory=Dial)
     upload_url: str = ""
@@ -141,9 +161,14 @@ class Config:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The host names under which clients know this gate; its certificate must name each."""
-        urls = (self.origin, self.upload_origin, *([self.next_origin] if self.next_origin else []))
-        return tuple(dict.fromkeys(urlsplit(url).hostname or "" for url in urls))
+        """The host names under which clients know this gate, or are about to; its certificate is to name each."""
+        coming = (_host(self.next_origin),) if self.next_origin else ()
+        return tuple(dict.fromkeys((*self.hosts_in_use, *coming)))
+
+    @property
+    def hosts_in_use(self) -> tuple[str, ...]:
+        """Those without which nothing works: a move that is only prepared must not stop the gate."""
+        return tuple(dict.fromkeys((_host(self.origin), _host(self.upload_origin))))
 
     def tls_files(self, home: Path) -> tuple[Path, Path]:
         """The files of the certificate (with its chain) and of its key. Only for modes other than `off`."""
@@ -170,6 +195,7 @@ class Config:
         parts.append("\n[dial]\n" + _fields(self.dial))
         parts.append("\n[mail]\n" + _fields(self.mail))
         parts.append("\n[zones]\n" + _fields(self.zones))
+        parts.append("\n[database]\n" + _fields(self.database))
         parts.append("\n[sign_in]\n" + _fields(self.sign_in))
         return "".join(parts)
 
@@ -255,6 +281,9 @@ def _config(value: object) -> Config:
         mail=_section(members, "mail", _read_mail),
         zones=_section(members, "zones", _read_zones),
         # These came later than the others: a file without them is one from before.
+        database=_section(members, "database", _read_database)
+        if members.has("database")
+        else Database(),
         sign_in=_section(members, "sign_in", _read_sign_in) if members.has("sign_in") else SignIn(),
         dial=_section(members, "dial", _read_dial) if members.has("dial") else Dial(),
         upload_url=_read_address(members, "upload_url"),
@@ -365,6 +394,23 @@ def _read_zones(section: Members) -> Zones:
     )
 
 
+def _read_database(section: Members) -> Database:
+    database = Database(
+        url=section.text("url", chars_max=URL_CHARS_MAX, empty=True),
+        owner_role=section.name("owner_role"),
+        gateway_role=section.name("gateway_role"),
+        press_role=section.name("press_role"),
+    )
+    names = {database.owner_role, database.gateway_role, database.press_role}
+    if len(names) != 3 or max(map(len, names)) > ROLE_CHARS_MAX:
+        raise _invalid(
+            f"the roles in [database] are not three names of at most {ROLE_CHARS_MAX} characters"
+        )
+    if database.url:
+        check_url(database.url)
+    return database
+
+
 def _read_sign_in(section: Members) -> SignIn:
     found = SignIn(
         issuer=section.text("issuer", chars_max=URL_CHARS_MAX, empty=True),
@@ -381,7 +427,7 @@ def _read_sign_in(section: Members) -> SignIn:
 _Value = str | int | bool | tuple[str | int, ...]
 
 
-def _fields(value: Listen | Tls | Mail | Zones | SignIn | Dial) -> str:
+def _fields(value: Listen | Tls | Mail | Zones | Database | SignIn | Dial) -> str:
     return _lines(**{name: getattr(value, name) for name in value.__slots__})
 
 

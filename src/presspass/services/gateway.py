@@ -16,6 +16,7 @@ import ipaddress
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import ssl
@@ -61,14 +62,17 @@ from presspass.gateway.tls.serving import ServingTls
 from presspass.gateway.upkeep import LOOK_S, Upkeep
 from presspass.services.config import Config, read_config
 from presspass.services.isolation import confine_gateway
+from presspass.services.places import Places, places
 from presspass.store import migrate
 from presspass.store.blobs import Blobs
-from presspass.store.database import Writer, open_engine
+from presspass.store.claims import Claims
+from presspass.store.database import ChangeSignal, Writer, open_engine
 from presspass.verify.workflow import WorkflowPath
 
 _KEEP_ALIVE_S = 30
 _BACKLOG = 1024
 _AFTER_BUG_S = 1.0
+_IDLE_LOOK_S = 0.25  # where commits are told of: only the passing of time is still to be looked for
 _DRAIN_MARGIN_S = 5
 _KEYS_S = 1.0
 
@@ -122,10 +126,11 @@ def writer_lock(home: Path) -> Iterator[None]:
 def composed(options: Options, config: Config) -> Iterator[Gate]:
     """A gate put together for a home, closed at the end. The caller holds `writer_lock`."""
     folder = options.home / "gateway"
-    engine = open_engine(folder / "gateway.db")
-    migrate.upgrade(engine, "gateway")
+    found = places(options.home, config, "gateway")
+    engine = open_engine(found.gateway)
+    migrate.bring_up(engine, "gateway")
     writer = Writer(engine)
-    journal = Journal(options.home / "press" / "journal" / "journal.db")
+    journal = Journal(found.journal)
     pool = ThreadPoolExecutor(UPLOAD_THREADS_MAX, thread_name_prefix="upload")
     try:
         yield Gate(
@@ -134,7 +139,7 @@ def composed(options: Options, config: Config) -> Iterator[Gate]:
             space=config.space,
             writer=writer,
             journal=journal,
-            blobs=Blobs(folder / "blobs", folder / "tmp"),
+            blobs=Blobs(folder / "blobs", _incoming(folder, config)),
             events=Events(writer, wall_clock_ms),
             pool=pool,
             file_bytes_max=options.file_bytes_max,
@@ -149,21 +154,39 @@ def composed(options: Options, config: Config) -> Iterator[Gate]:
         journal.close()
 
 
-class _Housekeeping:
-    """The two background threads: upkeep, and reviews, which may wait minutes for one inspection."""
+def _incoming(folder: Path, config: Config) -> Path:
+    """Where files on their way in are kept. Gateways that share a database share the file system of blobs, and a file
+    is linked to its name there: so each has a folder of its own in it, which it empties when it starts."""
+    if not config.database.url:
+        return folder / "tmp"
+    name = folder / "node"
+    if not name.exists() or not name.read_text():
+        name.write_text(secrets.token_hex(8))
+    return folder / "blobs" / "incoming" / name.read_text()
 
-    def __init__(self, gate: Gate, home: Path) -> None:
+
+class _Housekeeping:
+    """The background threads: upkeep; reviews, which may wait minutes for one inspection; and issuers' keys."""
+
+    def __init__(self, gate: Gate, found: Places) -> None:
         self._stop = threading.Event()
         self._gate = gate
         self._inspector = Worker(inspector_command())
-        self._upkeep = Upkeep(gate, home / "press" / "journal" / "journal.db")
-        reviews = Reviews(gate, self._inspector)
+        self._upkeep = Upkeep(gate, found.journal)
+        # What the press commits moves releases on; what a gateway commits, this one or another, makes sets due.
+        # A publisher that is bound has an issuer whose keys are wanted.
+        own, journal = found.gateway, found.journal
+        self._signals = (ChangeSignal(journal), ChangeSignal(own), ChangeSignal(journal))
+        self._claims = Claims(own)
+        reviews = Reviews(gate, self._inspector, self._claims.take)
+        steps = (
+            (self._upkeep.look, "upkeep"),
+            (reviews.step, "review"),
+            (self._keep_keys, "keys"),
+        )
         self._threads = [
-            threading.Thread(
-                target=self._repeat, args=(self._upkeep.look, "upkeep"), name="upkeep"
-            ),
-            threading.Thread(target=self._repeat, args=(reviews.step, "review"), name="review"),
-            threading.Thread(target=self._repeat, args=(self._keep_keys, "keys"), name="keys"),
+            threading.Thread(target=self._repeat, args=(step, name, signal), name=name)
+            for (step, name), signal in zip(steps, self._signals, strict=True)
         ]
 
     def start(self) -> None:
@@ -177,6 +200,9 @@ class _Housekeeping:
             thread.join()
         self._inspector.close()
         self._upkeep.close()
+        self._claims.close()
+        for one in self._signals:
+            one.close()
 
     def _keep_keys(self) -> None:
         """Issuers' keys on their own schedule: of every issuer that people have bound, before its first token comes."""
@@ -186,15 +212,14 @@ class _Housekeeping:
         gate.key_sets.refresh_due()
         self._stop.wait(_KEYS_S)
 
-    def _repeat(self, step: Callable[[], object], name: str) -> None:
-        pause = LOOK_S
-        while not self._stop.wait(pause):
+    def _repeat(self, step: Callable[[], object], name: str, signal: ChangeSignal) -> None:
+        while not self._stop.is_set():
+            signal.wait(LOOK_S, _IDLE_LOOK_S, self._stop)
             try:
                 step()
-                pause = LOOK_S
             except Exception as error:  # the work at hand ends, its rows are as they were; the next look tries again
                 events.internal(error, name)
-                pause = _AFTER_BUG_S
+                self._stop.wait(_AFTER_BUG_S)
 
 
 def run(options: Options) -> int:
@@ -207,6 +232,7 @@ def run(options: Options) -> int:
     tls = _tls(options.home, config)
     plain = None
     if config.tls.mode == "acme":
+        (options.home / "gateway" / "tls").mkdir(mode=0o700, exist_ok=True)
         plain = _listen(config.listen.host, config.tls.acme_port)
     with writer_lock(options.home):
         control = _listen_control(control_path)
@@ -214,7 +240,8 @@ def run(options: Options) -> int:
             sign_in = sign_in_settings(options.home, config)
             dials = {*config.dial.ports, *(provider_ports(config) if sign_in else ())}
             files = () if tls is None else config.tls_files(options.home)
-            for line in confine_gateway(options.home, tuple(sorted(dials)), files):
+            ports, database = tuple(sorted(dials)), config.database.url
+            for line in confine_gateway(options.home, ports, files, database):
                 print(f"gateway: not confined: {line}", file=sys.stderr)
             _serve_both(options, config, sign_in, _Listening(public, control, tls, plain))
         finally:
@@ -246,10 +273,13 @@ def _tls(home: Path, config: Config) -> ServingTls | None:
     """What the public port serves TLS with; None where a proxy does. Refuses what no client would accept."""
     if config.tls.mode == "off":
         return None
-    tls = ServingTls(*config.tls_files(home), config.hosts)
+    tls = ServingTls(*config.tls_files(home), config.hosts_in_use)
     try:
         pair = tls.load()
     except Refusal as refusal:
+        if config.tls.mode == "private-ca":
+            hint = f"Make it anew: presspass tls trial --home {home}"
+            raise Refusal(refusal.code, refusal.message, hint) from None
         if config.tls.mode != "acme":
             raise
         # The certifier may be getting it right now; until then nobody gets past the handshake.
@@ -271,7 +301,7 @@ def _serve_both(
     options: Options, config: Config, sign_in: ProviderSettings | None, listening: _Listening
 ) -> None:
     with composed(options, config) as gate:
-        housekeeping = _Housekeeping(gate, options.home)
+        housekeeping = _Housekeeping(gate, places(options.home, config, "gateway"))
         housekeeping.start()
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -425,6 +455,8 @@ def main() -> int:
         )
     except (PresspassError, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
+        if isinstance(error, Refusal) and error.hint:
+            print(f"gateway: {error.hint}", file=sys.stderr)
         return 4
 
 

@@ -23,7 +23,7 @@ from presspass.services.config import Config
 _SHARED_FOLDER, _PRIVATE_FOLDER = 0o2750, 0o700
 _SHARED_FILE, _PRIVATE_FILE = 0o640, 0o600
 _UMASK_SHARED = 0o027
-_PRIVATE_IN_GATEWAY = frozenset({"tls"})
+_PRIVATE_IN_GATEWAY = frozenset({"keys", "tls"})
 _PRIVATE_IN_PRESS = frozenset({"keys", "inbox", "spool"})
 
 

@@ -29,6 +29,7 @@ _AGAINST = {
     "workflow": "its workflow is another than the one people bound",
     "person": "the press knows another person behind the run than the request names",
 }
+_SIGNS = (("+", "came"), ("-", "went"))
 _STOPPED = {
     "publisher": "Its publisher is revoked",
     "limited": "Its publisher is limited",
@@ -56,10 +57,13 @@ class WorkflowView:
 
 @dataclass(frozen=True, slots=True)
 class AskerView:
-    """Who asked. `press` and `counts` are whole sentences, each with whether all is well (`sound`)."""
+    """Who asked. `press` and `counts` are whole sentences, each with whether all is well (`sound`); `speaker`: whose
+    words came with the files.
+    """
 
     facts: AskerFacts
     name: str
+    speaker: str
     person: str
     press: str
     press_sound: bool
@@ -79,6 +83,7 @@ def view(release: ReleaseFacts, situation: Situation) -> AskerView | None:
     return AskerView(
         facts=facts,
         name=_name(facts, situation),
+        speaker=f"the {'bot' if facts.act else 'workload'} {facts.publisher}",
         person=_person(release, facts, situation),
         press=_press(facts),
         press_sound=facts.press == "verified",
@@ -101,7 +106,7 @@ def _name(facts: AskerFacts, situation: Situation) -> str:
 
 def _person(release: ReleaseFacts, facts: AskerFacts, situation: Situation) -> str:
     if facts.act is not None:
-        return f"{situation.name(facts.act.person)} answers for the bot and approves none of its releases."
+        return f"{situation.name(facts.act.person)}, who therefore approves none of its releases."
     if release.requester:
         return f"{situation.name(release.requester)}, who therefore does not approve."
     known = f"{facts.actor} is not in the roster" if facts.actor else "The token names nobody"
@@ -171,9 +176,10 @@ def _words(lines: tuple[DiffLine, ...] | None, *, known: bool) -> str:
             "What the bound workflow says is not kept here, so the whole file that ran is shown. Compare it with what "
             "you remember, or with the repository's history."
         )
-    added, removed = (sum(line.sign == sign for line in lines) for sign in "+-")
+    counts = {word: sum(one.sign == sign for one in lines) for sign, word in _SIGNS}
+    moved = " and ".join(f"{plural(n, 'line')} {word}" for word, n in counts.items() if n)
     return (
-        f"{plural(added, 'line')} came and {plural(removed, 'line')} went. Whoever wrote them decides what is built: "
+        f"{moved or 'No line differs'}. Whoever wrote them decides what is built: "
         "read them as you would read a change of the release itself."
     )
 
