@@ -128,14 +128,14 @@ def make_room(connection: Connection, table: sa.Table, key: sa.Column[str], now_
         oldest = (
             sa.select(key).order_by(table.c.expires_ms).limit(waiting - SIGN_IN_WAITING_MAX + 1)
         )
-        connection.execute(sa.delete(table).where(key.in_(oldest.scalar_subquery())))
+        connection.execute(sa.delete(table).where(key.in_(oldest)))
 
 
 def _spend(connection: Connection, secret: str, now_ms: int) -> _Attempt | None:
-    a = SIGN_IN_ATTEMPT.c
-    mine = a.hash == tokens.secret_hash(secret)
-    row = connection.execute(sa.select(SIGN_IN_ATTEMPT).where(mine)).first()
-    connection.execute(sa.delete(SIGN_IN_ATTEMPT).where(mine))
+    # One statement: of two gateways that are asked at once, one gets the row.
+    mine = SIGN_IN_ATTEMPT.c.hash == tokens.secret_hash(secret)
+    taken = sa.delete(SIGN_IN_ATTEMPT).where(mine).returning(SIGN_IN_ATTEMPT)
+    row = connection.execute(taken).first()
     if row is None or row.expires_ms <= now_ms:
         return None
     return _Attempt(row.state, row.nonce, row.verifier, row.back_to)
