@@ -54,6 +54,7 @@ from presspass.gateway.console import (
     SignerFacts,
     Situation,
     StopLine,
+    Viewer,
     WorkflowFacts,
     error_page,
     routes,
@@ -261,11 +262,13 @@ class World:
     """
 
     origin: str = "http://localhost:1"
+    next_origin: str = ""
     now: Situation = field(default_factory=lambda: Situation(sealed=True, names=NAMES))
     releases: dict[str, ReleaseFacts] = field(default_factory=dict)
     requests: dict[str, RequestFacts] = field(default_factory=dict)
     list_of: Overview = field(default_factory=Overview)
     lies: dict[str, object] = field(default_factory=dict)
+    viewers: dict[str, Viewer] = field(default_factory=dict)
     known: Identities | None = None
     accepted: list[Approval] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -281,6 +284,9 @@ class World:
 
     def overview(self) -> Overview:
         return self.list_of
+
+    def viewer(self, secret: str) -> Viewer | None:
+        return self.viewers.get(secret)
 
     def identities(self) -> Identities | None:
         return self.known

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -36,7 +37,8 @@ from presspass.core.statement import (
     UpstreamBody,
 )
 from presspass.drill.world.keys import SoftwarePasskey
-from presspass.services.config import Config, Listen, write_config
+from presspass.gateway.tls.trial import make_trial
+from presspass.services.config import Config, Listen, Tls, write_config
 from presspass.services.layout import FOLDERS, make_folders
 from presspass.store import journal_tables as j
 from presspass.store import migrate
@@ -61,6 +63,7 @@ class JournalFixture:
     genesis: str = ""
     roster_head: str = ""
     upstream: str = ""
+    origin: str = ORIGIN
 
     def __post_init__(self) -> None:
         self.engine = open_engine(self.path)
@@ -77,7 +80,7 @@ class JournalFixture:
     def seal(self, people: Mapping[str, Sequence[Key]]) -> None:
         """Genesis with these people, and the upstream UPSTREAM."""
         self.people = {person: list(keys) for person, keys in people.items()}
-        body = GenesisBody(ORIGIN, RP_ID, self.roster(), self.policy, "1" * 64, "2" * 64)
+        body = GenesisBody(self.origin, RP_ID, self.roster(), self.policy, "1" * 64, "2" * 64)
         heads = Heads(HEAD_AT_GENESIS, HEAD_AT_GENESIS, HEAD_AT_GENESIS)
         genesis = self._statement(body, HEAD_AT_GENESIS, heads, None)
         self.genesis = self.roster_head = genesis.digest
@@ -297,18 +300,37 @@ class GatewayProcess:
 
 
 class World:
-    """A home, its journal, its gateway, two people with software passkeys, and ways to talk to the gateway."""
+    """A home, its journal, its gateway, two people with software passkeys, and ways to talk to the gateway.
+
+    With `tls` the gateway speaks TLS with a certificate of a private CA, for `localhost` and 127.0.0.1; clients must
+    trust `ca` (`peers.trusting(world.ca)`; None without TLS). `config` stands in for the whole configuration.
+    """
 
     def __init__(
-        self, home: Path, *more: str, sealed: bool = True, policy: Policy | None = None
+        self,
+        home: Path,
+        *more: str,
+        sealed: bool = True,
+        policy: Policy | None = None,
+        tls: bool = False,
+        config: Config | None = None,
     ) -> None:
         with contextlib.suppress(FileExistsError):
             make_folders(home)
         for name in FOLDERS:
             (home / name).mkdir(exist_ok=True)
-        write_config(home, Config(ORIGIN, listen=Listen(port=0)))
-        self.home = home
-        self.journal = JournalFixture(home / "press" / "journal" / "journal.db")
+        if config is None:
+            mode = Tls("private-ca") if tls else Tls()
+            origin = ORIGIN.replace("http:", "https:") if tls else ORIGIN
+            config = Config(origin, listen=Listen(port=0), tls=mode)
+        write_config(home, config)
+        self.home, self.config = home, config
+        self.ca: Path | None = None
+        if config.tls.mode == "private-ca":
+            self.ca = make_trial(home / "gateway" / "tls", config.hosts)
+        self.journal = JournalFixture(
+            home / "press" / "journal" / "journal.db", origin=config.origin
+        )
         if policy is not None:
             self.journal.policy = policy
         self.ada, self.grace = SoftwarePasskey.generate(1), SoftwarePasskey.generate(2)
@@ -318,6 +340,8 @@ class World:
 
     @property
     def url(self) -> str:
+        if self.config.tls.mode != "off":
+            return f"https://localhost:{self.gateway.port}"
         return f"http://127.0.0.1:{self.gateway.port}"
 
     @property
@@ -331,8 +355,15 @@ class World:
     ) -> HttpAnswer:
         """One request on a connection of its own."""
         data = json.dumps(body).encode() if isinstance(body, dict) else body
-        connection = http.client.HTTPConnection("127.0.0.1", self.gateway.port, timeout=WAIT_S)
+        connection = self._connection()
         return _ask(connection, method, path, data, headers)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        port = self.gateway.port
+        if self.config.tls.mode == "off":
+            return http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+        context = ssl.create_default_context(cafile=self.ca)
+        return http.client.HTTPSConnection("localhost", port, timeout=WAIT_S, context=context)
 
     def control(
         self, method: str, path: str, body: bytes | dict[str, Any] | None = None
@@ -443,12 +474,11 @@ def _ask(
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, path, body, dict(headers))
         answer = connection.getresponse()
-        return HttpAnswer(
-            answer.status,
-            answer.reason,
-            {k.lower(): v for k, v in answer.getheaders()},
-            answer.read(),
-        )
+        found: dict[str, str] = {}
+        for name, value in answer.getheaders():  # one that is there twice: on lines of their own
+            known = found.get(name.lower())
+            found[name.lower()] = value if known is None else f"{known}\n{value}"
+        return HttpAnswer(answer.status, answer.reason, found, answer.read())
 
 
 def basic(token: str, user: str = "__token__") -> str:

@@ -31,6 +31,7 @@ from presspass.drill.peers import (
     run_pip_install,
     run_twine,
     run_uv_publish,
+    trusting,
     wait_until,
 )
 
@@ -54,6 +55,7 @@ __all__ = [
     "run_pip_install",
     "run_twine",
     "run_uv_publish",
+    "trusting",
     "wait_until",
 ]
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from presspass.core.policy import Policy
 from presspass.core.roster import Details, Person, Roster
 from presspass.core.statement import (
     HEAD_AT_GENESIS,
+    AskedBy,
     Body,
     FreezeBody,
     GenesisBody,
@@ -58,6 +59,7 @@ class Rig:
     policy: Policy
     names: Sequence[str] = ("ana", "ben", "cleo")
     lease_ms: int = 1_000
+    forge_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     keys: dict[str, SoftwarePasskey] = field(default_factory=dict)
     genesis: Statement = field(init=False)
     rows: Writer = field(init=False)
@@ -80,7 +82,10 @@ class Rig:
 
     def details(self, name: str) -> Details:
         return Details(
-            name.title(), (f"mailto:{name}@team.invalid",), (), sha256_hex(name.encode())[:32]
+            name.title(),
+            (f"mailto:{name}@team.invalid",),
+            self.forge_ids.get(name, ()),
+            sha256_hex(name.encode())[:32],
         )
 
     def roster(self, without: Sequence[str] = (), **replaced: SoftwarePasskey) -> Roster:
@@ -224,6 +229,8 @@ class Rig:
         version: str,
         requester: str = "p-ana",
         requester_signs: bool = True,
+        asked_by: AskedBy | None = None,
+        release: str = "",
         **changes: Any,
     ) -> Statement:
         """Puts files and an honest review where a gateway would, and asks for signatures, the requester's first."""
@@ -232,12 +239,12 @@ class Rig:
             data = path.read_bytes()
             self.blobs.add([data], sha256_hex(data))
             listed.append(ReleaseFile(path.name, sha256_hex(data), len(data)))
-        release = secrets.token_hex(16)
+        release = release or secrets.token_hex(16)
         self._release_row(release, project, version)
         review = self.review(press, tuple(listed), project, version)
         upstream = self.journal(view.upstreams)["main"][0]
         body = ReleaseBody(
-            release, upstream, project, version, tuple(listed), (), requester, review
+            release, upstream, project, version, tuple(listed), (), requester, review, asked_by
         )
         statement = self.statement(body, **changes)
         self.request(statement, release)
@@ -281,7 +288,8 @@ class Rig:
             "touched_ms": now,
             "updated_ms": now,
         }
-        self.rows.run(lambda c: c.execute(g.RELEASE.insert().values(**row)))
+        with contextlib.suppress(IntegrityError):  # the same set is asked for again
+            self.rows.run(lambda c: c.execute(g.RELEASE.insert().values(**row)))
 
     def freeze(self, name: str, project: str = "", reason: str = "looks wrong") -> Statement:
         statement = self.statement(FreezeBody("set", project, (), reason))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,14 +28,17 @@ from presspass.cli.review import (
 )
 from presspass.cli.show import emit_json, grouped, note, safe, say, show_lines, size_text, table
 from presspass.cli.sign import Signer, make_signer
+from presspass.core.delegation import DelegationBody
 from presspass.core.digests import JsonObject, is_sha256
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import Change, Report, Severity
 from presspass.core.lifecycle import SENT, SETTLED
+from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     FreezeBody,
     Intent,
+    OriginBody,
     PolicyBody,
     ReleaseBody,
     RosterBody,
@@ -273,8 +277,21 @@ def _show_roster(asked: Asked) -> None:
         "  the whole roster after the change"
         + (", asked for with the recovery key:" if body.recovery else ":")
     )
+    _show_whole_roster(asked, body.roster)
+
+
+def _show_origin(asked: Asked) -> None:
+    body = asked.statement.body_as(OriginBody)
+    say(f"  THIS GATE MOVES to {safe(body.origin)} (keys for {safe(body.rp_id)})", bold=True)
+    say("  Passkeys work at one address only: whoever has no key there cannot sign any more.")
+    _show_roster_changes(asked, body.roster)
+    say("  the whole roster at the new address:")
+    _show_whole_roster(asked, body.roster)
+
+
+def _show_whole_roster(asked: Asked, roster: Roster) -> None:
     names = _names(asked.answer)
-    for person in body.roster.people:
+    for person in roster.people:
         name = names.get(
             person.details, "(name not told, or not the one that the roster commits to)"
         )
@@ -330,12 +347,22 @@ def _show_freeze(asked: Asked) -> None:
         say(f"  {safe(body.reason)}")
 
 
+def _show_named(body: PublisherBody | DelegationBody) -> None:
+    """A publisher or delegation, whole."""
+    for member, value in body.to_json().items():
+        shown = value if isinstance(value, str) else json.dumps(value)
+        say(f"    {member:19} {safe(shown)}".rstrip())
+
+
 _SHOW: Final[dict[type, Callable[[Asked], None]]] = {
     ReleaseBody: _show_release,
     UpstreamBody: lambda asked: _show_upstream(asked.statement.body_as(UpstreamBody)),
     RosterBody: _show_roster,
     PolicyBody: _show_policy,
     FreezeBody: _show_freeze,
+    OriginBody: _show_origin,
+    PublisherBody: lambda asked: _show_named(asked.statement.body_as(PublisherBody)),
+    DelegationBody: lambda asked: _show_named(asked.statement.body_as(DelegationBody)),
 }
 
 

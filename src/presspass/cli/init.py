@@ -27,7 +27,9 @@ from presspass.services.config import (
     DEFAULT_PORT,
     Config,
     Listen,
+    Tls,
     check_origin,
+    parse_config,
     write_config,
 )
 from presspass.services.layout import make_folders
@@ -48,7 +50,8 @@ _PEOPLE_MIN: Final = {"solo": 1, "team": 2}
     ),
 )
 @click.option(
-    "--url", help="The exact origin of the gate, as browsers will see it. It can never change."
+    "--url",
+    help="The exact origin of the gate, as browsers will see it. Another one later takes new keys.",
 )
 @click.option(
     "--person",
@@ -79,6 +82,13 @@ _PEOPLE_MIN: Final = {"solo": 1, "team": 2}
     help="How long the press waits after telling everybody, before it publishes.",
 )
 @click.option(
+    "--key-wait",
+    type=Duration(),
+    default="1d",
+    show_default=True,
+    help="How long a new key waits from when the press first sees the request for it; never less than the veto window.",
+)
+@click.option(
     "--quiet-period",
     type=Duration(),
     default="5m",
@@ -95,6 +105,16 @@ _PEOPLE_MIN: Final = {"solo": 1, "team": 2}
     "--port",
     type=click.IntRange(0, 65_535),
     help=f"The port it listens on (default: that of an http --url, else {DEFAULT_PORT}).",
+)
+@click.option(
+    "--upload-url",
+    default="",
+    help="Where packages are uploaded, if not at --url: an origin with another host name.",
+)
+@click.option(
+    "--trial-tls",
+    is_flag=True,
+    help="Speak TLS with a certificate made now by a private CA. For trials.",
 )
 @click.option("--seal", is_flag=True, help="Compare fingerprints and seal genesis.")
 @click.option(
@@ -113,8 +133,9 @@ _PEOPLE_MIN: Final = {"solo": 1, "team": 2}
 @home_option
 @format_option
 def init_command(
-    url: str | None, people: tuple[NamedPerson, ...], profile: str, approvals: int, veto_window: int, quiet_period: int,
-    software_keys: bool, host: str, port: int | None, seal: bool, confirmed: tuple[str, ...], all_compared: bool,
+    url: str | None, people: tuple[NamedPerson, ...], profile: str, approvals: int, veto_window: int, key_wait: int,
+    quiet_period: int, software_keys: bool, host: str, port: int | None, upload_url: str, trial_tls: bool, seal: bool,
+    confirmed: tuple[str, ...], all_compared: bool,
     home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Make the home of a new installation, on the press's host.
@@ -140,18 +161,28 @@ def init_command(
         quiet_period_s=quiet_period,
         veto_window_s=veto_window,
         software_keys=software_keys,
+        key_wait_s=key_wait,
     )
+    if policy.new_key_wait_s >= policy.approval_life_s:
+        raise click.UsageError("With this --key-wait every request for a key would expire first.")
     origin = check_origin(url)
-    listen = Listen(host, _port_of(origin) if port is None else port)
-    config = Config(origin, listen=listen, genesis=Policy.from_json(policy.to_json()))
+    listen = Listen(host, _port_of(origin, trial_tls) if port is None else port)
+    config = Config(
+        origin,
+        listen=listen,
+        genesis=Policy.from_json(policy.to_json()),
+        upload_url=upload_url,
+        tls=Tls("private-ca" if trial_tls else "off"),
+    )
+    parse_config(config.to_toml())  # what does not fit together is refused before anything is made
     _check_people(people, profile, approvals)
     _make(home, config, people, as_json)
 
 
-def _port_of(origin: str) -> int:
-    """Where browsers find http://localhost:PORT there is no proxy in between; https belongs to one."""
+def _port_of(origin: str, own_tls: bool) -> int:
+    """Where we speak ourselves what browsers ask for, its port is ours; https otherwise belongs to a proxy."""
     parts = urlsplit(origin)
-    return parts.port if parts.scheme == "http" and parts.port else DEFAULT_PORT
+    return parts.port if (parts.scheme == "http" or own_tls) and parts.port else DEFAULT_PORT
 
 
 def _check_people(people: tuple[NamedPerson, ...], profile: str, approvals: int) -> None:
@@ -212,10 +243,13 @@ def _fill(
 ) -> tuple[str, list[dict[str, Any]]]:
     """The parts of the home; returns the recovery key's text, and a link for each key that is to be enrolled."""
     from presspass.cli.genesis import keep_identity, make_links
+    from presspass.gateway.tls.trial import make_trial
     from presspass.services import press
 
     make_folders(home)
     write_config(home, config)
+    if config.tls.mode == "private-ca":
+        make_trial(home / "gateway" / "tls", config.hosts)
     identity = press.initialise(home)
     keep_identity(home, identity.log_key, identity.recovery_public)
     wanted = [person for person in people for _ in range(_LINKS_PER_PERSON[config.genesis.profile])]
@@ -249,4 +283,7 @@ def _tell(
     )
     say()
     at = quoted(home)
+    if config.tls.mode == "private-ca":
+        ca = quoted(home / "gateway" / "tls" / "ca.pem")
+        note(f"TLS for trials only: clients must trust {ca} (SSL_CERT_FILE={ca}); see docs/tls.md")
     note(f"Next: presspass serve --home {at}; people enrol; then presspass init --seal --home {at}")

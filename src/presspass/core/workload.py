@@ -64,6 +64,6 @@ class Workload:
 
 
 def workload_key(issuer: str, provider: str, ids: tuple[tuple[str, str], ...]) -> str:
-    """`Workload.key` of the workload with these ids."""
+    """`Workload.key` of whatever has this issuer and these ids, such as a publisher's binding."""
     lines = [issuer, provider, *(f"{name}={value}" for name, value in ids)]
     return sha256_hex("\n".join(lines).encode())

@@ -22,7 +22,7 @@ from presspass.core.findings import InputFile, parse_report
 from presspass.core.lifecycle import State
 from presspass.core.limits import JSON_BODY_BYTES_MAX
 from presspass.core.quorum import Tally
-from presspass.core.statement import Kind, ReleaseBody, ReleaseFile, RosterBody, Statement
+from presspass.core.statement import ReleaseBody, ReleaseFile, Statement, roster_set_by
 from presspass.gateway import (
     approvals,
     asking,
@@ -34,13 +34,13 @@ from presspass.gateway import (
     sets,
     tokens,
 )
-from presspass.gateway.console import view_token
+from presspass.gateway.console import situation_of, view_token
 from presspass.gateway.console.models import ReleaseFacts
 from presspass.gateway.console.text import told
 from presspass.gateway.facts import Facts, received_for
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import Receive, Scope, Send, json_answer, read_body, read_json, reply
-from presspass.gateway.problems import Answer
+from presspass.gateway.problems import HEALTHY_PHRASE, Answer
 from presspass.gateway.requests import Request
 from presspass.store import journal_view
 from presspass.store.journal_view import Decision
@@ -100,10 +100,22 @@ class Api:
             route("/api/v1/enrolments", "POST", self.enrol),
         ]
 
-    def health(self, _request: HttpRequest, _body: bytes) -> Answer:
-        """GET /healthz"""
-        sealed = self._gate.journal.rules.sealed
-        return json_answer({"ok": True, "sealed": sealed, "version": __version__})
+    def health(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /healthz. `seen` shows the asker what a proxy made of the request; `doctor` looks at it."""
+        rules = self._gate.journal.rules
+        seen: JsonObject = {
+            "scheme": request.url.scheme,
+            "host": request.headers.get("host", ""),
+            "client": request.client.host if request.client else "",
+        }
+        health: JsonObject = {
+            "ok": True,
+            "sealed": rules.sealed,
+            "genesis": rules.genesis_digest,
+            "version": __version__,
+            "seen": seen,
+        }
+        return json_answer(health, reason=HEALTHY_PHRASE)
 
     def release(self, request: HttpRequest, _body: bytes) -> Answer:
         """GET /api/v1/releases/<id>"""
@@ -213,11 +225,13 @@ class Api:
         return json_answer({"statement": approvals.narrow(self._gate, text, approval)}, 202)
 
     def identities(self, request: HttpRequest, _body: bytes) -> Answer:
-        """GET /api/v1/identities: what can be revoked, and what is; for holders of a view token."""
-        if self._facts.view_token_until(view_token(request, self._facts.origin)) is None:
+        """GET /api/v1/identities: what can be revoked, and what is; for who is signed in or holds a view token."""
+        signed_in = situation_of(self._facts, request).viewer is not None
+        token = view_token(request, self._facts.origin)
+        if not signed_in and self._facts.view_token_until(token) is None:
             raise Refusal(
                 Code.TOKEN_INVALID,
-                "What can be revoked is shown to holders of a view token.",
+                "What can be revoked is shown to who is signed in or holds a view token.",
                 "Ask whoever runs the gate for a view link; send its token as `Authorization: Bearer TOKEN`.",
             )
         found = self._facts.identities()
@@ -301,7 +315,7 @@ class Api:
             "url": self._url(request),
             "details": opened,
             "roster_now": self._gate.journal.rules.roster.to_json()
-            if request.kind == Kind.ROSTER
+            if request.statement.kind in Statement.ROSTERS
             else None,
         }
 
@@ -312,10 +326,11 @@ class Api:
 
     def _opened(self, connection: Connection, statement: Statement) -> JsonObject:
         """The details of the people whom a roster statement adds or changes: what approvers must be able to read."""
-        if not isinstance(statement.body, RosterBody):
+        after = roster_set_by(statement.body)
+        if after is None:
             return {}
         found = {}
-        for person in (*statement.body.roster.people, *self._gate.journal.rules.roster.people):
+        for person in (*after.people, *self._gate.journal.rules.roster.people):
             details = people.open_details(self._gate, connection, person.details)
             if details is not None:
                 found[person.details] = details.to_json()

@@ -38,9 +38,12 @@ from presspass.gateway.console.models import (
     RequestLine,
     SignatureFacts,
     Situation,
+    Viewer,
 )
 from presspass.gateway.console.text import told
 from presspass.gateway.gate import Gate
+from presspass.gateway.identity import sessions
+from presspass.gateway.identity.roles import SEE_EVERYTHING, Role
 from presspass.gateway.journal import Rules
 from presspass.gateway.requests import Request
 from presspass.store import journal_view
@@ -75,6 +78,11 @@ class Facts:
     def origin(self) -> str:
         """The exact origin of the console."""
         return self._gate.site[0]
+
+    @property
+    def next_origin(self) -> str:
+        """Where keys may be enrolled for a move of the gate."""
+        return self._gate.next_origin
 
     def situation(self) -> Situation:
         """What holds now, for the banners."""
@@ -150,6 +158,23 @@ class Facts:
                 tuple(self._release_line(connection, rules, row) for row in releases),
                 tuple(line for line in lines if line is not None),
             )
+
+    def viewer(self, secret: str) -> Viewer | None:
+        """Who is signed in by this session secret, now."""
+        session = sessions.find(self._gate, secret) if secret else None
+        if session is None:
+            return None
+        with self._gate.writer.read() as connection:
+            known = people.known_people(self._gate, connection).get(session.person)
+        return Viewer(
+            person=session.person,
+            name=known.name if known else session.person,
+            how=session.how,
+            roles=tuple(sorted(session.roles)),
+            until_ms=session.expires_ms,
+            sees_everything=bool(session.roles & SEE_EVERYTHING),
+            may_ask=Role.ADMIN in session.roles,
+        )
 
     def identities(self) -> Identities | None:
         """What can be revoked; None before genesis."""
@@ -380,7 +405,7 @@ def _verified(chain: Chain, statement: Statement, approval: Approval) -> Signed 
     key = next((found for roster in rosters if (found := roster.key(approval.key))), None)
     if key is None:
         return None
-    origin, rp_id = chain.body.origin, chain.body.rp_id
+    origin, rp_id = chain.sites[statement.heads.roster]
     try:
         return verify_approval(statement.to_bytes(), approval, key, origin=origin, rp_id=rp_id)
     except Refusal:

@@ -135,14 +135,18 @@ class Journal:
         """
         if not self._rules.sealed:
             return {}
+        if version not in self.versions(upstream, project):
+            return {}
+        return self.read(lambda c: journal_view.published_files(c, upstream, project, version))
+
+    def versions(self, upstream: str, project: str) -> frozenset[str]:
+        """Every version of a project that the press has published, as of the last `refresh` or later."""
         versions, key = self._versions, (upstream, project)
         if key not in versions:
             versions[key] = self.read(
                 lambda c: journal_view.published_versions(c, upstream, project)
             )
-        if version not in versions[key]:
-            return {}
-        return self.read(lambda c: journal_view.published_files(c, upstream, project, version))
+        return versions[key]
 
     def close(self) -> None:
         """Closes the database."""

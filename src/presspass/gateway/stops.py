@@ -67,6 +67,14 @@ def record(connection: Connection, stop: Stop, now_ms: int) -> bool:
     return True
 
 
+def end_passes(connection: Connection, latched: Collection[Narrowing], now_ms: int) -> None:
+    """Ends the passes that the press's own narrowings end: those came to it by the drop box, not through this gate."""
+    for one in latched:
+        ended = _passes_of(Stop(one.what, one.target, one.reason, one.source))
+        if ended is not None:
+            passes.end(connection, [ended], f"{one.what} revoked", now_ms)
+
+
 def _passes_of(stop: Stop) -> sa.ColumnElement[bool] | None:
     if stop.what == "pass":
         return PASS.c.hash == stop.target
@@ -144,9 +152,21 @@ def require_none(
     """Refuses with `identity.revoked` while a stop stands against one of `wanted`."""
     found = in_force(connection, wanted, cleared)
     if found is not None:
-        id, what, reason = found
-        raise Refusal(
-            Code.IDENTITY_REVOKED,
-            f"The {what} was revoked: {reason or 'no reason given'}.",
-            f"People can end a revocation by a quorum: presspass freeze --clear {id}",
-        )
+        raise _revoked(*found)
+
+
+def require_none_latched(
+    latched: Collection[Narrowing], wanted: Collection[tuple[str, str]]
+) -> None:
+    """As `require_none`, for what the press has latched, whichever way it came to it."""
+    for one in latched:
+        if (one.what, one.target) in wanted:
+            raise _revoked(one.id, one.what, one.reason)
+
+
+def _revoked(id: str, what: str, reason: str) -> Refusal:
+    return Refusal(
+        Code.IDENTITY_REVOKED,
+        f"The {what} was revoked: {reason or 'no reason given'}.",
+        f"People can end a revocation by a quorum: presspass freeze --clear {id}",
+    )

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from presspass.core.errors import Code
 from presspass.core.lifecycle import TRANSITIONS, State
 from presspass.core.statement import Statement
-from presspass.gateway import sets
+from presspass.gateway import sets, stops
 from presspass.gateway.gate import Gate
 from presspass.store import journal_view
 from presspass.store.database import ChangeSignal
@@ -51,6 +51,7 @@ class Upkeep:
         self._journal_path = journal_path
         self._expires: dict[str, int] = {}
         self._expiry_look_ms = 0
+        self._enforced: set[str] = set()
 
     def look(self) -> None:
         """One look at everything."""
@@ -58,6 +59,7 @@ class Upkeep:
         gate.journal.refresh()
         if self._journal_path.exists() and self._signal.changed():
             self.mirror()
+            self._end_revoked()
         self._close_quiet()
         now = gate.clock()
         if now - self._expiry_look_ms >= _EXPIRY_LOOK_MS:
@@ -73,6 +75,14 @@ class Upkeep:
                 return
         over = sa.delete(SEEN_TOKEN).where(SEEN_TOKEN.c.until_ms <= now_ms)
         self._gate.writer.run(lambda connection: connection.execute(over))
+
+    def _end_revoked(self) -> None:
+        """Passes that a narrowing ends which the press has latched and this gate has not seen yet."""
+        gate = self._gate
+        new = [one for one in gate.journal.rules.narrowings if one.id not in self._enforced]
+        if new:
+            gate.writer.run(lambda c: stops.end_passes(c, new, gate.clock()))
+            self._enforced.update(one.id for one in new)
 
     def close(self) -> None:
         """Closes what it reads with."""

@@ -137,7 +137,7 @@ class Workloads:
         if body.issuer != token.issuer:
             raise Refusal(Code.IDENTITY_ISSUER_UNKNOWN, f"The token is of {token.issuer[:200]}.")
         plain, set_digest = split_set(_audience(token))
-        wanted = audiences(chain.body.origin, *self.urls)
+        wanted = audiences(chain.site[0], *self.urls)
         if plain in wanted and set_digest:
             wanted |= {f"{plain}:sha256:{set_digest}"}
         workload = self._workload(token, body, wanted, now_s)

@@ -12,17 +12,20 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import ipaddress
 import json
 import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio.from_thread
 import uvicorn
@@ -33,6 +36,7 @@ from presspass.core.limits import (
     CONNECTIONS_MAX,
     FILE_BYTES_MAX,
     GATEWAY_DRAIN_S_MAX,
+    TLS_LOOK_S,
     UPLOAD_THREADS_MAX,
 )
 from presspass.gateway import events
@@ -47,9 +51,13 @@ from presspass.gateway.forge.cache import PathCache
 from presspass.gateway.forge.paths import WorkflowPaths
 from presspass.gateway.gate import Gate, wall_clock_ms
 from presspass.gateway.http import AsgiApp, Connection
+from presspass.gateway.identity import device
+from presspass.gateway.identity.oidc_client import Provider, ProviderSettings
 from presspass.gateway.journal import Journal
 from presspass.gateway.pypi.legacy import LegacyUpload
 from presspass.gateway.review import Reviews
+from presspass.gateway.tls.challenges import PlainDoor
+from presspass.gateway.tls.serving import ServingTls
 from presspass.gateway.upkeep import LOOK_S, Upkeep
 from presspass.services.config import Config, read_config
 from presspass.services.isolation import confine_gateway
@@ -74,6 +82,19 @@ class Options:
     port: int | None = None
     file_bytes_max: int = FILE_BYTES_MAX
     zones: str = "not separated"
+
+
+@dataclass(frozen=True, slots=True)
+class _Listening:
+    """The listeners, opened before the kernel closes the rest. `tls`: of the public one, None for plain HTTP.
+
+    `plain`: where the challenges of ACME are answered, if it is used.
+    """
+
+    public: socket.socket
+    control: socket.socket
+    tls: ServingTls | None
+    plain: socket.socket | None = None
 
 
 class _Server(uvicorn.Server):
@@ -118,6 +139,9 @@ def composed(options: Options, config: Config) -> Iterator[Gate]:
             pool=pool,
             file_bytes_max=options.file_bytes_max,
             zones_separated=options.zones == "separated",
+            upload_origin=config.upload_url,
+            next_origin=config.next_origin,
+            trusted_proxies=tuple(map(ipaddress.ip_network, config.listen.trusted_proxies)),
         )
     finally:
         pool.shutdown()
@@ -180,43 +204,102 @@ def run(options: Options) -> int:
         config.listen.host, config.listen.port if options.port is None else options.port
     )
     control_path = options.home / "gateway" / "control.sock"
+    tls = _tls(options.home, config)
+    plain = None
+    if config.tls.mode == "acme":
+        plain = _listen(config.listen.host, config.tls.acme_port)
     with writer_lock(options.home):
         control = _listen_control(control_path)
         try:
-            for line in confine_gateway(options.home, config.dial.ports):
+            sign_in = sign_in_settings(options.home, config)
+            dials = {*config.dial.ports, *(provider_ports(config) if sign_in else ())}
+            files = () if tls is None else config.tls_files(options.home)
+            for line in confine_gateway(options.home, tuple(sorted(dials)), files):
                 print(f"gateway: not confined: {line}", file=sys.stderr)
-            _serve_both(options, config, public, control)
+            _serve_both(options, config, sign_in, _Listening(public, control, tls, plain))
         finally:
             control_path.unlink(missing_ok=True)
     return 0
 
 
+def sign_in_settings(home: Path, config: Config) -> ProviderSettings | None:
+    """Where people sign in, as configured; refuses with `config.invalid` a secret that others may read."""
+    settings = config.sign_in
+    if not settings.client_id:
+        return None
+    path, secret = home / "gateway" / "sign-in.secret", ""
+    if path.exists():
+        if path.stat().st_mode & 0o077:
+            raise Refusal(Code.CONFIG_INVALID, f"{path} can be read by others.", "chmod 600 it.")
+        secret = path.read_text(encoding="utf-8").strip()
+    back = f"{config.origin}/sign-in/callback"
+    return ProviderSettings(settings.issuer, settings.client_id, secret, settings.scopes, back)
+
+
+def provider_ports(config: Config) -> tuple[int, ...]:
+    """TCP ports that the way to the provider takes: the issuer's, that of https, and name service."""
+    parts = urlsplit(config.sign_in.issuer)
+    return (parts.port or (443 if parts.scheme == "https" else 80), 443, 53)
+
+
+def _tls(home: Path, config: Config) -> ServingTls | None:
+    """What the public port serves TLS with; None where a proxy does. Refuses what no client would accept."""
+    if config.tls.mode == "off":
+        return None
+    tls = ServingTls(*config.tls_files(home), config.hosts)
+    try:
+        pair = tls.load()
+    except Refusal as refusal:
+        if config.tls.mode != "acme":
+            raise
+        # The certifier may be getting it right now; until then nobody gets past the handshake.
+        events.log("tls-certificate", taken=False, code=refusal.code.value, detail=refusal.message)
+        return tls
+    if config.tls.mode == "private-ca":
+        print(
+            f"gateway: TLS by a private CA, for trials only: {_private_ca(home)}", file=sys.stderr
+        )
+    events.log("tls-certificate", taken=True, ends=pair.ends.isoformat())
+    return tls
+
+
+def _private_ca(home: Path) -> str:
+    return f"clients must trust {home / 'gateway' / 'tls' / 'ca.pem'} (SSL_CERT_FILE)"
+
+
 def _serve_both(
-    options: Options, config: Config, public: socket.socket, control: socket.socket
+    options: Options, config: Config, sign_in: ProviderSettings | None, listening: _Listening
 ) -> None:
     with composed(options, config) as gate:
         housekeeping = _Housekeeping(gate, options.home)
         housekeeping.start()
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(gate, options, public, control))
+                runner.run(_serve(gate, options, sign_in, listening))
         finally:
             housekeeping.stop()
 
 
 async def _serve(
-    gate: Gate, options: Options, public: socket.socket, control: socket.socket
+    gate: Gate, options: Options, sign_in: ProviderSettings | None, listening: _Listening
 ) -> None:
     facts, upload = Facts(gate), LegacyUpload(gate)
-    doors = Doors(gate, Minting(gate, workflows_of(options.home)))
+    terminals = {device.GRANT_TYPE: lambda form: device.device_grant(gate, form)}
+    doors = Doors(gate, Minting(gate, workflows_of(options.home)), terminals)
+    provider = Provider(sign_in, gate.key_sets) if sign_in else None
     servers: list[_Server] = []
 
     def drain() -> None:
         for server in servers:
             server.should_exit = True
 
-    servers.append(_server(public_app(gate, facts, upload, doors)))
+    context = None if listening.tls is None else listening.tls.context
+    servers.append(_server(public_app(gate, facts, upload, doors, provider), context))
     servers.append(_server(Routed(Control(gate, facts, drain).routes(), gate)))
+    listeners = [listening.public, listening.control]
+    if listening.plain is not None:
+        servers.append(_server(_plain_door(options.home, gate)))
+        listeners.append(listening.plain)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, drain)
@@ -224,10 +307,11 @@ async def _serve(
         loop.add_reader(
             options.supervisor, drain
         )  # readable only at its end: the supervisor writes nothing
-    port = public.getsockname()[1]
+    port = listening.public.getsockname()[1]
+    looking = [] if listening.tls is None else [loop.create_task(_keep_looking(listening.tls))]
     serving = [
         loop.create_task(server.serve(sockets=[listener]))
-        for server, listener in zip(servers, (public, control), strict=True)
+        for server, listener in zip(servers, listeners, strict=True)
     ]
     try:
         while not all(server.started for server in servers) and not any(
@@ -237,6 +321,8 @@ async def _serve(
         print(json.dumps({"ready": True, "port": port}), flush=True)
         await asyncio.gather(*serving)
     finally:
+        for task in looking:
+            task.cancel()
         if options.supervisor is not None:
             loop.remove_reader(options.supervisor)
         upload.close()
@@ -253,7 +339,26 @@ def workflows_of(home: Path) -> GitWorkflows:
     return GitWorkflows(cache, fetch)
 
 
-def _server(app: AsgiApp) -> _Server:
+def _plain_door(home: Path, gate: Gate) -> PlainDoor:
+    origins = dict.fromkeys((gate.site[0], gate.upload_site, *sorted(gate.console_origins)))
+    return PlainDoor(
+        home / "gateway" / "tls", {urlsplit(url).hostname or "": url for url in origins}
+    )
+
+
+async def _keep_looking(tls: ServingTls) -> None:
+    """A renewed certificate is served without a restart."""
+    while True:
+        await asyncio.sleep(TLS_LOOK_S)
+        try:
+            tls.look()
+        except (
+            Exception
+        ) as error:  # the certificate that is served stays; the next look tries again
+            events.internal(error, "tls")
+
+
+def _server(app: AsgiApp, context: ssl.SSLContext | None = None) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
@@ -269,6 +374,7 @@ def _server(app: AsgiApp) -> _Server:
             limit_concurrency=CONNECTIONS_MAX,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=GATEWAY_DRAIN_S_MAX - _DRAIN_MARGIN_S,
+            ssl_context_factory=None if context is None else lambda _config, _default: context,
         )
     )
 

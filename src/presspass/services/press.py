@@ -192,7 +192,7 @@ def composed(
     inspector = Worker(inspector_command())
     clock = clock or Clock()
     blobs = home / "gateway" / "blobs" / "sha256"
-    log = Log(_log_origin(config), key.public, key.sign_raw)
+    log = Log(_log_origin(writer, config), key.public, key.sign_raw)
     narrowings = Narrowings(
         writer=writer,
         log=log,
@@ -219,7 +219,7 @@ def composed(
         clock=clock,
         gateway=_Gateway(home / "gateway" / "gateway.db"),
         key_sets=KeySets(),
-        urls=(config.origin,),
+        urls=(config.origin, config.upload_origin),
     )
     books = Books(writer, log, _Gateway(home / "gateway" / "gateway.db"))
     inspection = Inspection(books, tools.spool, inspector.call)
@@ -295,7 +295,12 @@ def channels(config: Config, home: Path) -> tuple[Channel, ...]:
     return tuple(found)
 
 
-def _log_origin(config: Config) -> str:
+def _log_origin(writer: Writer, config: Config) -> str:
+    """The log's name: by genesis, and for good. Before genesis it is what genesis will say."""
+    with writer.read() as connection:
+        genesis = view.genesis(connection)
+    if genesis is not None:
+        return log_origin(genesis.body_as(GenesisBody))
     return config.origin.split("://", 1)[-1] + "/log"
 
 
@@ -329,7 +334,7 @@ def run(home: Path, supervisor: int | None, zones: str) -> int:
     for line in confine_press(home):
         _LOG.warning("not confined: %s", line)
     with writer_lock(home), composed(home, zones) as press:
-        _check_log_origin(press)
+        _check_origin(home, press)
         with _listening(press):
             print(json.dumps({"ready": True}), flush=True)
             _loop(press, stop, ChangeSignal(home / "gateway" / "gateway.db"))
@@ -372,14 +377,16 @@ def _listening(press: Press) -> Iterator[None]:
             thread.join(_STOPS_END_S)
 
 
-def _check_log_origin(press: Press) -> None:
+def _check_origin(home: Path, press: Press) -> None:
+    """The configured address must be the one in force, or the one that a move has just put in force."""
+    config = read_config(home)
     with press.books.writer.read() as connection:
-        genesis = view.genesis(connection)
-    if genesis is not None and log_origin(genesis.body_as(GenesisBody)) != press.tools.log.origin:
+        site = view.site(connection)
+    if site is not None and site[0] not in (config.origin, config.next_origin):
         raise Refusal(
             Code.GENESIS_SEALED,
-            "presspass.toml names another origin than genesis did.",
-            "The origin is part of every signature; put the old one back.",
+            f"presspass.toml names {config.origin}, and keys are enrolled at {site[0]}.",
+            f'Set origin = "{site[0]}": it is part of every signature. `presspass origin` changes it for all.',
         )
 
 

@@ -21,12 +21,13 @@ from presspass.core.statement import (
     GenesisBody,
     Heads,
     Kind,
+    OriginBody,
     PolicyBody,
     ReleaseBody,
     ReleaseFile,
-    RosterBody,
     Statement,
     UpstreamBody,
+    roster_set_by,
 )
 from presspass.store import journal_tables as t
 
@@ -118,11 +119,9 @@ def heads(connection: Connection) -> Heads:
 
 
 def roster_at(connection: Connection, digest: str) -> Roster | None:
-    """The roster that the admitted statement `digest` (genesis or roster) set."""
+    """The roster that the admitted statement `digest` (genesis, roster or origin) set."""
     found = statement(connection, digest)
-    if found is None or not isinstance(found.body, GenesisBody | RosterBody):
-        return None
-    return found.body.roster
+    return None if found is None else roster_set_by(found.body)
 
 
 def policy_at(connection: Connection, digest: str) -> Policy | None:
@@ -137,6 +136,13 @@ def roster(connection: Connection) -> Roster:
     """The roster in force; empty before genesis."""
     digest = head(connection, "roster")
     return (digest and roster_at(connection, digest)) or Roster(())
+
+
+def site(connection: Connection) -> tuple[str, str] | None:
+    """The origin that keys are enrolled at now, and its RP id; None before genesis."""
+    bodies = [one.body for one in chained(connection)]
+    moved = [body for body in bodies if isinstance(body, GenesisBody | OriginBody)]
+    return (moved[-1].origin, moved[-1].rp_id) if moved else None
 
 
 def policy(connection: Connection) -> Policy:

@@ -207,6 +207,12 @@ class _Upload:
         name = parse_filename(offer.filename)
         rights.require_project(right, name.project, name.version, gate.projects_of(right))
         rights.require_file(right, offer.filename, offer.sha256)
+        if right.workload and gate.journal.rules.chain is not None:
+            versions = gate.journal.versions(right.upstream, name.project)
+            bound = replace(right, project=name.project)
+            rights.require_delegation(
+                connection, bound, gate.journal.rules.chain, name.version, versions
+            )
         offer = replace(offer, right=right, project=name.project)
         published = gate.journal.published(right.upstream, offer.project, offer.version)
         return sets.place(connection, offer, published, gate.release_url(""), now)
