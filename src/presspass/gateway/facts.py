@@ -277,7 +277,8 @@ class Facts:
         """
         rules = self._gate.journal.rules
         around = self._gate.journal.circumstances(request.statement.body)
-        found = stops.standing(connection, rules.narrowings, rules.cleared)
+        mine = ("approval", "person")
+        found = stops.standing(connection, rules.narrowings, rules.cleared, mine)
         gone = {one.target for one in found if one.what == "person"}
         revoked = {one.target for one in found if one.what == "approval"}
         return replace(around, suspended=around.suspended | gone), frozenset(revoked)

@@ -123,21 +123,24 @@ class Standing:
 
 
 def standing(
-    connection: Connection, narrowings: Iterable[Narrowing], cleared: Collection[str]
+    connection: Connection,
+    narrowings: Iterable[Narrowing],
+    cleared: Collection[str],
+    whats: Collection[str] = (),
 ) -> list[Standing]:
     """Everything in force: what the press has latched (`narrowings`), and what was signed at this gate since.
 
-    `cleared`: ids that a quorum has ended.
+    `cleared`: ids that a quorum has ended; `whats`: only stops of these kinds.
     """
     found = [
         Standing(one.id, one.what, one.target, one.by, one.reason, one.seen_ms, latched=True)
         for one in narrowings
+        if not whats or one.what in whats
     ]
     known = {*cleared, *(one.id for one in found)}
     s = STOP.c
-    rows = connection.execute(
-        sa.select(s.id, s.what, s.target, s.reason, s.made_ms).order_by(s.serial)
-    )
+    query = sa.select(s.id, s.what, s.target, s.reason, s.made_ms).order_by(s.serial)
+    rows = connection.execute(query.where(s.what.in_(list(whats))) if whats else query)
     found += [
         Standing(row.id, row.what, row.target, "", row.reason, row.made_ms, latched=False)
         for row in rows
