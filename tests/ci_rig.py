@@ -17,7 +17,7 @@ import httpx2
 
 import packages
 from cli_rig import Rig
-from presspass.drill.peers import PypiServer
+from presspass.drill.peers import PypiServer, wait_until
 from presspass.drill.world.forge import Forge
 from presspass.drill.world.issuer import Issuer
 from presspass.drill.world.runner import GithubJob, Runner
@@ -25,6 +25,19 @@ from presspass.services.config import Dial, read_config, write_config
 from workload_world import HONEST, WORKFLOW, real_time
 
 PROJECT = "greet"
+#: Nothing of the CI system in which the tests themselves may run.
+NO_CI = dict.fromkeys(
+    [
+        *("GITHUB_ACTIONS", "GITLAB_CI", "CIRCLECI", "BUILDKITE", "PRESSPASS_TOKEN"),
+        *("PRESSPASS_ID_TOKEN", "PRESSPASS_ID_TOKEN_FILE", "PRESSPASS_URL"),
+    ],
+    "",
+)
+
+
+def until(ci: CiRig, url: str, wanted: str) -> None:
+    """Waits until the release or request is in this state."""
+    wait_until(lambda: ci.rig.ask("status", url)["state"] == wanted, f"{url} is {wanted}", 30.0)
 
 
 class CiRig:
@@ -52,7 +65,8 @@ class CiRig:
 
     def start(self, **config: Any) -> None:
         """Makes the home, lets the gateway dial the issuer and the forge, starts, seals, adds the upstream."""
-        self.rig.init()
+        if not self.rig.home.exists():
+            self.rig.init()
         self.configure(**config)
         self.rig.start()
         self.rig.seal()

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import CONFIG_BYTES_MAX, URL_CHARS_MAX
 from presspass.core.policy import Policy
+from presspass.core.statement import is_sound_address
 from presspass.core.strict import Members
 
 CONFIG_NAME: Final = "presspass.toml"
@@ -75,6 +76,21 @@ class Dial:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgeSettings:
+    """One `[[forge]]`: where the press tells how a release stands. Its token stands in press/keys/forge-NAME.token.
+
+    The members are those of `notify.forge.Forge`.
+    """
+
+    name: str
+    provider: str
+    issuer: str
+    api_url: str
+    repositories: tuple[str, ...] = ()
+    follow_up: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One installation. `genesis` is what `init` was asked for; once sealed, the policy in the journal counts alone."""
 
@@ -86,6 +102,7 @@ class Config:
     mail: Mail = field(default_factory=Mail)
     zones: Zones = field(default_factory=Zones)
     dial: Dial = field(default_factory=Dial)
+    forges: tuple[ForgeSettings, ...] = ()
 
     @property
     def rp_id(self) -> str:
@@ -101,6 +118,7 @@ class Config:
         parts.append("\n[dial]\n" + _lines(ports=list(self.dial.ports)))
         parts.append("\n[mail]\n" + _fields(self.mail))
         parts.append("\n[zones]\n" + _fields(self.zones))
+        parts += ["\n[[forge]]\n" + _forge_lines(one) for one in self.forges]
         return "".join(parts)
 
 
@@ -185,6 +203,7 @@ def _config(value: object) -> Config:
         mail=_section(members, "mail", _read_mail),
         zones=_section(members, "zones", _read_zones),
         dial=_section(members, "dial", _read_dial),
+        forges=members.optional("forge", _read_forges) or (),
     )
     members.done()
     return config
@@ -212,6 +231,34 @@ def _read_dial(section: Members) -> Dial:
     return Dial(section.items("ports", port, count_max=64))
 
 
+def _read_forges(value: object) -> tuple[ForgeSettings, ...]:
+    found = Members({"forge": value}, CONFIG_NAME).items("forge", _read_forge, count_max=64)
+    if len({one.name for one in found}) != len(found):
+        raise _invalid("two [[forge]] sections have the same name")
+    return found
+
+
+def _read_forge(value: object) -> ForgeSettings:
+    section = Members(value, f"section [[forge]] of {CONFIG_NAME}")
+    url = section.text("api_url", chars_max=URL_CHARS_MAX)
+    if not is_sound_address(url):
+        section.refuse(f"has an api_url that is not https, nor http on this machine: {url}")
+
+    def repository(item: object) -> str:
+        return Members({"repositories": item}, section.what).text("repositories")
+
+    found = ForgeSettings(
+        name=section.name("name"),
+        provider=section.choice("provider", ("github", "gitlab")),
+        issuer=section.text("issuer", chars_max=URL_CHARS_MAX),
+        api_url=url,
+        repositories=section.items("repositories", repository, count_max=1000),
+        follow_up=section.text("follow_up", empty=True),
+    )
+    section.done()
+    return found
+
+
 def _read_mail(section: Members) -> Mail:
     return Mail(
         host=section.text("host", chars_max=253, empty=True),
@@ -235,14 +282,19 @@ def _fields(value: Mail | Zones) -> str:
     return _lines(**{name: getattr(value, name) for name in value.__slots__})
 
 
-def _lines(**members: str | int | bool | list[int]) -> str:
+def _forge_lines(one: ForgeSettings) -> str:
+    members = {name: getattr(one, name) for name in one.__slots__}
+    return _lines(**{**members, "repositories": list(one.repositories)})
+
+
+def _lines(**members: str | int | bool | list[int] | list[str]) -> str:
     return "".join(f"{name} = {_toml(value)}\n" for name, value in members.items())
 
 
-def _toml(value: str | int | bool | list[int]) -> str:
+def _toml(value: str | int | bool | list[int] | list[str]) -> str:
     """A TOML value (toml.io v1.0.0: boolean, integer, basic string, array)."""
     if isinstance(value, list):
-        return f"[{', '.join(map(str, value))}]"
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
