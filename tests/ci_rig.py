@@ -46,11 +46,13 @@ class CiRig:
     def __init__(self, folder: Path, registry: PypiServer) -> None:
         self.folder = folder
         self._stack = contextlib.ExitStack()
-        # One address has tokens of one provider: each has an issuer of its own.
+        # One address has tokens of one provider: each has an issuer of its own. Their key is the same, since making one
+        # takes longer than a gate waits for an answer; it is made here, before anybody asks for it.
         self.issuers = {
-            provider: self._stack.enter_context(Issuer(seed, clock=real_time()))
-            for seed, provider in enumerate(("github", "gitlab", "buildkite", "circleci"))
+            provider: self._stack.enter_context(Issuer(clock=real_time()))
+            for provider in ("github", "gitlab", "buildkite", "circleci")
         }
+        self.issuers["github"].jwks()
         self.issuer = self.issuers["github"]
         self.forge = self._stack.enter_context(Forge(folder / "forge"))
         self.repository = self.forge.repository("acme", PROJECT)
