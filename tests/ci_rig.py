@@ -34,6 +34,13 @@ NO_CI = dict.fromkeys(
     "",
 )
 
+#: What a job of GitLab CI is, in the words of its token, but for the file that defines it.
+GITLAB_JOB: dict[str, Any] = {
+    "namespace_id": "72", "project_id": "4001", "project_path": "acme/greet", "ref_path": "refs/tags/v1.0",
+    "ref_protected": "true", "pipeline_source": "push", "pipeline_id": "11", "job_id": "12",
+    "user_id": "8001", "runner_environment": "gitlab-hosted", "sub": "project_path:acme/greet",
+}  # fmt: skip
+
 
 def until(ci: CiRig, url: str, wanted: str) -> None:
     """Waits until the release or request is in this state."""

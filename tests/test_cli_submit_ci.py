@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 import peers
-from ci_rig import NO_CI, PROJECT, CiRig, until
+from ci_rig import GITLAB_JOB, NO_CI, PROJECT, CiRig, until
 from cli_gate import RELEASE_ID, StandInGate, make_release
 from gateway_world import GatewayProcess
 from packages import make_wheel
@@ -149,13 +149,6 @@ def test_a_job_that_may_not_ask_for_its_identity_is_told_which_permission_it_lac
     monkeypatch.setenv("GITLAB_CI", "")
     assert run(words) == exits.CANNOT_SAY
     assert "PRESSPASS_ID_TOKEN" in capfd.readouterr().err
-
-
-GITLAB_JOB: dict[str, Any] = {
-    "namespace_id": "72", "project_id": "4001", "project_path": "acme/greet", "ref_path": "refs/tags/v1.0",
-    "ref_protected": "true", "pipeline_source": "push", "pipeline_id": "11", "job_id": "12",
-    "user_id": "8001", "runner_environment": "gitlab-hosted", "sub": "project_path:acme/greet",
-}  # fmt: skip
 
 
 def test_a_gitlab_job_hands_its_token_over_and_is_told_that_the_files_are_not_bound(
