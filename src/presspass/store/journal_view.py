@@ -212,6 +212,9 @@ class SeenWorkload:
     person: str
     set_digest: str
     version: str
+    repository: str
+    commit_id: str
+    ref: str
     replay_key: str | None
     first_seen_ms: int
     release: str | None
