@@ -66,6 +66,8 @@ class Rig:
             "--software-keys",
             "--veto-window",
             "0",
+            "--key-wait",
+            "0",
             *more,
         )
         made = self.ask("init", *people, *options)

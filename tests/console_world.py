@@ -48,6 +48,7 @@ from presspass.gateway.console import (
     RequestLine,
     SignatureFacts,
     Situation,
+    Viewer,
     error_page,
     routes,
     wants_page,
@@ -259,6 +260,7 @@ class World:
     requests: dict[str, RequestFacts] = field(default_factory=dict)
     list_of: Overview = field(default_factory=Overview)
     lies: dict[str, object] = field(default_factory=dict)
+    viewers: dict[str, Viewer] = field(default_factory=dict)
     accepted: list[Approval] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -273,6 +275,9 @@ class World:
 
     def overview(self) -> Overview:
         return self.list_of
+
+    def viewer(self, secret: str) -> Viewer | None:
+        return self.viewers.get(secret)
 
     def view_token_until(self, token: str) -> int | None:
         return 4_102_444_800_000 if token == VIEW_TOKEN else None

@@ -78,6 +78,7 @@ policies = st.builds(
     quiet_period_s=st.integers(0, 86_400),
     veto_window_s=st.integers(0, 86_400),
     software_keys=st.booleans(),
+    key_wait_s=st.none() | st.integers(0, 86_400),
 )
 files = st.builds(ReleaseFile, name=texts, sha256=digests, size=st.integers(0, 2**31))
 

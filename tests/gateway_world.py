@@ -443,12 +443,11 @@ def _ask(
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, path, body, dict(headers))
         answer = connection.getresponse()
-        return HttpAnswer(
-            answer.status,
-            answer.reason,
-            {k.lower(): v for k, v in answer.getheaders()},
-            answer.read(),
-        )
+        found: dict[str, str] = {}
+        for name, value in answer.getheaders():  # one that is there twice: on lines of their own
+            known = found.get(name.lower())
+            found[name.lower()] = value if known is None else f"{known}\n{value}"
+        return HttpAnswer(answer.status, answer.reason, found, answer.read())
 
 
 def basic(token: str, user: str = "__token__") -> str:

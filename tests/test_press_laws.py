@@ -54,7 +54,7 @@ from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.verify.chain import veto_of
 
-POLICY = Policy(veto_window_s=0, software_keys=True)
+POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
 HOUR_S = 3600
 
 

@@ -116,6 +116,10 @@ class Gate:
             "POST", path, content=data, headers={"Content-Type": "application/json"}
         )
 
+    def post_form(self, path: str, form: Mapping[str, str]) -> JsonObject:
+        """Sends OAuth parameters; the JSON object of the answer, an OAuth error (RFC 6749 section 5.2) included."""
+        return self._object("POST", path, data=dict(form), oauth_errors=True)
+
     def delete_json(self, path: str) -> JsonObject:
         """Deletes, and returns the JSON object of the answer ({} where there is none)."""
         return self._object("DELETE", path)
@@ -159,10 +163,14 @@ class Gate:
         return value
 
     @contextlib.contextmanager
-    def _stream(self, method: str, path: str, **more: Any) -> Iterator[httpx2.Response]:
+    def _stream(
+        self, method: str, path: str, *, oauth_errors: bool = False, **more: Any
+    ) -> Iterator[httpx2.Response]:
         try:
             with self._http.stream(method, path, **more) as response:
-                if not 200 <= response.status_code < 300:
+                kind = response.headers.get("content-type", "").partition(";")[0]
+                said = oauth_errors and response.status_code == 400 and kind == "application/json"
+                if not said and not 200 <= response.status_code < 300:
                     _refuse(response, self._where)
                 yield response
         except httpx2.TimeoutException:

@@ -79,6 +79,13 @@ _PEOPLE_MIN: Final = {"solo": 1, "team": 2}
     help="How long the press waits after telling everybody, before it publishes.",
 )
 @click.option(
+    "--key-wait",
+    type=Duration(),
+    default="1d",
+    show_default=True,
+    help="How long a new key waits from when the press first sees the request for it; never less than the veto window.",
+)
+@click.option(
     "--quiet-period",
     type=Duration(),
     default="5m",
@@ -113,9 +120,9 @@ _PEOPLE_MIN: Final = {"solo": 1, "team": 2}
 @home_option
 @format_option
 def init_command(
-    url: str | None, people: tuple[NamedPerson, ...], profile: str, approvals: int, veto_window: int, quiet_period: int,
-    software_keys: bool, host: str, port: int | None, seal: bool, confirmed: tuple[str, ...], all_compared: bool,
-    home: Path, as_json: bool,
+    url: str | None, people: tuple[NamedPerson, ...], profile: str, approvals: int, veto_window: int, key_wait: int,
+    quiet_period: int, software_keys: bool, host: str, port: int | None, seal: bool, confirmed: tuple[str, ...],
+    all_compared: bool, home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Make the home of a new installation, on the press's host.
 
@@ -140,7 +147,10 @@ def init_command(
         quiet_period_s=quiet_period,
         veto_window_s=veto_window,
         software_keys=software_keys,
+        key_wait_s=key_wait,
     )
+    if policy.new_key_wait_s >= policy.approval_life_s:
+        raise click.UsageError("With this --key-wait every request for a key would expire first.")
     origin = check_origin(url)
     listen = Listen(host, _port_of(origin) if port is None else port)
     config = Config(origin, listen=listen, genesis=Policy.from_json(policy.to_json()))

@@ -123,6 +123,22 @@ class Code(StrEnum):
     STATEMENT_MALFORMED = "statement.malformed"
     STATEMENT_OLD_HEAD = "statement.old-head"
     STATEMENT_REPLAYED = "statement.replayed"
+    # people's sign-in
+    DEVICE_UNKNOWN = "device.unknown-code"
+    ROLE_MISSING = "session.role-missing"
+    SESSION_CROSS_SITE = "session.cross-site"
+    SESSION_MISSING = "session.missing"
+    SESSION_NOT_FRESH = "session.not-fresh"
+    SIGN_IN_BUSY = "sign-in.busy"
+    SIGN_IN_EXPIRED = "sign-in.expired"
+    SIGN_IN_KEY_INVALID = "sign-in.key-invalid"
+    SIGN_IN_LINK_INVALID = "sign-in.link-invalid"
+    SIGN_IN_OFF = "sign-in.off"
+    SIGN_IN_PROVIDER = "sign-in.provider-failed"
+    SIGN_IN_REFUSED = "sign-in.refused"
+    SIGN_IN_ROSTER_KEY = "sign-in.roster-key"
+    SIGN_IN_TOKEN = "sign-in.token-invalid"
+    SIGN_IN_UNKNOWN = "sign-in.unknown-person"
     # time
     CLOCK_UNTRUSTED = "clock.untrusted"
     # upload tokens

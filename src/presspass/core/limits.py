@@ -62,6 +62,22 @@ VIEW_TOKEN_S = 12 * 3600
 ENROLMENT_LINK_S = 15 * 60
 RECOVERY_WAIT_S = 72 * 3600
 
+# people's sign-in (gateway)
+SESSION_S_MAX = 12 * 3600
+SESSION_IDLE_S_MAX = 3600  # of a browser; a terminal's session has its end alone
+SESSION_FRESH_S = 900  # how young a session must be to make another sign-in passkey
+SIGN_IN_ATTEMPT_S = 600  # from leaving for the sign-in provider to coming back
+SIGN_IN_CHALLENGE_S = 300
+SIGN_IN_WAITING_MAX = 10_000  # attempts, challenges and device codes that wait at once, each
+SIGN_IN_KEYS_PER_PERSON_MAX = 16
+PROVIDER_ANSWER_BYTES_MAX = 256 * KIB
+PROVIDER_TIMEOUT_S = 10
+PROVIDER_COOL_DOWN_S = 10  # the provider's description and key set are asked for no more often
+PROVIDER_REFRESH_S = 3600
+ID_TOKEN_AGE_S_MAX = 600
+DEVICE_CODE_S = 600
+DEVICE_INTERVAL_S = 5
+
 # press
 REPORT_BYTES_MAX = 32 * MIB
 UPSTREAM_ANSWER_BYTES_MAX = 16 * MIB

@@ -20,6 +20,7 @@ from presspass.gateway.exchange.doors import Doors
 from presspass.gateway.facts import Facts
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import AsgiApp, ClientGoneError, Message, Receive, Scope, Send, reply
+from presspass.gateway.identity.oidc_client import Provider
 from presspass.gateway.problems import (
     Answer,
     as_refusal,
@@ -28,14 +29,21 @@ from presspass.gateway.problems import (
     standard_phrase,
 )
 from presspass.gateway.pypi.legacy import PATH, LegacyUpload
+from presspass.gateway.sign_in_api import SignIn
 
 
 def public_app(
-    gate: Gate, facts: Facts, upload: LegacyUpload, doors: Doors | None = None
+    gate: Gate,
+    facts: Facts,
+    upload: LegacyUpload,
+    doors: Doors | None = None,
+    provider: Provider | None = None,
 ) -> AsgiApp:
-    """What is served on TCP."""
+    """What is served on TCP. `provider`: where people sign in, if anywhere."""
     exchange = doors.routes() if doors else []
-    rest = Routed([*Api(gate, facts).routes(), *exchange, *console.routes(facts)], gate)
+    people = SignIn(gate, facts, provider)
+    routes = [*Api(gate, facts).routes(), *exchange, *people.routes(), *console.routes(facts)]
+    rest = Routed(routes, gate)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         door = upload if PATH.fullmatch(scope["path"]) else rest

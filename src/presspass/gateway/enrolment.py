@@ -48,6 +48,7 @@ from presspass.formats import sshsig
 from presspass.formats.webauthn import parse_client_data
 from presspass.gateway import people, requests
 from presspass.gateway.gate import Gate
+from presspass.gateway.identity.passkeys import refuse_sign_in_key
 from presspass.gateway.people import Invitee
 from presspass.store.gateway_tables import CEREMONY, ENROLMENT, ENROLMENT_LINK
 
@@ -271,6 +272,7 @@ def _enrol(gate: Gate, connection: Connection, offered: _Offered) -> Enrolled:
     spend = sa.update(ENROLMENT_LINK).where(ENROLMENT_LINK.c.hash == who.link_hash)
     connection.execute(spend.values(used_ms=now))
     _refuse_known(gate, connection, key)
+    refuse_sign_in_key(connection, key.credential_id, key.id)
     row = {
         "key": key.id,
         "person": who.person,

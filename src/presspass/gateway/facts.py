@@ -36,9 +36,12 @@ from presspass.gateway.console.models import (
     RequestLine,
     SignatureFacts,
     Situation,
+    Viewer,
 )
 from presspass.gateway.console.text import told
 from presspass.gateway.gate import Gate
+from presspass.gateway.identity import sessions
+from presspass.gateway.identity.roles import SEE_EVERYTHING, Role
 from presspass.gateway.journal import Rules
 from presspass.gateway.requests import Request
 from presspass.store import journal_view
@@ -144,6 +147,23 @@ class Facts:
                 tuple(self._release_line(connection, rules, row) for row in releases),
                 tuple(line for line in lines if line is not None),
             )
+
+    def viewer(self, secret: str) -> Viewer | None:
+        """Who is signed in by this session secret, now."""
+        session = sessions.find(self._gate, secret) if secret else None
+        if session is None:
+            return None
+        with self._gate.writer.read() as connection:
+            known = people.known_people(self._gate, connection).get(session.person)
+        return Viewer(
+            person=session.person,
+            name=known.name if known else session.person,
+            how=session.how,
+            roles=tuple(sorted(session.roles)),
+            until_ms=session.expires_ms,
+            sees_everything=bool(session.roles & SEE_EVERYTHING),
+            may_ask=Role.ADMIN in session.roles,
+        )
 
     def view_token_until(self, token: str) -> int | None:
         """Until when (ms) this view token lets its holder look; None when it is unknown or over."""

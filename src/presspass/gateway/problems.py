@@ -29,6 +29,7 @@ STATUS: Final[dict[Code, int]] = {
     Code.ARTIFACT_MISSING: _MISSING,
     Code.ARTIFACT_UNREADABLE: _BAD,
     Code.ARTIFACT_WRONG_METADATA: _BAD,
+    Code.DEVICE_UNKNOWN: _MISSING,
     Code.ENROLMENT_INVALID: _BAD,
     Code.PROOF_INVALID: _BAD,
     Code.PROOF_WRONG_FILE: _BAD,
@@ -40,6 +41,11 @@ STATUS: Final[dict[Code, int]] = {
     Code.IDENTITY_MALFORMED: _BAD,
     Code.PUBLISHER_NONE: _MISSING,
     Code.RELEASE_OTHER_BYTES: _BAD,
+    Code.SIGN_IN_EXPIRED: _BAD,
+    Code.SIGN_IN_KEY_INVALID: _BAD,
+    Code.SIGN_IN_LINK_INVALID: _BAD,
+    Code.SIGN_IN_OFF: _MISSING,
+    Code.SIGN_IN_TOKEN: _BAD,
     Code.STATEMENT_FOREIGN: _BAD,
     Code.STATEMENT_MALFORMED: _BAD,
     Code.STATEMENT_OLD_HEAD: _BAD,
@@ -64,7 +70,26 @@ _PHRASES: Final = {
 
 
 class MissingToken(Refusal):
-    """Nobody said who asks. The one refusal that is 401: it asks for credentials (RFC 9110 section 15.5.2)."""
+    """Nobody said who uploads. With `MissingSession` the one refusal that is 401: it asks for credentials (RFC 9110
+    section 15.5.2).
+    """
+
+
+class MissingSession(Refusal):
+    """Nobody is signed in where somebody has to be: `session.missing`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Code.SESSION_MISSING,
+            "Nobody is signed in, or the session has ended.",
+            "Sign in again: on the page /sign-in, at a terminal with `presspass login`.",
+        )
+
+
+_CHALLENGES: Final[dict[type[Refusal], str]] = {
+    MissingToken: 'Basic realm="Presspass", charset="UTF-8"',
+    MissingSession: 'Bearer realm="Presspass"',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +117,7 @@ def as_refusal(error: Exception) -> Refusal | None:
 
 def status_of(refusal: Refusal) -> int:
     """The status for a refusal at any of the gateway's front ends."""
-    return 401 if isinstance(refusal, MissingToken) else STATUS.get(refusal.code, _DENIED)
+    return 401 if type(refusal) in _CHALLENGES else STATUS.get(refusal.code, _DENIED)
 
 
 def refusal_answer(refusal: Refusal, *, close: bool = False, one_text: bool = False) -> Answer:
@@ -103,7 +128,7 @@ def refusal_answer(refusal: Refusal, *, close: bool = False, one_text: bool = Fa
     status = status_of(refusal)
     headers: tuple[tuple[str, str], ...] = ()
     if status == 401:
-        headers = (("www-authenticate", 'Basic realm="Presspass", charset="UTF-8"'),)
+        headers = (("www-authenticate", _CHALLENGES[type(refusal)]),)
     if refusal.code is Code.STORAGE_FULL:
         headers = (("retry-after", str(_RETRY_AFTER_S)),)
     whole = f"{refusal.message} {refusal.hint}".rstrip()

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import CONFIG_BYTES_MAX, URL_CHARS_MAX
 from presspass.core.policy import Policy
+from presspass.core.statement import is_sound_address
 from presspass.core.strict import Members
 
 CONFIG_NAME: Final = "presspass.toml"
@@ -66,6 +67,17 @@ class PressSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SignIn:
+    """The OpenID Connect provider where people sign in; `client_id` "" for none. A secret stands in
+    gateway/sign-in.secret, not here.
+    """
+
+    issuer: str = ""
+    client_id: str = ""
+    scopes: str = "openid"
+
+
+@dataclass(frozen=True, slots=True)
 class Dial:
     """Which TCP ports the gateway may connect to, for issuers' key sets and the repositories of workflows; the kernel
     keeps it to them. No port: the gateway dials nobody, and workloads cannot ask for anything.
@@ -85,6 +97,7 @@ class Config:
     press: PressSettings = field(default_factory=PressSettings)
     mail: Mail = field(default_factory=Mail)
     zones: Zones = field(default_factory=Zones)
+    sign_in: SignIn = field(default_factory=SignIn)
     dial: Dial = field(default_factory=Dial)
 
     @property
@@ -101,6 +114,7 @@ class Config:
         parts.append("\n[dial]\n" + _lines(ports=list(self.dial.ports)))
         parts.append("\n[mail]\n" + _fields(self.mail))
         parts.append("\n[zones]\n" + _fields(self.zones))
+        parts.append("\n[sign_in]\n" + _fields(self.sign_in))
         return "".join(parts)
 
 
@@ -185,6 +199,8 @@ def _config(value: object) -> Config:
         mail=_section(members, "mail", _read_mail),
         zones=_section(members, "zones", _read_zones),
         dial=_section(members, "dial", _read_dial),
+        # It came later than the others: a file without it is one from before, and nobody signs in.
+        sign_in=_section(members, "sign_in", _read_sign_in) if members.has("sign_in") else SignIn(),
     )
     members.done()
     return config
@@ -231,7 +247,20 @@ def _read_zones(section: Members) -> Zones:
     )
 
 
-def _fields(value: Mail | Zones) -> str:
+def _read_sign_in(section: Members) -> SignIn:
+    found = SignIn(
+        issuer=section.text("issuer", chars_max=URL_CHARS_MAX, empty=True),
+        client_id=section.text("client_id", chars_max=URL_CHARS_MAX, empty=True),
+        scopes=section.text("scopes"),
+    )
+    if found.client_id and not is_sound_address(found.issuer):
+        section.refuse("has an issuer that is not https, nor http on this machine")
+    if "openid" not in found.scopes.split():
+        section.refuse("has scopes without openid")
+    return found
+
+
+def _fields(value: Mail | Zones | SignIn) -> str:
     return _lines(**{name: getattr(value, name) for name in value.__slots__})
 
 

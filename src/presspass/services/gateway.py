@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio.from_thread
 import uvicorn
@@ -47,6 +48,8 @@ from presspass.gateway.forge.cache import PathCache
 from presspass.gateway.forge.paths import WorkflowPaths
 from presspass.gateway.gate import Gate, wall_clock_ms
 from presspass.gateway.http import AsgiApp, Connection
+from presspass.gateway.identity import device
+from presspass.gateway.identity.oidc_client import Provider, ProviderSettings
 from presspass.gateway.journal import Journal
 from presspass.gateway.pypi.legacy import LegacyUpload
 from presspass.gateway.review import Reviews
@@ -183,39 +186,71 @@ def run(options: Options) -> int:
     with writer_lock(options.home):
         control = _listen_control(control_path)
         try:
-            for line in confine_gateway(options.home, config.dial.ports):
+            sign_in = sign_in_settings(options.home, config)
+            dials = {*config.dial.ports, *(provider_ports(config) if sign_in else ())}
+            for line in confine_gateway(options.home, tuple(sorted(dials))):
                 print(f"gateway: not confined: {line}", file=sys.stderr)
-            _serve_both(options, config, public, control)
+            _serve_both(options, config, sign_in, public, control)
         finally:
             control_path.unlink(missing_ok=True)
     return 0
 
 
+def sign_in_settings(home: Path, config: Config) -> ProviderSettings | None:
+    """Where people sign in, as configured; refuses with `config.invalid` a secret that others may read."""
+    settings = config.sign_in
+    if not settings.client_id:
+        return None
+    path, secret = home / "gateway" / "sign-in.secret", ""
+    if path.exists():
+        if path.stat().st_mode & 0o077:
+            raise Refusal(Code.CONFIG_INVALID, f"{path} can be read by others.", "chmod 600 it.")
+        secret = path.read_text(encoding="utf-8").strip()
+    back = f"{config.origin}/sign-in/callback"
+    return ProviderSettings(settings.issuer, settings.client_id, secret, settings.scopes, back)
+
+
+def provider_ports(config: Config) -> tuple[int, ...]:
+    """TCP ports that the way to the provider takes: the issuer's, that of https, and name service."""
+    parts = urlsplit(config.sign_in.issuer)
+    return (parts.port or (443 if parts.scheme == "https" else 80), 443, 53)
+
+
 def _serve_both(
-    options: Options, config: Config, public: socket.socket, control: socket.socket
+    options: Options,
+    config: Config,
+    sign_in: ProviderSettings | None,
+    public: socket.socket,
+    control: socket.socket,
 ) -> None:
     with composed(options, config) as gate:
         housekeeping = _Housekeeping(gate, options.home)
         housekeeping.start()
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(gate, options, public, control))
+                runner.run(_serve(gate, options, sign_in, public, control))
         finally:
             housekeeping.stop()
 
 
 async def _serve(
-    gate: Gate, options: Options, public: socket.socket, control: socket.socket
+    gate: Gate,
+    options: Options,
+    sign_in: ProviderSettings | None,
+    public: socket.socket,
+    control: socket.socket,
 ) -> None:
     facts, upload = Facts(gate), LegacyUpload(gate)
-    doors = Doors(gate, Minting(gate, workflows_of(options.home)))
+    terminals = {device.GRANT_TYPE: lambda form: device.device_grant(gate, form)}
+    doors = Doors(gate, Minting(gate, workflows_of(options.home)), terminals)
+    provider = Provider(sign_in, gate.key_sets) if sign_in else None
     servers: list[_Server] = []
 
     def drain() -> None:
         for server in servers:
             server.should_exit = True
 
-    servers.append(_server(public_app(gate, facts, upload, doors)))
+    servers.append(_server(public_app(gate, facts, upload, doors, provider)))
     servers.append(_server(Routed(Control(gate, facts, drain).routes(), gate)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -218,8 +218,25 @@ class Chain:
         requester = statement.body.requester if isinstance(statement.body, ReleaseBody) else ""
         then = self.rosters[statement.heads.roster]
         return quorum.Electorate(
-            statement.kind, then, self.roster, policy, requester, circumstances
+            statement.kind,
+            then,
+            self.roster,
+            policy,
+            requester,
+            circumstances,
+            self._gaining(statement, policy),
         )
+
+    def new_keys(self, statement: Statement) -> frozenset[str]:
+        """Ids of everybody to whom this statement gives a key that the roster before it does not know as theirs."""
+        if not isinstance(statement.body, RosterBody):
+            return frozenset()
+        before = self.rosters.get(statement.previous or "", self.roster)
+        return quorum.gains_key(before, statement.body.roster)
+
+    def _gaining(self, statement: Statement, policy: Policy) -> frozenset[str]:
+        # A policy from before the rule is judged as it was when it was signed: old proofs keep their verdict.
+        return frozenset() if policy.key_wait_s is None else self.new_keys(statement)
 
     def verify_narrowing(self, data: bytes, approval: Approval) -> Signed:
         """One signature of somebody in the present roster under a veto or freeze."""

@@ -108,6 +108,8 @@ def _condition(electorate: Electorate, situation: Situation, requester_signed: b
     """Who the signatures must come from."""
     if electorate.solo:
         return "by different keys. Profile solo: one person, and nobody else has looked"
+    if electorate.gaining and any(electorate.roster_now.person(one) for one in electorate.gaining):
+        return _condition_of_new_key(electorate, situation, requester_signed)
     if electorate.kind is not Kind.RELEASE:
         return "by different people"
     if not electorate.requester_resolved:
@@ -116,6 +118,16 @@ def _condition(electorate: Electorate, situation: Situation, requester_signed: b
     if requester_signed:
         return f"by somebody other than {name}, who has signed for having asked"
     return f"by people other than {name}; one fewer once {name} has signed, too, for having asked"
+
+
+def _condition_of_new_key(
+    electorate: Electorate, situation: Situation, requester_signed: bool
+) -> str:
+    known = [one for one in sorted(electorate.gaining) if electorate.roster_now.person(one)]
+    names = " and ".join(situation.name(one) for one in known)
+    if requester_signed:
+        return f"by somebody other than {names}, who gets a key and has signed for having asked"
+    return f"by people other than {names}, who gets a key; one fewer once {names} has signed, too, for having asked"
 
 
 def _frozen(ballot: Ballot) -> str:

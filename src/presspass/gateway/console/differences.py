@@ -165,6 +165,12 @@ def _seconds(value: object) -> str:
     return duration(value if isinstance(value, int) else 0)
 
 
+def _key_wait(value: object) -> str:
+    return (
+        "no time of its own, and its owner's approval counts" if value is None else _seconds(value)
+    )
+
+
 #: Per field: what it is, how its value reads, and the direction that lets more through ("" where there is none).
 _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "profile": ("Profile", str, ""),
@@ -173,6 +179,7 @@ _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "quiet_period_s": ("A set closes by itself after", _seconds, ""),
     "veto_window_s": ("Time to veto after the last signature", _seconds, "down"),
     "software_keys": ("Software keys count", _yes, "up"),
+    "key_wait_s": ("A new key waits for", _key_wait, "down"),
 }
 
 
@@ -201,6 +208,8 @@ def _policy(now: Policy, new: Policy) -> DifferenceView:
 def _looser(name: str, before: object, after: object, loosening: str) -> str:
     if name == "profile":
         return "One person with two keys would be enough." if after == "solo" else ""
+    if name == "key_wait_s" and after is None:
+        return "This lets more through than the rule in force."
     if not isinstance(before, int) or not isinstance(after, int):
         return ""
     looser = (loosening == "up" and after > before) or (loosening == "down" and after < before)

@@ -20,11 +20,30 @@ from presspass.store.journal_view import Decision, Narrowing
 
 
 @dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who looks, where somebody is signed in. `how`: oidc or passkey; `roles`: their names, in order."""
+
+    person: str
+    name: str
+    how: str
+    roles: tuple[str, ...]
+    until_ms: int
+    sees_everything: bool
+    may_ask: bool
+
+    @property
+    def sees_people(self) -> bool:
+        """Whether names, addresses and ids of everybody are for this one to read."""
+        return self.may_ask or "auditor" in self.roles
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """What every page tells beside its own matter.
 
     `software_keys`: the policy in force lets keys count that verify nobody. `zones_separated`: each process runs as
-    its own user of the operating system. `names`: people's names by their pseudonymous ids, as far as known.
+    its own user of the operating system. `names`: people's names by their pseudonymous ids, as far as known. `viewer`:
+    who is signed in in the browser that asks; None where nobody is.
     """
 
     sealed: bool
@@ -32,6 +51,7 @@ class Situation:
     software_keys: bool = False
     zones_separated: bool = True
     names: Mapping[str, str] = field(default_factory=dict)
+    viewer: Viewer | None = None
 
     def name(self, person: str) -> str:
         """How to call this person: by name where it is known, else by the id."""
@@ -162,6 +182,10 @@ class Deps(Protocol):
 
     def overview(self) -> Overview:
         """What waits, what runs, what went out. Only asked for by holders of a view token."""
+        ...
+
+    def viewer(self, secret: str) -> Viewer | None:
+        """Who is signed in by this session secret, now; None for nobody."""
         ...
 
     def view_token_until(self, token: str) -> int | None:

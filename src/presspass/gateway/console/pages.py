@@ -221,9 +221,11 @@ def _request_steps(state: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def list_page(overview: Overview) -> ListPage:
-    """Sorts everything into the three questions people come with."""
+def list_page(overview: Overview, own: str | None = None) -> ListPage:
+    """Sorts everything into the three questions people come with. `own`: a person who sees the own releases only."""
     releases, requests = overview.releases, overview.requests
+    if own is not None:
+        releases, requests = tuple(one for one in releases if one.requester == own), ()
     return ListPage(
         waiting=tuple(one for one in releases if one.state is State.AWAITING),
         requests=tuple(one for one in requests if not one.settled),

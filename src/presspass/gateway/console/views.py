@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
@@ -47,10 +48,14 @@ _ASSET_TYPES: Final = {
     "console.css": "text/css",
     "approve.js": "text/javascript",
     "enrol.js": "text/javascript",
+    "identity.js": "text/javascript",
+    "session.js": "text/javascript",
     "live.js": "text/javascript",
     "mark.svg": "image/svg+xml",
 }
 VIEW_COOKIE: Final = "presspass_view"
+SESSION_COOKIE: Final = "presspass_session"
+LEAVING_COOKIE: Final = "presspass_leaving"
 _NOT_FOUND = (
     "There is nothing at this address. Links to requests are long: check that it was copied whole."
 )
@@ -126,6 +131,17 @@ def error_page(
     )
 
 
+def cookie_name(origin: str, name: str) -> str:
+    """`__Host-` binds the cookie to this very host; browsers take it over https only."""
+    return f"__Host-{name}" if origin.startswith("https:") else name
+
+
+def situation_of(deps: Deps, request: Request) -> Situation:
+    """What holds now, and who looks."""
+    secret = request.cookies.get(cookie_name(deps.origin, SESSION_COOKIE), "")
+    return replace(deps.situation(), viewer=deps.viewer(secret) if secret else None)
+
+
 # --- pages --------------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +153,7 @@ class Console:
 
     def release(self, request: Request) -> Response:
         """GET /r/{id}"""
-        situation = self._deps.situation()
+        situation = situation_of(self._deps, request)
         facts = self._deps.release(request.path_params["id"])
         if facts is None:
             return error_page(404, _NOT_FOUND, situation=situation)
@@ -147,7 +163,7 @@ class Console:
 
     def request(self, request: Request) -> Response:
         """GET /q/{digest}"""
-        situation = self._deps.situation()
+        situation = situation_of(self._deps, request)
         facts = self._deps.request(request.path_params["digest"])
         if facts is None:
             return error_page(404, _NOT_FOUND, situation=situation)
@@ -157,23 +173,27 @@ class Console:
 
     def enrol(self, request: Request) -> Response:
         """GET /enrol: the secret of the link is in the fragment and never reaches this process with the page."""
-        return render("enrol.html", self._deps.situation(), origin=self._deps.origin)
+        return render("enrol.html", situation_of(self._deps, request), origin=self._deps.origin)
 
     def list(self, request: Request) -> Response:
-        """GET /c; with ?token=… it first turns the token into a cookie that no script and no other site can use."""
+        """GET /c, for who is signed in or holds a view token; with ?token=… it first turns the token into a cookie that
+        no script and no other site can use.
+        """
         token = request.query_params.get("token")
         if token is not None:
             return self._admit(token)
-        situation = self._deps.situation()
-        if self._deps.view_token_until(request.cookies.get(self._cookie, "")) is None:
+        situation = situation_of(self._deps, request)
+        viewer = situation.viewer
+        token = request.cookies.get(self._cookie, "")
+        if viewer is None and self._deps.view_token_until(token) is None:
             return self._no_view(situation)
-        page = pages.list_page(self._deps.overview())
+        own = viewer.person if viewer and not viewer.sees_everything else None
+        page = pages.list_page(self._deps.overview(), own)
         return render("list.html", situation, page=page)
 
     @property
     def _cookie(self) -> str:
-        """`__Host-` binds the cookie to this very host; browsers take it over https only."""
-        return f"__Host-{VIEW_COOKIE}" if self._deps.origin.startswith("https:") else VIEW_COOKIE
+        return cookie_name(self._deps.origin, VIEW_COOKIE)
 
     def _admit(self, token: str) -> Response:
         until_ms = self._deps.view_token_until(token)
