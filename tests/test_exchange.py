@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from presspass.cli.workflow_path import read_workflow_path
 
 from gateway_world import PROJECT, HttpAnswer, until
+from presspass.cli.workflow_path import read_workflow_path
 from presspass.core.digests import sha256_hex
 from presspass.core.roster import b64u
 from presspass.core.statement import ReleaseFile, set_bytes

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from presspass.core import quorum
-from presspass.core.approval import Approval, Signed
+from presspass.core.approval import Approval, Signed, approval_id
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import parse_report
 from presspass.core.lifecycle import SETTLED, State
@@ -296,7 +296,7 @@ class Facts:
             statement=request.statement.to_bytes(),
             electorate=electorate,
             tally=count,
-            signatures=tuple(_signature(request, one) for one in received),
+            signatures=tuple(_signature(request, one, ended_approvals(rules)) for one in received),
             decision=self.decision(request.digest),
         )
 
@@ -351,7 +351,12 @@ def tally(
         or statement.heads.policy not in chain.policies
     ):
         return None
-    approving = [one for one in approvals if one.statement == statement.digest]
+    ended = ended_approvals(rules)
+    approving = [
+        one
+        for one in approvals
+        if one.statement == statement.digest and approval_id(one.statement, one.key) not in ended
+    ]
     signed = [
         one for one in (_verified(chain, statement, approval) for approval in approving) if one
     ]
@@ -361,6 +366,11 @@ def tally(
         for policy in policies
     ]
     return max(counts, key=lambda one: (not one.reached, one.missing, one.needed))
+
+
+def ended_approvals(rules: Rules) -> frozenset[str]:
+    """Ids of the signatures that a stop stands against, as the press has latched them."""
+    return frozenset(one.target for one in rules.narrowings if one.what == "approval")
 
 
 def _verified(chain: Chain, statement: Statement, approval: Approval) -> Signed | None:
@@ -407,10 +417,14 @@ def _approvals(connection: Connection, request: Request) -> list[Approval]:
     return [one.approval for one in received_for(connection, request)]
 
 
-def _signature(request: Request, one: Received) -> SignatureFacts:
+def _signature(request: Request, one: Received, ended: frozenset[str]) -> SignatureFacts:
     veto = one.approval.statement == request.veto_digest
     return SignatureFacts(
-        one.approval.key, Intent.VETO if veto else Intent.APPROVE, one.received_ms, one.note
+        one.approval.key,
+        Intent.VETO if veto else Intent.APPROVE,
+        one.received_ms,
+        one.note,
+        ended=approval_id(one.approval.statement, one.approval.key) in ended,
     )
 
 

@@ -60,12 +60,15 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class SignatureFacts:
-    """One signature that the gateway has received and verified. `note`: the reason that came along, itself unsigned."""
+    """One signature that the gateway has received and verified. `note`: the reason that came along, itself unsigned;
+    `ended`: a stop stands against this very signature.
+    """
 
     key: str
     intent: Intent
     received_ms: int
     note: str = ""
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
