@@ -8,19 +8,30 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from presspass.core.approval import Signed
+from presspass.core.delegation import VERSION_KINDS, DelegationBody
 from presspass.core.policy import PROFILES, Policy
+from presspass.core.publisher import (
+    IDENTITY_CLAIMS,
+    WITH_REF,
+    WITH_WORKFLOW,
+    PublisherBody,
+)
 from presspass.core.roster import KEY_KINDS, Key, Person, Roster
 from presspass.core.statement import (
     HEAD_AT_GENESIS,
+    REVOCABLE,
+    AskedBy,
     Body,
     FreezeBody,
     GenesisBody,
     Heads,
     Intent,
     Kind,
+    OriginBody,
     PolicyBody,
     ReleaseBody,
     ReleaseFile,
+    RevocationBody,
     RosterBody,
     Statement,
     UpstreamBody,
@@ -68,8 +79,12 @@ policies = st.builds(
     quiet_period_s=st.integers(0, 86_400),
     veto_window_s=st.integers(0, 86_400),
     software_keys=st.booleans(),
+    key_wait_s=st.none() | st.integers(0, 86_400),
 )
 files = st.builds(ReleaseFile, name=texts, sha256=digests, size=st.integers(0, 2**31))
+
+
+asked_by = st.builds(AskedBy, digests, digests, st.just("") | digests, st.just("") | digests)
 
 
 @st.composite
@@ -84,6 +99,52 @@ def release_bodies(draw: st.DrawFn) -> ReleaseBody:
         tuple(sorted(draw(st.sets(names, max_size=2)))),
         draw(st.just("") | names),
         draw(digests),
+        draw(st.none() | asked_by),
+    )
+
+
+projects = st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
+refs = st.sampled_from(["refs/heads/main", "refs/tags/v*", "refs/tags/*-final", "refs/heads/r/*"])
+events = st.sampled_from(["push", "release", "workflow_dispatch", "web"])
+
+
+@st.composite
+def publisher_bodies(draw: st.DrawFn, provider: str | None = None) -> PublisherBody:
+    """A binding as its provider needs it."""
+    provider = provider or draw(st.sampled_from(sorted(IDENTITY_CLAIMS)))
+    workflow, ref = provider in WITH_WORKFLOW, provider in WITH_REF
+    return PublisherBody(
+        name=draw(names),
+        upstream=draw(names),
+        projects=tuple(sorted(draw(st.sets(projects, max_size=3)))),
+        issuer=draw(names.map(lambda host: f"https://{host}")),
+        provider=provider,
+        ids=tuple((claim, draw(texts)) for claim in IDENTITY_CLAIMS[provider]),
+        repository=draw(texts),
+        repository_url=draw(st.just("") | texts),
+        workflow=draw(texts) if workflow else "",
+        workflow_sha256=draw(digests) if workflow else "",
+        refs=tuple(sorted(draw(st.sets(refs, min_size=1)))) if ref else (),
+        protected_refs_only=draw(st.booleans()),
+        events=tuple(sorted(draw(st.sets(events, min_size=1)))) if workflow else (),
+        environment=draw(st.just("") | texts),
+        self_hosted=draw(st.booleans()),
+        delegated_only=draw(st.booleans()),
+    )
+
+
+@st.composite
+def delegation_bodies(draw: st.DrawFn) -> DelegationBody:
+    begins = draw(seconds)
+    return DelegationBody(
+        name=draw(names),
+        publisher=draw(names),
+        person=draw(names),
+        projects=tuple(sorted(draw(st.sets(projects, max_size=3)))),
+        version_kinds=tuple(sorted(draw(st.sets(st.sampled_from(VERSION_KINDS))))),
+        count=draw(st.integers(0, 100)),
+        not_before=begins,
+        not_after=begins + draw(st.integers(1, 2**30)),
     )
 
 
@@ -123,6 +184,14 @@ bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.POLICY: st.builds(PolicyBody, policies),
     Kind.UPSTREAM: upstream_bodies,
     Kind.FREEZE: set_freezes | clearings,
+    Kind.PUBLISHER: publisher_bodies(),
+    Kind.DELEGATION: delegation_bodies(),
+    Kind.REVOCATION: st.builds(
+        RevocationBody, st.sampled_from(REVOCABLE), names, st.just("") | texts
+    ),
+    Kind.ORIGIN: st.builds(
+        OriginBody, st.just("https://new.example"), st.just("new.example"), rosters()
+    ),
 }
 heads = st.builds(Heads, digests, digests, digests)
 

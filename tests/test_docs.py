@@ -254,7 +254,8 @@ def test_statuses_are_those_of_the_gateway() -> None:
 
 def test_routes_are_those_that_are_served() -> None:
     source = "".join(
-        (ROOT / "src/presspass/gateway" / part).read_text() for part in ("api.py", "control.py")
+        (ROOT / "src/presspass/gateway" / part).read_text()
+        for part in ("api.py", "control.py", "sign_in_api.py")
     )
     release, request = "/api/v1/releases/{id}", "/api/v1/requests/{digest}"
     source = source.replace('release + "', f'"{release}').replace('request + "', f'"{request}')
@@ -266,6 +267,9 @@ def test_routes_are_those_that_are_served() -> None:
     documented = {re.sub(r"<(\w+)>", r"{\1}", one) for one in codes_in(text)}
     assert served <= documented, served - documented
     pages = {"/", "/r/{id}", "/q/{digest}", "/enrol", "/c", "/pypi/{upstream}/legacy/"}
+    pages |= {"/sign-in", "/sign-in/start", "/sign-in/callback"}
+    pages |= {"/sign-in/keys", "/device", "/people"}
+    pages |= {"/revoke"}
     assert documented - served == pages
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import subprocess
+import time
 import zlib
 
 import pytest
@@ -154,7 +155,7 @@ def test_a_delta_without_its_base_and_one_that_is_its_own_base_are_refused() -> 
         b"\x03",
         b"\x83" * 9,
         b"\x04\x01\x01a",  # another base
-        b"\x03\x01\x00",  # the reserved instruction
+        b"\x03\x01\x00\x01a",  # the reserved instruction
         b"\x03\x01\x02a",  # cut off
         b"\x03\x02\x01a",  # too little
         b"\x03\x01\x02ab",  # too much
@@ -184,7 +185,9 @@ def test_bombs_are_refused_before_they_are_unpacked() -> None:
     assert "shorter than it says" in refused(pack_of(head(BLOB, 9 * limits.MIB) + zeros))
     huge = head(BLOB, limits.FORGE_UNPACKED_BYTES_MAX + 1) + zeros
     assert "unpacks to more" in refused(pack_of(huge))
-    assert "unpacks to more" in refused(pack_of(b"\xbf" + b"\xff" * 1000 + b"\x7f"))
+    began = time.process_time()
+    assert "unpacks to more" in refused(pack_of(b"\xbf" + b"\xff" * limits.MIB + b"\x7f"))
+    assert time.process_time() - began < 2, "a size without end is not even read to its end"
     eighths = [whole(BLOB, b"\0" * (8 * limits.MIB))] * 9
     assert "unpacks to more" in refused(pack_of(*eighths))
     assert "objects" in refused(pack_of(count=limits.FORGE_PACK_OBJECTS_MAX + 1))
@@ -199,6 +202,9 @@ def test_what_deltas_make_counts_as_well() -> None:
     bomb = ref_delta(blob_id(base), delta)
     assert len(read_pack(pack_of(whole(BLOB, base), bomb), 20)) == 2
     assert "unpacks to more" in refused(pack_of(whole(BLOB, base), bomb, bomb))
+    understated = size(len(base)) + size(1) + b"\x80" * times
+    lying = ref_delta(blob_id(base), understated)
+    assert "does not fit" in refused(pack_of(whole(BLOB, base), lying)), "nothing beyond is made"
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from presspass.core import limits
 from presspass.core.errors import Code, Fault, Refusal
@@ -135,6 +143,14 @@ def test_a_workflow_over_the_limit_is_refused(forge: Forge) -> None:
     commit = repository.commit({"a.yml": largest, "b.yml": largest + b"#"})
     assert prove(commit, "a.yml", fetch(repository.url, commit, "a.yml").objects) == largest
     refused(Code.WORKFLOW_TOO_LARGE, repository.url, commit, "b.yml")
+
+
+def test_a_folder_over_the_limit_is_refused_and_nothing_beyond_it_asked_for(forge: Forge) -> None:
+    repository = forge.repository("acme", "demo")
+    beside: dict[str | bytes, Content] = {f"{number:0220}": "x" for number in range(18_000)}
+    commit = repository.commit({PATH: WORKFLOW, **beside})
+    refused(Code.WORKFLOW_TOO_LARGE, repository.url, commit)
+    assert len(forge.requests) == 3, "the server's word, the commit, the root folder"
 
 
 def test_a_snapshot_over_the_limit_is_refused_with_the_way_out(forge: Forge) -> None:
@@ -276,6 +292,18 @@ def test_the_cache_is_bounded_and_forgets_the_longest_unused(tmp_path: Path) -> 
     assert cache.get(entries[5].commit, "a") is None
     assert cache.get(entries[11].commit, "a") == entries[11]
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 8000
+    sizes = [len(entry.to_bytes()) for entry in entries]
+    disk = PathCache(tmp_path / "disk", memory_bytes_max=0, disk_bytes_max=sum(sizes[:3]))
+    for entry in entries[:3]:
+        disk.put(entry)
+    assert disk.get(entries[0].commit, "a") == entries[0]
+    disk.put(entries[3])
+    assert [disk.get(one.commit, "a") is not None for one in entries[:4]] == [
+        True,
+        False,
+        True,
+        True,
+    ]
     memory = PathCache(None, memory_bytes_max=4000)
     for entry in entries:
         memory.put(entry)
@@ -395,6 +423,15 @@ def test_a_workflow_of_another_commit_is_not_taken_for_the_one_that_was_asked_fo
         found = fetch(f"{server.url}/a", other.commit, "a")
         assert found == other and len(server.requests) == 2
         refused(Code.WORKFLOW_UNAVAILABLE, f"{server.url}/a", path_of_blob(2, 100).commit, "a")
+    good = packed(pack)
+    for wrapped in (
+        replace(good, content_type="text/plain"),
+        replace(good, headers=(("Content-Encoding", "identity"),)),
+        replace(good, body=good.body[:-4]),
+        replace(good, status=203),
+    ):
+        with Hostile(lambda _request, wrapped=wrapped: wrapped) as server:
+            refused(Code.WORKFLOW_UNAVAILABLE, f"{server.url}/a", other.commit, "a")
 
 
 def test_a_redirect_within_the_origin_is_followed_once_and_to_elsewhere_never(
@@ -464,7 +501,20 @@ def endless_head(connection: socket.socket) -> None:
         connection.sendall(b"X-More: and more\r\n" * 1000)
 
 
+def endless_pack(connection: socket.socket) -> None:
+    """Says politely what it can do, and then sends a pack that never ends."""
+    able = b"000eversion 2\n0019fetch=shallow filter\n0000"
+    connection.sendall(HTTP + b"Content-Length: %d\r\n\r\n" % len(able) + able)
+    connection.recv(65_536)
+    connection.sendall(HTTP.replace(b"advertisement", b"result") + b"\r\n000dpackfile\n")
+    while True:
+        connection.sendall((b"8004\x01" + b"\0" * 0x7FFF) * 8)
+
+
 def test_an_endless_answer_is_cut_off_at_the_limit() -> None:
+    with raw_server(endless_pack) as url:
+        message = refused(Code.WORKFLOW_UNAVAILABLE, url, "1" * 40)
+        assert str(limits.FORGE_ANSWERS_BYTES_MAX) in message
     with raw_server(endless_body) as url:
         assert "bytes" in refused(Code.WORKFLOW_UNAVAILABLE, url, "1" * 40)
     with raw_server(endless_head) as url, pytest.raises(Fault) as caught:
@@ -536,6 +586,26 @@ def test_many_at_once_wait_for_their_turn_and_all_come_back(forge: Forge) -> Non
         assert prove(commit, PATH, found.objects)
 
 
+def test_a_server_that_hangs_holds_up_nobody_elses_fetches(forge: Forge) -> None:
+    repository = forge.repository("acme", "demo")
+    commit = repository.commit({PATH: WORKFLOW})
+
+    async def run(hanging: str) -> WorkflowPath:
+        paths = WorkflowPaths(PathCache(None), fetches_max=1, timeout_s=5)
+        stuck = [asyncio.create_task(paths.fetch(hanging, "1" * 40, PATH)) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        try:
+            return await paths.fetch(repository.url, commit, PATH)
+        finally:
+            assert not any(task.done() for task in stuck)
+            for task in stuck:
+                task.cancel()
+            await asyncio.gather(*stuck, return_exceptions=True)
+
+    with raw_server(silence) as url:
+        assert prove(commit, PATH, asyncio.run(run(url)).objects) == WORKFLOW
+
+
 def test_the_proof_is_fetched_from_a_worker_thread_too(forge: Forge) -> None:
     """As a handler of the gateway does it: Starlette runs those in threads of anyio."""
     import anyio
@@ -552,32 +622,65 @@ def test_the_proof_is_fetched_from_a_worker_thread_too(forge: Forge) -> None:
     assert prove(commit, PATH, asyncio.run(run()).objects) == WORKFLOW
 
 
-# the forge itself
+# TLS
 
 
-def test_the_same_seed_and_calls_give_the_same_commits(tmp_path: Path, forge: Forge) -> None:
-    def made(server: Forge, name: str) -> list[str]:
-        repository = server.repository("acme", name)
-        first = repository.commit({PATH: WORKFLOW, "a": "b"})
-        return [first, repository.commit({"a": None}), repository.commit({"c": "d"}, branch="x/y")]
+class TlsForge(Forge):
+    """A forge behind TLS, with a certificate that nobody has to trust."""
 
-    with Forge(tmp_path / "other") as same, Forge(tmp_path / "third", seed=1) as different:
-        assert made(forge, "demo") == made(same, "demo") == made(same, "again")
-        assert not set(made(forge, "more")) & set(made(different, "demo"))
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.certificate = folder.with_suffix(".pem")
+        make_certificate(self.certificate)
+        self._tls.load_cert_chain(self.certificate)
+
+    @property
+    def url(self) -> str:
+        return super().url.replace("http://", "https://")
+
+    def start(self) -> None:
+        super().start()
+        assert self._server is not None
+        # The same descriptor, so the thread that waits for connections does not notice.
+        self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
 
 
-def test_an_unchanged_git_clones_from_the_forge_and_sees_tags_and_deletions(
+def make_certificate(file: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a forge")])
+    now = datetime.now(tz=UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(private + certificate.public_bytes(pem))
+
+
+def test_over_tls_only_a_server_with_a_trusted_certificate_is_asked(
     forge: Forge, tmp_path: Path
 ) -> None:
-    repository = forge.repository("acme", "demo")
-    repository.commit({"a": "b", "gone": "x"})
-    commit = repository.commit({"gone": None, PATH: WORKFLOW})
-    repository.tag("v1", commit)
-    repository.clone(tmp_path / "clone", "--depth=1", "--branch=v1")
-    assert (tmp_path / "clone" / PATH).read_bytes() == WORKFLOW
-    assert not (tmp_path / "clone" / "gone").exists()
-    newer = repository.commit({"a": "c"})
-    with pytest.raises(Exception, match="tag"):
-        repository.tag("v1", newer)
-    repository.tag("v1", newer, force=True)
-    assert repository.git("rev-parse", "v1").decode().strip() == newer
+    async def run(context: ssl.SSLContext | None, url: str) -> WorkflowPath:
+        return await WorkflowPaths(PathCache(None), context=context).fetch(url, commit, PATH)
+
+    with TlsForge(tmp_path / "tls") as server:
+        repository = server.repository("acme", "demo")
+        commit = repository.commit({PATH: WORKFLOW})
+        with pytest.raises(Fault) as caught:
+            asyncio.run(run(None, repository.url))
+        assert caught.value.code == "forge.unreachable" and server.requests == []
+        trusting = ssl.create_default_context(cafile=server.certificate)
+        found = asyncio.run(run(trusting, repository.url))
+        assert prove(commit, PATH, found.objects) == WORKFLOW
+        other_name = repository.url.replace("127.0.0.1", "localhost")
+        with pytest.raises(Fault):
+            asyncio.run(run(trusting, other_name))

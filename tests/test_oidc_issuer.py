@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from joserfc import jwt
@@ -116,10 +115,7 @@ def test_a_client_in_a_job_gets_a_token_of_the_real_issuer(provider: OidcProvide
 
 
 def test_a_client_in_a_job_gets_a_token_of_the_seeded_issuer() -> None:
-    def mint(claims: Any, audience: str) -> str:
-        return issuer.mint({**claims, "aud": audience})
-
-    with Issuer(7, WorldClock(time.time())) as issuer, Runner(JOB, mint) as runner:
+    with Issuer(7, WorldClock(time.time())) as issuer, Runner(JOB, issuer.token) as runner:
         answer = ask_as_a_job(runner, "pypi")
         assert answer.exit_code == 0, answer.text
         keys = KeySet.import_key_set(issuer.jwks())

@@ -34,7 +34,7 @@ from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.verify.proof import Proof, check_proof
 
-POLICY = Policy(veto_window_s=0, software_keys=True)
+POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
 
 
 @pytest.fixture

@@ -230,6 +230,26 @@ def test_an_object_more_fewer_or_elsewhere_is_refused(
     refused(Code.WORKFLOW_UNPROVEN, flipped, path, objects)
 
 
+def test_only_a_blob_is_taken_for_a_file_and_only_a_tree_for_a_folder() -> None:
+    """Modes are the tree's word; a commit is text too, and would be read as a workflow."""
+    for mode, kind in [(b"100644", GitKind.COMMIT), (b"100644", GitKind.TREE)]:
+        target = raw_object(kind, b"on: push\n")
+        tree = raw_object(GitKind.TREE, entry(mode, b"a", target))
+        body = f"tree {git_objects.object_id(tree, 20)}\n{PEOPLE}\nwords\n"
+        commit = raw_object(GitKind.COMMIT, body.encode())
+        objects = (commit, tree, target)
+        message = refused(Code.WORKFLOW_UNPROVEN, git_objects.object_id(commit, 20), "a", objects)
+        assert f"A {kind.value} was handed over where a blob belongs" in message
+    empty = raw_object(GitKind.BLOB, b"")
+    body = f"tree {git_objects.object_id(empty, 20)}\n{PEOPLE}\n"
+    commit = raw_object(GitKind.COMMIT, body.encode())
+    name = git_objects.object_id(commit, 20)
+    assert "where a tree belongs" in refused(Code.WORKFLOW_UNPROVEN, name, "a", (commit, empty))
+    assert "where a commit belongs" in refused(
+        Code.WORKFLOW_UNPROVEN, git_objects.object_id(empty, 20), "a", (empty,)
+    )
+
+
 def test_a_commit_id_is_lower_case_hex_of_a_known_length() -> None:
     commit, path, objects = chain([b"a"], WORKFLOW, 20)
     for wrong in ("", commit.upper(), commit[:12], commit + "0", "refs/heads/main", "g" * 40):
@@ -411,6 +431,7 @@ def test_the_travelling_form_has_one_spelling_and_no_unknown_members() -> None:
         whole.replace(b"workflow-path/v1", b"workflow-path/v2"),
         whole.replace(b'=="', b'"', 1),
         whole.replace(b'["', b'["*', 1),
+        WorkflowPath("0" * 40, "a", (b"a",)).to_bytes().replace(b"YQ==", b"YR=="),
         whole.replace(b'["', b'[1,"', 1),
         whole.replace(b'"path":"a",', b""),
         whole[:-1],

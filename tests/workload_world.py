@@ -6,7 +6,7 @@ The issuer is the world's own (`drill.world.issuer`), which can also lie; the ce
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +16,13 @@ from urllib.parse import urlencode, urlsplit
 from gateway_world import ORIGIN, PROJECT, UPSTREAM, HttpAnswer, World
 from presspass.core.delegation import DelegationBody
 from presspass.core.digests import sha256_hex
+from presspass.core.limits import KEY_SET_FETCH_S_MAX
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
+from presspass.core.statement import RevocationBody
 from presspass.drill.world.forge import Forge
-from presspass.drill.world.issuer import Issuer
+from presspass.drill.world.issuer import JWKS_PATH, Issuer
+from presspass.drill.world.loopback import Request, Response
 from presspass.drill.world.runner import GithubJob
 from presspass.services.config import Config, Dial, Listen, write_config
 
@@ -33,9 +36,26 @@ JWT = "urn:ietf:params:oauth:token-type:jwt"
 
 def real_time() -> Any:
     """The clock of the machine, in the world's words: the gateway under test has no other."""
-    import time
-
     return SimpleNamespace(wall=time.time, monotonic=time.monotonic)
+
+
+class CountingIssuer(Issuer):
+    """The world's issuer, which remembers what it was asked. `mood`: "" for well, "down", "slow" or "empty"."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.requests: list[str] = []
+        self.mood = ""
+
+    def answer(self, request: Request) -> Response:
+        self.requests.append(request.path)
+        if self.mood == "down":
+            return Response(503, b"down\n")
+        if self.mood == "slow":
+            time.sleep(KEY_SET_FETCH_S_MAX + 1)
+        if self.mood == "empty" and request.path == JWKS_PATH:
+            return Response(200, b'{"keys": []}')
+        return super().answer(request)
 
 
 class WorkloadWorld:
@@ -43,7 +63,7 @@ class WorkloadWorld:
 
     def __init__(self, folder: Path, policy: Policy | None = None, **changes: Any) -> None:
         self._stack = contextlib.ExitStack()
-        self.issuer = self._stack.enter_context(Issuer(clock=real_time()))
+        self.issuer = self._stack.enter_context(CountingIssuer(clock=real_time()))
         self.forge = self._stack.enter_context(Forge(folder / "forge"))
         self.repository = self.forge.repository("acme", "greet")
         self.commit = self.repository.commit({WORKFLOW: HONEST})
@@ -76,18 +96,23 @@ class WorkloadWorld:
         )
         return replace(body, **changes)
 
+    @property
+    def issuer_requests(self) -> list[str]:
+        """What the issuer was asked, path by path."""
+        return self.issuer.requests
+
     def admit(self, body: PublisherBody | DelegationBody, previous: str | None = None) -> str:
         """Puts a statement into the press's journal as admitted; its digest."""
         journal = self.world.journal
         statement = journal.statement(body, previous or journal.genesis)
         kind = "publisher" if isinstance(body, PublisherBody) else "delegation"
         journal._admit(statement, f"{kind}:{body.name}")
+        if kind == "delegation":
+            self.delegated = statement.digest
         return statement.digest
 
     def delegation(self, **changes: Any) -> DelegationBody:
         """A delegation to the honest job for patch versions, ten minutes from now."""
-        import time
-
         now = int(time.time())
         body = DelegationBody(
             name="bot", publisher="greet-ci", person="ada", projects=(PROJECT,),
@@ -135,15 +160,8 @@ class WorkloadWorld:
         """An upload with a pass."""
         return self.world.upload(secret, filename, data)
 
-    def revoke_all(self, names: Sequence[str]) -> None:
-        """Revokes publishers, signed by one person."""
-        for name in names:
-            self.revoke("publisher", name)
-
     def revoke(self, what: str, target: str) -> HttpAnswer:
         """A revocation that ada has signed."""
-        from presspass.core.statement import RevocationBody
-
         statement = self.world.journal.statement(RevocationBody(what, target, "no longer trusted"))
         data = statement.to_bytes()
         approval = self.world.ada.approve(data, origin=ORIGIN, rp_id="localhost")

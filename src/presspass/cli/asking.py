@@ -68,6 +68,14 @@ def standing_of_home(home: Path) -> Standing:
     return Standing(genesis.digest, genesis.space, heads, policy)
 
 
+def site_of_home(home: Path) -> tuple[str, str] | None:
+    """The origin that keys are bound to and its RP id, by the press's journal; None before genesis."""
+    from presspass.cli.databases import ask_journal
+    from presspass.store import journal_view
+
+    return ask_journal(home, journal_view.site)
+
+
 def standing_of_gate(gate: Gate) -> Standing:
     """From the gate over the network. Enough for a narrowing: it can only stop things."""
     answer = gate.get_json("/api/v1/trust")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, Self
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx2
 
@@ -116,10 +116,11 @@ class Gate:
             "POST", path, content=data, headers={"Content-Type": "application/json"}
         )
 
-    def post_form(self, path: str, values: Mapping[str, str]) -> JsonObject:
-        """Sends a form, as OAuth's endpoints take it, and returns the JSON object of the answer."""
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return self._object("POST", path, content=urlencode(values).encode(), headers=headers)
+    def post_form(
+        self, path: str, form: Mapping[str, str], *, oauth_errors: bool = False
+    ) -> JsonObject:
+        """Sends OAuth parameters; the JSON object of the answer, with `oauth_errors` an error's too (RFC 6749 5.2)."""
+        return self._object("POST", path, data=dict(form), oauth_errors=oauth_errors)
 
     def delete_json(self, path: str) -> JsonObject:
         """Deletes, and returns the JSON object of the answer ({} where there is none)."""
@@ -164,10 +165,14 @@ class Gate:
         return value
 
     @contextlib.contextmanager
-    def _stream(self, method: str, path: str, **more: Any) -> Iterator[httpx2.Response]:
+    def _stream(
+        self, method: str, path: str, *, oauth_errors: bool = False, **more: Any
+    ) -> Iterator[httpx2.Response]:
         try:
             with self._http.stream(method, path, **more) as response:
-                if not 200 <= response.status_code < 300:
+                kind = response.headers.get("content-type", "").partition(";")[0]
+                said = oauth_errors and response.status_code == 400 and kind == "application/json"
+                if not said and not 200 <= response.status_code < 300:
                     _refuse(response, self._where)
                 yield response
         except httpx2.TimeoutException:

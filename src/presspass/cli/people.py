@@ -11,6 +11,7 @@ import click
 from presspass.cli.choosing import compact, warn
 from presspass.cli.client import Gate, control
 from presspass.cli.options import NamedPerson, PersonParam, example, format_option, home_option
+from presspass.cli.sessions import gate_origin, signed_in
 from presspass.cli.show import emit_json, grouped, note, safe, say, table
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
@@ -33,12 +34,19 @@ from presspass.formats import sshsig
     multiple=True,
     help="The person's id at a forge, e.g. github:12345 (repeatable).",
 )
+@click.option(
+    "--next-origin",
+    "at_next",
+    is_flag=True,
+    help="For the address to which this gate is about to move (presspass origin prepare).",
+)
 @home_option
 @format_option
 def invite_command(
     people: tuple[NamedPerson, ...],
     groups: tuple[str, ...],
     forge_ids: tuple[str, ...],
+    at_next: bool,
     home: Path,
     as_json: bool,
 ) -> None:
@@ -59,6 +67,7 @@ def invite_command(
                 "addresses": list(person.addresses),
                 "groups": list(groups),
                 "forge_ids": list(forge_ids),
+                "at_next": at_next,
             }
             links.append({"name": person.name, **gate.post_json("/links", asked)})
     show_links(links, as_json)
@@ -182,6 +191,101 @@ def _enrol_software(gate: Gate, secret: str, path: Path, more: JsonObject) -> Js
     return gate.post_json(
         "/api/v1/enrolments", {"link": secret, "credential": credential, "software": True, **more}
     )
+
+
+@click.group("people", short_help="Who people are: addresses, ids, groups, sign-in.")
+def people_command() -> None:
+    """Who people are: their addresses, ids at forges and at the sign-in provider, groups and roles, sign-in links."""
+
+
+@people_command.command(
+    "change",
+    epilog=example(
+        "presspass people change Ada --forge-id oidc:https://id.example#ada-7f3a",
+        "presspass people change Ada --group approvers --group role:admin",
+    ),
+)
+@click.argument("who")
+@click.option("--name", help="Another name.")
+@click.option(
+    "--address", "addresses", multiple=True, help="Told at this address from then on (repeatable)."
+)
+@click.option(
+    "--forge-id",
+    "forge_ids",
+    multiple=True,
+    help="An id at a forge (github:12345) or the sign-in provider (oidc:ISSUER#SUBJECT) (repeatable).",
+)
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    help="In this group from then on; role:requester, role:approver, role:admin and role:auditor are roles "
+    "(repeatable).",
+)
+@click.option("--no-groups", is_flag=True, help="In no group from then on.")
+@click.option("--gate", "url", help="Ask this gate, where you are signed in as an admin.")
+@home_option
+@format_option
+def change_command(
+    who: str,
+    name: str | None,
+    addresses: tuple[str, ...],
+    forge_ids: tuple[str, ...],
+    groups: tuple[str, ...],
+    no_groups: bool,
+    url: str | None,
+    home: Path,
+    as_json: bool,
+) -> None:
+    """Ask for another name, addresses, ids or groups of WHO (a name or an id). What is given takes the place of all
+    that was there of its kind; what is not stays.
+
+    It counts when the others have approved it. Old and new addresses are told.
+
+    Exit codes: 0 asked for; 1 refused; 4 the gate cannot be reached.
+    """
+    asked: JsonObject = {"person": who}
+    if name:
+        asked["name"] = name
+    for what, given in (("addresses", addresses), ("forge_ids", forge_ids), ("groups", groups)):
+        if given or (what == "groups" and no_groups):
+            asked[what] = list(given)
+    if len(asked) == 1:
+        raise click.UsageError("Say what changes: --name, --address, --forge-id or --group.")
+    if url:
+        with signed_in(gate_origin(url)) as gate:
+            answer = gate.post_json("/api/v1/people/changes", asked)
+    else:
+        with control(home) as gate:
+            answer = gate.post_json("/people/changes", asked)
+    if as_json:
+        emit_json(answer)
+        return
+    say(safe(str(answer["url"])))
+    note("It counts when the others have approved it there.")
+
+
+@people_command.command(
+    "sign-in-link", epilog=example("presspass people sign-in-link Ada --home /srv/presspass")
+)
+@click.argument("who")
+@home_option
+@format_option
+def sign_in_link_command(who: str, home: Path, as_json: bool) -> None:
+    """Make a single-use link, good for 15 minutes, by which WHO (a name or an id) makes a passkey that signs in.
+
+    It signs in and nothing else: it never approves, and a key of the roster never signs in.
+
+    Exit codes: 0 made; 1 refused; 4 the gate of this home is not running.
+    """
+    with control(home) as gate:
+        answer = gate.post_json("/sign-in-links", {"person": who})
+    if as_json:
+        emit_json(answer)
+        return
+    say(safe(str(answer["url"])))
+    note("It works once, for 15 minutes. Hand it to that person alone, over a channel you trust.")
 
 
 def show_people(rows: list[dict[str, Any]]) -> None:

@@ -20,6 +20,7 @@ from presspass.cli.exits import (
     TimedOutError,
 )
 from presspass.cli.options import Duration, example, format_option, home_option
+from presspass.cli.sessions import gate_origin, signed_in
 from presspass.cli.show import emit_json, note, quoted, safe, safe_lines, say, table
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault
@@ -50,13 +51,22 @@ _EXIT_CODES: Final = {
     is_flag=True,
     help="Print an address where a browser may look at the list (never sign).",
 )
+@click.option(
+    "--gate", "origin", help="List what this gate shows to who is signed in at this terminal."
+)
 @home_option
 @format_option
-def status_command(url: str | None, page: bool, home: Path, as_json: bool) -> None:
+def status_command(
+    url: str | None, page: bool, origin: str | None, home: Path, as_json: bool
+) -> None:
     """Show one release or request by its URL, or, on the gate's host, everything that is open and every narrowing.
+    With --gate, from anywhere, what you may see there after `presspass login`.
 
     Exit codes: 0 shown; 1 unknown; 4 the gate cannot be reached.
     """
+    if origin is not None:
+        _overview_of_gate(gate_origin(origin), as_json)
+        return
     if url is None:
         _overview(home, page, as_json)
         return
@@ -170,6 +180,22 @@ def _progress_line(answer: JsonObject) -> str:
     press = answer.get("press") or {}
     said = answer.get("reason") or answer.get("message") or press.get("message") or ""
     return safe(f"{answer['state']}{': ' if said else ''}{said}")
+
+
+def _overview_of_gate(origin: str, as_json: bool) -> None:
+    with signed_in(origin) as gate:
+        answer = gate.get_json("/api/v1/overview")
+    if as_json:
+        emit_json(answer)
+        return
+    for one in answer["releases"]:
+        say(f"{safe(one['state']):<11} {safe(one['project'])} {safe(one['version'])}")
+        say(f"            {safe(one['url'])}")
+    for one in answer["requests"]:
+        say(f"{safe(one['state']):<11} {safe(one['kind'])}: {safe(one['title'])}")
+        say(f"            {safe(one['url'])}")
+    if not answer["releases"] and not answer["requests"]:
+        note("nothing that you may see")
 
 
 def _overview(home: Path, page: bool, as_json: bool) -> None:

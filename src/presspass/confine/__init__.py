@@ -63,6 +63,7 @@ def self_confine(
     connect: Iterable[int] | None = None,
     bind: Iterable[int] | None = None,
     new_sockets: bool = True,
+    local_sockets: bool = True,
     signal_outside: bool = False,
 ) -> tuple[str, ...]:
     """Keeps of this process's rights only those named; returns what could not be enforced, as sentences.
@@ -70,8 +71,9 @@ def self_confine(
     Paths stand for all beneath them; those that do not exist are left out. Files and sockets that are already open
     stay open. `network=False` leaves Unix sockets only; with `network=True`, `connect` and `bind` narrow TCP to
     these ports (None: any; neither UDP nor Unix sockets with a path are covered). Without `new_sockets` no socket of
-    any kind is opened or connected any more. Without `signal_outside` only processes started after this call can be
-    signalled. Children inherit all of it. Raises OSError when a mechanism that is there refuses.
+    any kind is opened or connected any more; without `local_sockets` no Unix one. Without `signal_outside` only
+    processes started after this call can be signalled. Children inherit all of it. Raises OSError when a mechanism
+    that is there refuses.
     """
     "".encode(
         "idna"
@@ -86,7 +88,12 @@ def self_confine(
         signal_outside=signal_outside,
     )
     landlock.restrict(rights)
-    seccomp.deny_dangerous(internet=network, execute=bool(rights.execute), new_sockets=new_sockets)
+    seccomp.deny_dangerous(
+        internet=network,
+        execute=bool(rights.execute),
+        new_sockets=new_sockets,
+        local_sockets=local_sockets,
+    )
     return tuple(line for line in missing() if not line.startswith("own-user"))
 
 

@@ -29,7 +29,7 @@ _AT_NUMBER, _AT_ARCHITECTURE, _AT_ARGUMENTS = (
     16,
 )  # struct seccomp_data; little-endian: low half first
 _X32_BIT = 0x40000000
-_PROT_EXEC, _AF_UNIX = 4, 1
+_PROT_EXEC, _AF_UNIX, _AF_INET, _AF_INET6 = 4, 1, 2, 10
 _NOT_STREAM = 0b1110  # of a socket's type: SOCK_STREAM alone has none of these bits
 _TYPES_INTO_TERMINALS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: <asm-generic/ioctls.h>
 
@@ -123,16 +123,23 @@ def allow_inspection_only() -> bool:
     return _install(program, otherwise=_refused())
 
 
-def deny_dangerous(*, internet: bool, execute: bool, new_sockets: bool = True) -> bool:
+def deny_dangerous(
+    *, internet: bool, execute: bool, new_sockets: bool = True, local_sockets: bool = True
+) -> bool:
     """Takes calls away that none of our processes needs; without `internet` all sockets but Unix ones.
 
     Without `new_sockets` none is opened or connected any more. Pairs of stream sockets remain, which lead nowhere
-    else; a datagram one could still be pointed at any address. False when there is no seccomp.
+    else; a datagram one could still be pointed at any address. Without `local_sockets` the new ones are of the internet
+    alone: no Unix socket of anybody is reached. False when there is no seccomp.
     """
     program = _each(_DANGEROUS, _refused())
     program += _by_argument("ioctl", 1, _EQUAL, _TYPES_INTO_TERMINALS, _refused(), _ALLOW)
     if not new_sockets:
         program += _each(("connect", "socket"), _refused())
+        program += _by_argument("socketpair", 1, _ANY_BIT, (_NOT_STREAM,), _refused(), _ALLOW)
+    elif internet and not local_sockets:
+        families = (_AF_INET, _AF_INET6)
+        program += _by_argument("socket", 0, _EQUAL, families, _ALLOW, _refused())
         program += _by_argument("socketpair", 1, _ANY_BIT, (_NOT_STREAM,), _refused(), _ALLOW)
     elif not internet:
         program += _by_argument("socket", 0, _EQUAL, (_AF_UNIX,), _ALLOW, _refused())

@@ -48,6 +48,7 @@ class Code(StrEnum):
     # home and configuration
     BACKUP_INVALID = "backup.invalid"
     CONFIG_INVALID = "config.invalid"
+    DATABASE_UNUSABLE = "database.unusable"
     HOME_EXISTS = "home.exists"
     HOME_IN_USE = "home.in-use"
     HOME_MISSING = "home.missing"
@@ -96,6 +97,7 @@ class Code(StrEnum):
     REQUEST_NOT_FOUND = "request.not-found"
     REQUEST_TOO_LARGE = "request.too-large"
     REQUEST_UNSUPPORTED = "request.unsupported"
+    REQUEST_WRONG_HOST = "request.wrong-host"
     STORAGE_FULL = "storage.full"
     # publishers: which workload may ask for which package
     PUBLISHER_ENVIRONMENT = "publisher.wrong-environment"
@@ -123,8 +125,28 @@ class Code(StrEnum):
     STATEMENT_MALFORMED = "statement.malformed"
     STATEMENT_OLD_HEAD = "statement.old-head"
     STATEMENT_REPLAYED = "statement.replayed"
+    # people's sign-in
+    DEVICE_UNKNOWN = "device.unknown-code"
+    ROLE_MISSING = "session.role-missing"
+    SESSION_CROSS_SITE = "session.cross-site"
+    SESSION_MISSING = "session.missing"
+    SESSION_NOT_FRESH = "session.not-fresh"
+    SIGN_IN_EXPIRED = "sign-in.expired"
+    SIGN_IN_KEY_INVALID = "sign-in.key-invalid"
+    SIGN_IN_LINK_INVALID = "sign-in.link-invalid"
+    SIGN_IN_OFF = "sign-in.off"
+    SIGN_IN_PROVIDER = "sign-in.provider-failed"
+    SIGN_IN_REFUSED = "sign-in.refused"
+    SIGN_IN_ROSTER_KEY = "sign-in.roster-key"
+    SIGN_IN_TOKEN = "sign-in.token-invalid"
+    SIGN_IN_UNKNOWN = "sign-in.unknown-person"
     # time
     CLOCK_UNTRUSTED = "clock.untrusted"
+    # TLS
+    TLS_BAD_CERTIFICATE = "tls.bad-certificate"
+    TLS_BAD_KEY = "tls.bad-key"
+    TLS_NOT_VALID_NOW = "tls.not-valid-now"
+    TLS_WRONG_NAME = "tls.wrong-name"
     # upload tokens
     TOKEN_EXPIRED = "token.expired"
     TOKEN_INVALID = "token.invalid"

@@ -56,11 +56,42 @@ PASS_S = 900
 PROJECTS_PER_PUBLISHER_MAX = 1000
 REFS_PER_PUBLISHER_MAX = 16
 REF_CHARS_MAX = 255
+# addresses and TLS (gateway)
+PROXIES_MAX = 64  # networks whose forwarding headers are believed
+FORWARDED_HOPS_MAX = 16  # addresses in one X-Forwarded-For that are looked at
+TLS_PEM_BYTES_MAX = 256 * KIB  # a file with a certificate and its chain, or with a key
+TLS_LOOK_S = 10  # between two looks at whether the certificate's files have changed
+TLS_WARN_S = 14 * 86_400  # a certificate that ends within this time is told of
+TLS_TRIAL_S = 90 * 86_400  # life of a certificate of the private CA for trials
+
+ACME_TIMEOUT_S = 30  # one answer of the ACME server
+ACME_ORDER_S_MAX = 180  # from the order of a certificate to the certificate
+ACME_RETRY_FIRST_S = 60  # after the first failure; doubled by each further one
+ACME_RETRY_S_MAX = 6 * 3600
+ACME_LOOK_S = 3600  # a clock that was set is noticed within this time
 
 # people's links
 VIEW_TOKEN_S = 12 * 3600
 ENROLMENT_LINK_S = 15 * 60
 RECOVERY_WAIT_S = 72 * 3600
+
+# people's sign-in (gateway)
+SESSION_S_MAX = 12 * 3600
+SESSION_IDLE_S_MAX = 3600  # of a browser; a terminal's session has its end alone
+SESSION_FRESH_S = 900  # how young a session must be to make another sign-in passkey
+SIGN_IN_ATTEMPT_S = 600  # from leaving for the sign-in provider to coming back
+SIGN_IN_CHALLENGE_S = 300
+SIGN_IN_WAITING_MAX = (
+    10_000  # attempts, challenges, device codes that wait at once; beyond, the oldest of them goes
+)
+SIGN_IN_KEYS_PER_PERSON_MAX = 16
+PROVIDER_ANSWER_BYTES_MAX = 256 * KIB
+PROVIDER_TIMEOUT_S = 10
+PROVIDER_COOL_DOWN_S = 10  # the provider's description and key set are asked for no more often
+PROVIDER_REFRESH_S = 3600
+ID_TOKEN_AGE_S_MAX = 600
+DEVICE_CODE_S = 600
+DEVICE_INTERVAL_S = 5
 
 # press
 REPORT_BYTES_MAX = 32 * MIB
@@ -82,7 +113,7 @@ FORGE_ADVERTISEMENT_BYTES_MAX = 1 * MIB  # what a server says that it can do
 FORGE_UNPACKED_BYTES_MAX = 64 * MIB  # all objects of one pack, and what its deltas make
 FORGE_PACK_OBJECTS_MAX = 100_000
 FORGE_FETCH_S_MAX = 10.0  # one path, all its requests
-FORGE_FETCHES_MAX = 4  # under way at once
+FORGE_FETCHES_MAX = 4  # under way at once at one server
 LOCAL_GIT_S_MAX = 30  # one object of a checkout
 FORGE_TOKEN_BYTES_MAX = 4 * KIB
 FORGE_CACHE_MEMORY_BYTES_MAX = 16 * MIB
@@ -137,6 +168,7 @@ CLIENT_ANSWER_BYTES_MAX = (
 CLIENT_TIMEOUT_S = 60
 CHILD_READY_S_MAX = 30
 CHILD_LINE_BYTES_MAX = 64 * KIB
+ACME_DRAIN_S_MAX = 5
 GATEWAY_DRAIN_S_MAX = 30
 PRESS_DRAIN_S_MAX = (
     90  # longer than one answer of an upstream, so that a publication under way can end
@@ -153,6 +185,19 @@ CONSOLE_CHANGES_MAX = 500
 CONSOLE_DIFF_LINES_MAX = 8000
 CONSOLE_ODD_FIRST_MAX = 3
 VETO_NOTE_CHARS_MAX = 500
+ASKER_NOTE_CHARS_MAX = 2000  # what whoever asks for a release may say beside it
+IDENTITIES_PER_KIND_MAX = 500  # rows of one kind on the page of what can be revoked
+
+# databases
+READ_S_MAX = 10  # one snapshot of another process's database
+DATABASE_CONNECT_S_MAX = 3
+DATABASE_SILENT_S_MAX = (
+    10  # a PostgreSQL server that acknowledges nothing for so long counts as gone
+)
+DATABASE_TURN_S_MAX = 15  # waiting for the other writers of a schema
+DATABASE_IDLE_TRANSACTION_S_MAX = 30  # then the server ends a writer that hangs in its turn
+DATABASE_PASSWORD_BYTES_MAX = 1 * KIB
+ROLE_CHARS_MAX = 63  # of a name in PostgreSQL
 
 # what people type
 FINGERPRINT_PREFIX_CHARS_MIN = 8  # fewer digits of a fingerprint name nothing

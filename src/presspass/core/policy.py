@@ -1,6 +1,8 @@
 """The rules of one installation as a value: how many must approve, how long things last.
 
-A policy can only ask for more than the floor in `quorum`, never for less.
+A policy can only ask for more than the floor in `quorum`, never for less. `key_wait_s` came later than the others: a
+policy that was signed without it is read, and written again, without it, and has neither the wait nor the exclusion
+that comes with it (ADR 0019).
 """
 
 from __future__ import annotations
@@ -14,11 +16,15 @@ from presspass.core.strict import Members
 PROFILES: Final = ("solo", "team", "high-assurance")
 _DAY_S = 86_400
 SOLO_DELAY_S_MIN: Final = 120
+KEY_WAIT_S: Final = _DAY_S
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Times are whole seconds. `approvals` counts approving people for a release (in `solo`: keys)."""
+    """Times are whole seconds. `approvals` counts approving people for a release (in `solo`: keys).
+
+    `key_wait_s`: how long a roster with a new key waits from the press's first sight; None in policies from before.
+    """
 
     profile: str = "team"
     approvals: int = 1
@@ -26,6 +32,7 @@ class Policy:
     quiet_period_s: int = 300
     veto_window_s: int = 120
     software_keys: bool = False
+    key_wait_s: int | None = KEY_WAIT_S
 
     @property
     def window_s(self) -> int:
@@ -36,8 +43,15 @@ class Policy:
             else self.veto_window_s
         )
 
+    @property
+    def new_key_wait_s(self) -> int:
+        """The wait for a new key as it is kept: never shorter than the veto window."""
+        return max(self.window_s, self.key_wait_s or 0)
+
     def to_json(self) -> JsonObject:
+        wait = {} if self.key_wait_s is None else {"key_wait_s": self.key_wait_s}
         return {
+            **wait,
             "approval_life_s": self.approval_life_s,
             "approvals": self.approvals,
             "profile": self.profile,
@@ -56,6 +70,9 @@ class Policy:
             quiet_period_s=members.integer("quiet_period_s", high=_DAY_S),
             veto_window_s=members.integer("veto_window_s", high=30 * _DAY_S),
             software_keys=members.boolean("software_keys"),
+            key_wait_s=members.integer("key_wait_s", high=30 * _DAY_S)
+            if members.has("key_wait_s")
+            else None,
         )
         members.done()
         return policy

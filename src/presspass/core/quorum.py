@@ -11,8 +11,11 @@
    person, one approver more is needed.
 6. Software keys count only where the policy allows them.
 7. A policy can raise the number of approvers, never lower it. Too few eligible people freezes; the number stays.
-8. `solo` is one person: two different keys stand in for two people, and nobody pretends otherwise.
-9. Narrowing takes one person of the current roster. Who is suspended counts for nothing at once, and the number stays.
+8. Whoever gets a new key by a roster statement stands to it as the requester to a release: the own signature, made
+   with a key that is enrolled already, proves one of the two identities and approves nothing. So a stolen key cannot
+   help to bring in the thief's next one beyond what its owner's word is worth, and a team of two can still add a key.
+9. `solo` is one person: two different keys stand in for two people, and nobody pretends otherwise.
+10. Narrowing takes one person of the current roster. Who is suspended counts for nothing at once, and the number stays.
 """
 
 from __future__ import annotations
@@ -74,7 +77,10 @@ ORDINARY = Circumstances()
 
 @dataclass(frozen=True, slots=True)
 class Electorate:
-    """What a count is taken over: both rosters, the rules, and who asked ("" = not resolved to a person)."""
+    """What a count is taken over: both rosters, the rules, and who asked ("" = not resolved to a person).
+
+    `gaining`: ids of the people of the roster before to whom the statement gives a new key (rule 7).
+    """
 
     kind: Kind
     roster_then: Roster
@@ -82,6 +88,7 @@ class Electorate:
     policy: Policy
     requester: str
     circumstances: Circumstances = ORDINARY
+    gaining: frozenset[str] = frozenset()
 
     @property
     def solo(self) -> bool:
@@ -96,8 +103,11 @@ class Electorate:
 
     def needed(self, *, requester_signed: bool = False) -> int:
         """How many must approve; together with a signed requester, or a workload, never fewer than the floor."""
-        if self.kind is not Kind.RELEASE or self.solo:
+        if self.solo:
             return max(FLOOR, self.policy.approvals)
+        if self.kind is not Kind.RELEASE:
+            owner_signed = requester_signed and bool(self.gaining)
+            return max(FLOOR - 1 if owner_signed else FLOOR, self.policy.approvals)
         if self.circumstances.workload and not self.requester_resolved:
             return max(FLOOR, self.policy.approvals + 1)
         somebody_asked = requester_signed or self.circumstances.workload
@@ -120,13 +130,14 @@ class Electorate:
         )
 
     def is_requester(self, key_id: str) -> bool:
-        """Whether this key belongs to the person behind the release: it proves who asked, and never approves."""
+        """Whether this key belongs to the person behind the release, or to one who gets a new key: it proves who
+        asked, and never approves.
+        """
         owner = self.roster_now.owner(key_id)
-        return (
-            self.kind is Kind.RELEASE
-            and not self.solo
-            and owner is not None
-            and owner.id == self.requester
+        if self.solo or owner is None:
+            return False
+        return owner.id in self.gaining or (
+            self.kind is Kind.RELEASE and owner.id == self.requester
         )
 
     def approves(self, key_id: str) -> bool:
@@ -176,6 +187,16 @@ def count(electorate: Electorate, signed: Iterable[Signed]) -> Tally:
     )
 
 
+def gains_key(before: Roster, after: Roster) -> frozenset[str]:
+    """Ids of everybody who has a key in `after` that was not theirs in `before`; newcomers too."""
+    return frozenset(
+        person.id
+        for person in after.people
+        for key in person.keys
+        if (owner := before.owner(key.id)) is None or owner.id != person.id
+    )
+
+
 def require(electorate: Electorate, signed: Iterable[Signed]) -> Tally:
     """The tally, if it is enough; else a refusal that says what is missing."""
     tally = count(electorate, signed)
@@ -187,7 +208,7 @@ def require(electorate: Electorate, signed: Iterable[Signed]) -> Tally:
         )
     if tally.missing:
         only = tally.excluded[0][1] if tally.excluded and not tally.counted else Code.QUORUM_MISSING
-        raise Refusal(only, _missing_text(tally), _who_can_help(electorate, tally))
+        raise Refusal(only, _missing_text(electorate, tally), _who_can_help(electorate, tally))
     return tally
 
 
@@ -195,10 +216,11 @@ def _signatures(number: int) -> str:
     return "1 signature does" if number == 1 else f"{number} signatures do"
 
 
-def _missing_text(tally: Tally) -> str:
+def _missing_text(electorate: Electorate, tally: Tally) -> str:
     text = f"{len(tally.counted)} of {tally.needed} needed approvals count"
     if tally.requester_signed:
-        text += ", and the requester has signed for having asked"
+        who = "the requester" if electorate.kind is Kind.RELEASE else "the owner of a new key"
+        text += f", and {who} has signed for having asked"
     if tally.excluded:
         reasons = ", ".join(sorted({code.value for _, code in tally.excluded}))
         text += f"; {_signatures(len(tally.excluded))} not ({reasons})"
@@ -213,6 +235,10 @@ def _who_can_help(electorate: Electorate, tally: Tally) -> str:
         and electorate.requester
     ):
         return "Somebody else, enrolled then and now, must sign; the requester's own signature saves one approver."
+    if electorate.gaining and not electorate.solo and not tally.requester_signed:
+        return (
+            "Somebody who gets no key by this must sign; the own signature of who does saves one."
+        )
     return "Somebody else, enrolled then and now, must sign."
 
 

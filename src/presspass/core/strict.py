@@ -28,6 +28,10 @@ class Members:
         """Raises `statement.malformed` with the place and the reason."""
         raise Refusal(Code.STATEMENT_MALFORMED, f"The {self.what} {why}.")
 
+    def has(self, name: str) -> bool:
+        """Whether there is a member `name` that nobody has taken yet."""
+        return name in self._left
+
     def take(self, name: str) -> Any:
         """The member `name`, whatever its type; refuses when it is absent."""
         if name not in self._left:

@@ -17,11 +17,12 @@ from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import UPLOAD_TOKEN_S_MAX, VIEW_TOKEN_S
 from presspass.core.strict import Members
-from presspass.gateway import enrolment, people, requests, tokens
+from presspass.gateway import enrolment, people, requests, roster_changes, tokens
 from presspass.gateway.api import route
 from presspass.gateway.facts import Facts
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import json_answer, read_json
+from presspass.gateway.identity import passkeys
 from presspass.gateway.problems import Answer
 from presspass.store.gateway_tables import ENROLMENT, RELEASE, UPLOAD_TOKEN, VIEW_TOKEN
 
@@ -45,6 +46,8 @@ class Control:
             route("/links", "POST", self.make_link),
             route("/view-tokens", "POST", self.make_view_token),
             route("/requests", "POST", self.make_request),
+            route("/sign-in-links", "POST", self.make_sign_in_link),
+            route("/people/changes", "POST", self.change_person),
             route("/status", "GET", self.status),
             route("/drain", "POST", self.drain),
         ]
@@ -121,9 +124,12 @@ class Control:
         return json_answer({"revoked": token_hash})
 
     def make_link(self, _request: HttpRequest, body: bytes) -> Answer:
-        """POST /links {person, name, addresses, groups, forge_ids}: an enrolment link, its secret in the fragment."""
-        secret, expires_ms = people.invite(self._gate, read_json(body))
-        url = f"{self._gate.site[0]}/enrol#{secret}"
+        """POST /links {person, name, addresses, groups, forge_ids, at_next?}: an enrolment link, its secret in the
+        fragment; with `at_next` at the address to which the gate is about to move."""
+        asked = read_json(body)
+        secret, expires_ms = people.invite(self._gate, asked)
+        origin = self._gate.next_origin if asked.get("at_next") else self._gate.site[0]
+        url = f"{origin}/enrol#{secret}"
         return json_answer({"url": url, "expires_at": expires_ms // 1000}, 201)
 
     def make_view_token(self, _request: HttpRequest, _body: bytes) -> Answer:
@@ -148,6 +154,20 @@ class Control:
         if not isinstance(workflow, str | None):
             raise Refusal(Code.REQUEST_MALFORMED, "The workflow is not text.")
         digest = requests.submit(self._gate, text, workflow)
+        return json_answer({"digest": digest, "url": self._gate.request_url(digest)}, 201)
+
+    def make_sign_in_link(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /sign-in-links {person}: an address where that person makes a sign-in passkey."""
+        members = Members(read_json(body), "request")
+        who = members.text("person")
+        members.done()
+        secret, person, expires_ms = passkeys.make_link(self._gate, who)
+        url = f"{self._gate.site[0]}/sign-in/keys#{secret}"
+        return json_answer({"url": url, "person": person, "expires_at": expires_ms // 1000}, 201)
+
+    def change_person(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /people/changes {person, name?, addresses?, forge_ids?, groups?}: a roster to be approved."""
+        digest = roster_changes.ask(self._gate, read_json(body))
         return json_answer({"digest": digest, "url": self._gate.request_url(digest)}, 201)
 
     def status(self, _request: HttpRequest, _body: bytes) -> Answer:

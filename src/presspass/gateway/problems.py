@@ -15,9 +15,13 @@ from typing import Final
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal
 
+#: Of `GET /healthz`: whoever asks can see whether reason phrases get through.
+HEALTHY_PHRASE: Final = "Presspass is well"
 PROBLEM_TYPE: Final = "application/problem+json"
 _REASON_CHARS_MAX = 400
 _RETRY_AFTER_S = 300
+_AWAY: Final = frozenset({"store.busy", "store.unreachable", "store.unreadable"})
+_AWAY_RETRY_S = 5
 
 _BAD, _DENIED, _MISSING, _GONE, _LARGE = 400, 403, 404, 410, 413
 #: Codes that are not listed are 403: a reason that this table does not know is never a "yes" nor a "try again".
@@ -29,6 +33,7 @@ STATUS: Final[dict[Code, int]] = {
     Code.ARTIFACT_MISSING: _MISSING,
     Code.ARTIFACT_UNREADABLE: _BAD,
     Code.ARTIFACT_WRONG_METADATA: _BAD,
+    Code.DEVICE_UNKNOWN: _MISSING,
     Code.ENROLMENT_INVALID: _BAD,
     Code.PROOF_INVALID: _BAD,
     Code.PROOF_WRONG_FILE: _BAD,
@@ -39,7 +44,13 @@ STATUS: Final[dict[Code, int]] = {
     Code.IDENTITY_ISSUER_UNKNOWN: _MISSING,
     Code.IDENTITY_MALFORMED: _BAD,
     Code.PUBLISHER_NONE: _MISSING,
+    Code.REQUEST_WRONG_HOST: _MISSING,
     Code.RELEASE_OTHER_BYTES: _BAD,
+    Code.SIGN_IN_EXPIRED: _BAD,
+    Code.SIGN_IN_KEY_INVALID: _BAD,
+    Code.SIGN_IN_LINK_INVALID: _BAD,
+    Code.SIGN_IN_OFF: _MISSING,
+    Code.SIGN_IN_TOKEN: _BAD,
     Code.STATEMENT_FOREIGN: _BAD,
     Code.STATEMENT_MALFORMED: _BAD,
     Code.STATEMENT_OLD_HEAD: _BAD,
@@ -60,11 +71,31 @@ _PHRASES: Final = {
     413: "Content Too Large",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
+    503: "Service Unavailable",
 }
 
 
 class MissingToken(Refusal):
-    """Nobody said who asks. The one refusal that is 401: it asks for credentials (RFC 9110 section 15.5.2)."""
+    """Nobody said who uploads. With `MissingSession` the one refusal that is 401: it asks for credentials (RFC 9110
+    section 15.5.2).
+    """
+
+
+class MissingSession(Refusal):
+    """Nobody is signed in where somebody has to be: `session.missing`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Code.SESSION_MISSING,
+            "Nobody is signed in, or the session has ended.",
+            "Sign in again: on the page /sign-in, at a terminal with `presspass login`.",
+        )
+
+
+_CHALLENGES: Final[dict[type[Refusal], str]] = {
+    MissingToken: 'Basic realm="Presspass", charset="UTF-8"',
+    MissingSession: 'Bearer realm="Presspass"',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +108,17 @@ class Answer:
     reason: str = ""
     headers: tuple[tuple[str, str], ...] = field(default=())
     close: bool = False
+
+
+def unavailable(error: Exception, *, close: bool = False) -> Answer | None:
+    """The answer where the database cannot be asked just now, and nothing was changed: 503, for the client to send
+    again. None for every other error."""
+    if not isinstance(error, Fault) or error.code not in _AWAY:
+        return None
+    message = "The gate cannot reach its database just now; nothing was changed."
+    again = (("retry-after", str(_AWAY_RETRY_S)),)
+    body = problem(503, error.code, message, "Try again in some seconds.")
+    return Answer(503, body, PROBLEM_TYPE, reason_phrase(message), again, close)
 
 
 def as_refusal(error: Exception) -> Refusal | None:
@@ -92,7 +134,7 @@ def as_refusal(error: Exception) -> Refusal | None:
 
 def status_of(refusal: Refusal) -> int:
     """The status for a refusal at any of the gateway's front ends."""
-    return 401 if isinstance(refusal, MissingToken) else STATUS.get(refusal.code, _DENIED)
+    return 401 if type(refusal) in _CHALLENGES else STATUS.get(refusal.code, _DENIED)
 
 
 def refusal_answer(refusal: Refusal, *, close: bool = False, one_text: bool = False) -> Answer:
@@ -103,7 +145,7 @@ def refusal_answer(refusal: Refusal, *, close: bool = False, one_text: bool = Fa
     status = status_of(refusal)
     headers: tuple[tuple[str, str], ...] = ()
     if status == 401:
-        headers = (("www-authenticate", 'Basic realm="Presspass", charset="UTF-8"'),)
+        headers = (("www-authenticate", _CHALLENGES[type(refusal)]),)
     if refusal.code is Code.STORAGE_FULL:
         headers = (("retry-after", str(_RETRY_AFTER_S)),)
     whole = f"{refusal.message} {refusal.hint}".rstrip()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from presspass.core.delegation import check_use
 from presspass.core.errors import Code, Refusal
+from presspass.core.lifecycle import State
 from presspass.gateway import passes, tokens
 from presspass.gateway.tokens import Right
+from presspass.store.gateway_tables import RELEASE, WORKLOAD_TOKEN
+from presspass.verify.chain import Chain
 
 
 def check_right(connection: Connection, secret: str, now_ms: int) -> Right:
@@ -53,6 +60,31 @@ def require_project(right: Right, project: str, version: str, allowed: tuple[str
             f"This pass is for {project} {right.version}, and the file is of {version}.",
             "A pass is for one version. Release another one by a run of its own.",
         )
+
+
+def require_delegation(
+    connection: Connection, right: Right, chain: Chain, version: str, published: Collection[str]
+) -> None:
+    """Refuses with a `delegation.` code what a bot may not ask for, when it opens a set. `right.project` is known."""
+    publisher = chain.publishers.get(right.publisher)
+    if right.release or publisher is None or not publisher[1].delegated_only:
+        return
+    w = WORKLOAD_TOKEN.c
+    digest = connection.execute(sa.select(w.delegation).where(w.hash == right.workload)).scalar()
+    found = next((one for known, one in chain.delegations.values() if known == digest), None)
+    if found is None:
+        raise Refusal(
+            Code.DELEGATION_NONE,
+            f"The delegation under which {right.publisher} asked is not in force any more.",
+            "Ask for a delegation (an approved `delegation` statement).",
+        )
+    opened = (
+        sa.select(sa.func.count())
+        .select_from(RELEASE.join(WORKLOAD_TOKEN, RELEASE.c.workload == w.hash))
+        .where(w.delegation == digest, RELEASE.c.state != State.WITHDRAWN.value)
+    )
+    used = int(connection.execute(opened).scalar_one())
+    check_use(found, right.project, version, published, used)
 
 
 def require_file(right: Right, filename: str, sha256: str) -> None:

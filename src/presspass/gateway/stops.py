@@ -7,7 +7,7 @@ cleared it; the gateway itself never ends one.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -105,6 +105,45 @@ def in_force(
         .order_by(s.serial)
     )
     return next(((id, what, why) for id, what, why in rows if id not in cleared), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A stop in force. `by`: a person's id, "" where nobody signed it or the press has not said yet; `latched`: the
+    press has journalled it.
+    """
+
+    id: str
+    what: str
+    target: str
+    by: str
+    reason: str
+    since_ms: int
+    latched: bool
+
+
+def standing(
+    connection: Connection, narrowings: Iterable[Narrowing], cleared: Collection[str]
+) -> list[Standing]:
+    """Everything in force: what the press has latched (`narrowings`), and what was signed at this gate since.
+
+    `cleared`: ids that a quorum has ended.
+    """
+    found = [
+        Standing(one.id, one.what, one.target, one.by, one.reason, one.seen_ms, latched=True)
+        for one in narrowings
+    ]
+    known = {*cleared, *(one.id for one in found)}
+    s = STOP.c
+    rows = connection.execute(
+        sa.select(s.id, s.what, s.target, s.reason, s.made_ms).order_by(s.serial)
+    )
+    found += [
+        Standing(row.id, row.what, row.target, "", row.reason, row.made_ms, latched=False)
+        for row in rows
+        if row.id not in known
+    ]
+    return found
 
 
 def require_none(

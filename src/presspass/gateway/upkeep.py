@@ -7,7 +7,6 @@ idempotent, so it does not matter where a killed process left off.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -19,7 +18,8 @@ from presspass.core.statement import Statement
 from presspass.gateway import sets, stops
 from presspass.gateway.gate import Gate
 from presspass.store import journal_view
-from presspass.store.database import ChangeSignal
+from presspass.store.address import Place
+from presspass.store.database import ChangeSignal, exists
 from presspass.store.gateway_tables import RELEASE, REQUEST, SEEN_TOKEN
 from presspass.store.journal_view import Decision
 
@@ -43,12 +43,12 @@ _MIRRORED: Final = (State.AWAITING, State.APPROVED, State.PUBLISHING, State.PUBL
 class Upkeep:
     """Call `look` from one thread only."""
 
-    def __init__(self, gate: Gate, journal_path: Path) -> None:
+    def __init__(self, gate: Gate, journal: Place) -> None:
         self._gate = gate
         self._signal = ChangeSignal(
-            journal_path
+            journal
         )  # its own: another reader must not take the change away from it
-        self._journal_path = journal_path
+        self._journal = journal
         self._expires: dict[str, int] = {}
         self._expiry_look_ms = 0
         self._enforced: set[str] = set()
@@ -57,7 +57,7 @@ class Upkeep:
         """One look at everything."""
         gate = self._gate
         gate.journal.refresh()
-        if self._journal_path.exists() and self._signal.changed():
+        if exists(self._journal) and self._signal.changed():
             self.mirror()
             self._end_revoked()
         self._close_quiet()

@@ -9,15 +9,18 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import RECOVERY_WAIT_S
-from presspass.core.roster import Details
+from presspass.core.quorum import gains_key
+from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     FreezeBody,
     Kind,
+    OriginBody,
     ReleaseBody,
     RevocationBody,
     RosterBody,
     Statement,
     UpstreamBody,
+    roster_set_by,
 )
 from presspass.keystore.envelopes import Vault
 from presspass.press import asks, desk, gatekeeper, journal, notices
@@ -108,7 +111,7 @@ class Decisions:
                 review=inspected.digest,
             )
             upstream = gatekeeper.upstream_of(connection, chain, body)
-            text = notices.release_text(chain.body.origin, upstream.name, body)
+            text = notices.release_text(chain.site[0], upstream.name, body)
             self.books.tell(
                 connection,
                 ask.digest,
@@ -147,28 +150,48 @@ class Decisions:
             return
         if isinstance(statement.body, UpstreamBody):
             self._require_credential(ask.digest)
-        self.books.writer.run(lambda c: self._approve_change(c, ask, verdict, now_ms))
-        decision = self.books.decision(ask.digest)
-        waited_ms = self.clock.elapsed_ms(decision.reached_ms or now_ms, now_ms) if decision else 0
-        if waited_ms < longest_window_ms(verdict) and not self._only_takes_away(statement):
-            return
         details: list[Details] = []
-        if isinstance(statement.body, RosterBody):
-            details = self._details_of(statement.body)
+        after = roster_set_by(statement.body)
+        if after is not None:
+            details = self._details_of(after)
+        self.books.writer.run(lambda c: self._approve_change(c, ask, verdict, details, now_ms))
+        decision = self.books.decision(ask.digest)
+        if not self._only_takes_away(statement) and not self._has_waited(
+            statement, verdict, decision, now_ms
+        ):
+            return
         self.books.writer.run(lambda c: self._admit(c, ask, verdict, details, now_ms))
 
+    def _has_waited(
+        self, statement: Statement, verdict: Verdict, decision: view.Decision | None, now_ms: int
+    ) -> bool:
+        """The veto window since enough signatures; for a new key also its own wait, since the press first saw it."""
+        if decision is None or decision.reached_ms is None:
+            return False  # never so after `_approve_change`; whatever it is, it is looked at again
+        since_reached = self.clock.elapsed_ms(decision.reached_ms, now_ms)
+        since_seen = self.clock.elapsed_ms(decision.first_seen_ms, now_ms)
+        new = isinstance(statement.body, OriginBody) or self.books.read(
+            lambda c: self.books.chain(c).new_keys(statement)
+        )
+        wait_ms = longest_key_wait_ms(verdict) if new else 0
+        return since_reached >= longest_window_ms(verdict) and since_seen >= wait_ms
+
     def _only_takes_away(self, statement: Statement) -> bool:
-        """A roster that only loses keys is in force at once: whoever leaves must not count for one more window."""
-        before = self.books.read(view.roster)
+        """A roster that only loses keys, people or groups is in force at once: whoever leaves must not count for one
+        more window. A group more, or other details (addresses, ids at the sign-in provider), widens and waits.
+        """
         body = statement.body
-        return isinstance(body, RosterBody) and all(
-            (owner := before.owner(key.id)) is not None and owner.id == person.id
-            for person in body.roster.people
-            for key in person.keys
+        return isinstance(body, RosterBody) and takes_away(
+            self.books.read(view.roster), body.roster
         )
 
     def _approve_change(
-        self, connection: Connection, ask: Ask, verdict: Verdict, now_ms: int
+        self,
+        connection: Connection,
+        ask: Ask,
+        verdict: Verdict,
+        details: list[Details],
+        now_ms: int,
     ) -> None:
         """Tells everybody in the roster still in force what is about to change, from the statement itself."""
         if journal.decide(connection, ask.digest, "approved", now_ms):
@@ -176,7 +199,9 @@ class Decisions:
             self.books.enter(
                 connection, now_ms, kind="approved", statement=ask.digest, by=by, review=""
             )
-            text = notices.change_text(self.books.chain(connection), ask.statement)
+            text = notices.change_text(
+                self.books.chain(connection), ask.statement, opened(connection, details)
+            )
             self.books.tell(connection, ask.digest, f"About to change: {kind}", text, now_ms)
 
     def _require_credential(self, digest: str) -> None:
@@ -188,8 +213,8 @@ class Decisions:
                 Code.UPSTREAM_MISSING, f"{fault.message} The upstream waits for it.", hint
             ) from None
 
-    def _details_of(self, body: RosterBody) -> list[Details]:
-        known = {person.details for person in body.roster.people}
+    def _details_of(self, roster: Roster) -> list[Details]:
+        known = {person.details for person in roster.people}
         return self.books.ask_gateway(lambda c: asks.read_details(c, known)) or []
 
     def _evaluate_change(
@@ -217,10 +242,9 @@ class Decisions:
         )
         if isinstance(statement.body, FreezeBody):
             journal.clear(connection, statement.body.narrowings, ask.digest)
-        if isinstance(statement.body, RosterBody):
-            journal.keep_details(
-                connection, details, {person.details for person in statement.body.roster.people}
-            )
+        after = roster_set_by(statement.body)
+        if after is not None:
+            journal.keep_details(connection, details, {person.details for person in after.people})
         journal.decide(connection, ask.digest, "admitted", now_ms)
         self.books.enter(
             connection,
@@ -230,7 +254,7 @@ class Decisions:
             what=statement.kind.value,
             by=list(verdict.tally.counted),
         )
-        origin = self.books.chain(connection).body.origin
+        origin = self.books.chain(connection).site[0]
         text = f"A change of {statement.kind.value} is in force.\nLook: {origin}/q/{ask.digest}"
         self.books.tell(
             connection, ask.digest, f"{statement.kind.value} changed", text, now_ms, also=before
@@ -247,7 +271,7 @@ class Decisions:
             journal.first_sight(connection, ask.statement, release, now_ms)
             self.forges.note(connection, ask.statement)
             journal.raise_clock_floor(connection, now_ms)
-            origin = self.books.chain(connection).body.origin
+            origin = self.books.chain(connection).site[0]
             place = f"{origin}/r/{release}" if release else f"{origin}/q/{ask.digest}"
             self.books.tell(
                 connection,
@@ -298,7 +322,7 @@ class Decisions:
         if self.clock.elapsed_ms(pending.asked_ms, now_ms) < RECOVERY_WAIT_S * 1000:
             return
         body = statement.body_as(RosterBody)
-        details = self._details_of(body)
+        details = self._details_of(body.roster)
 
         def work(connection: Connection) -> None:
             if journal.vetoed(connection, statement):
@@ -323,6 +347,28 @@ class Decisions:
             self.books.writer.run(work)
         except Refusal as refusal:
             self._refuse(statement, refusal, now_ms)
+
+
+def takes_away(before: Roster, after: Roster) -> bool:
+    """Whether nobody has more in `after` than in `before`: no key, no group, no other details, no person."""
+    for person in after.people:
+        known = before.person(person.id)
+        if known is None or person.details != known.details:
+            return False
+        if not set(person.groups) <= set(known.groups):
+            return False
+    return not gains_key(before, after)
+
+
+def opened(connection: Connection, details: list[Details]) -> notices.Opened:
+    """What is behind a commitment, as the press knows it: from its journal, or checked against the commitment."""
+    fresh = {one.commitment: one for one in details}
+    return lambda commitment: fresh.get(commitment) or view.person_details(connection, commitment)
+
+
+def longest_key_wait_ms(verdict: Verdict) -> int:
+    """The longest wait for a new key of the policies that count."""
+    return max(electorate.policy.new_key_wait_s for electorate in verdict.electorates) * 1000
 
 
 def longest_window_ms(verdict: Verdict) -> int:

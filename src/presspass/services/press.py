@@ -58,10 +58,12 @@ from presspass.press.signing import PressKey
 from presspass.press.workloads import Workloads
 from presspass.services.config import Config, read_config
 from presspass.services.isolation import confine_press
+from presspass.services.places import places
 from presspass.store import journal_view as view
 from presspass.store import migrate
+from presspass.store.address import Place
 from presspass.store.blobs import shelf
-from presspass.store.database import ChangeSignal, Reader, Writer, open_engine
+from presspass.store.database import ChangeSignal, Reader, Writer, exists, open_engine
 from presspass.verify.chain import Chain
 from presspass.verify.proof import log_origin
 
@@ -93,13 +95,27 @@ def initialise(home: Path) -> PressIdentity:
     KeyEncryptionKey.create(press / "keys" / "kek")
     key = PressKey.create(press / "keys" / "log.key")
     write_private(press / "keys" / "webhook.key", os.urandom(_SECRET_BYTES), exclusive=True)
-    engine = open_engine(press / "journal" / "journal.db")
-    migrate.upgrade(engine, "journal")
-    engine.dispose()
+    _begin_journal(places(home, read_config(home), "press").journal)
     seed = os.urandom(_SECRET_BYTES)
     recovery = Ed25519PrivateKey.from_private_bytes(seed).public_key()
     public = recovery.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return PressIdentity(key.public.hex(), public.hex(), _RECOVERY_PREFIX + b64u(seed))
+
+
+def _begin_journal(place: Place) -> None:
+    """An empty journal; refuses with `database.unusable` where there is one that has begun already."""
+    engine = open_engine(place)
+    try:
+        migrate.bring_up(engine, "journal")
+        with engine.connect() as connection:
+            if view.genesis(connection) is not None:
+                raise Refusal(
+                    Code.DATABASE_UNUSABLE,
+                    "This database has the journal of an installation that is sealed.",
+                    "Name an empty database; another node of that installation gets a copy of its home.",
+                )
+    finally:
+        engine.dispose()
 
 
 def recovery_signer(text: str) -> Ed25519PrivateKey:
@@ -165,13 +181,17 @@ def writer_lock(home: Path) -> Iterator[None]:
 class _Gateway:
     """The gateway's database, opened when it is there."""
 
-    path: Path
+    place: Place
     _reader: Reader | None = field(default=None)
 
     def __call__(self) -> Reader | None:
-        if self._reader is None and self.path.exists():
-            self._reader = Reader(self.path)
+        if self._reader is None and exists(self.place):
+            self._reader = Reader(self.place)
         return self._reader
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
 
 
 @contextlib.contextmanager
@@ -187,22 +207,24 @@ def composed(
     """
     config = read_config(home)
     folder = home / "press"
-    engine = open_engine(folder / "journal" / "journal.db")
-    migrate.upgrade(engine, "journal")
+    found = places(home, config, "press")
+    engine = open_engine(found.journal)
+    migrate.bring_up(engine, "journal")
     writer = Writer(engine, commit)
     key = PressKey.load(folder / "keys" / "log.key")
     vault = Vault(folder / "keys" / "credentials", KeyEncryptionKey.load(folder / "keys" / "kek"))
     inspector = Worker(inspector_command())
     clock = clock or Clock()
     blobs = home / "gateway" / "blobs" / "sha256"
-    log = Log(_log_origin(config), key.public, key.sign_raw)
+    log = Log(_log_origin(writer, config), key.public, key.sign_raw)
+    # Each has a reader of its own: the loop's may hang where that of stops does not.
+    stops, asks, judged = (_Gateway(found.gateway) for _ in range(3))
     narrowings = Narrowings(
         writer=writer,
         log=log,
         clock=clock,
         dropbox=DropBox(home / "drop"),
-        # A reader of its own: the loop's may hang where this one does not.
-        gateway=_Gateway(home / "gateway" / "gateway.db"),
+        gateway=stops,
     )
     tools = Tools(
         writer=writer,
@@ -220,11 +242,11 @@ def composed(
         writer=writer,
         log=log,
         clock=clock,
-        gateway=_Gateway(home / "gateway" / "gateway.db"),
+        gateway=judged,
         key_sets=KeySets(),
-        urls=(config.origin,),
+        urls=(config.origin, config.upload_origin),
     )
-    books = Books(writer, log, _Gateway(home / "gateway" / "gateway.db"))
+    books = Books(writer, log, asks)
     inspection = Inspection(books, tools.spool, inspector.call)
     told = forges(config, home)
     reports = Forges(writer, told, config.origin)
@@ -250,6 +272,8 @@ def composed(
         press.close()
         inspector.close()
         writer.close()
+        for reader in (stops, asks, judged):
+            reader.close()
 
 
 def _open_blob(path: Path) -> int:
@@ -338,7 +362,12 @@ def _forge_secret(path: Path) -> str:
     return text
 
 
-def _log_origin(config: Config) -> str:
+def _log_origin(writer: Writer, config: Config) -> str:
+    """The log's name: by genesis, and for good. Before genesis it is what genesis will say."""
+    with writer.read() as connection:
+        genesis = view.genesis(connection)
+    if genesis is not None:
+        return log_origin(genesis.body_as(GenesisBody))
     return config.origin.split("://", 1)[-1] + "/log"
 
 
@@ -369,25 +398,31 @@ def _take_restore(home: Path, press: Press) -> None:
 def run(home: Path, supervisor: int | None, zones: str) -> int:
     """The loop, until the supervisor is gone or asks to end. Returns the exit code."""
     stop = _Stop(supervisor)
-    for line in confine_press(home):
+    config = read_config(home)
+    for line in confine_press(home, config.database.url):
         _LOG.warning("not confined: %s", line)
     with writer_lock(home), composed(home, zones) as press:
-        _check_log_origin(press)
+        _check_origin(home, press)
         with _listening(press):
             print(json.dumps({"ready": True}), flush=True)
-            _loop(press, stop, ChangeSignal(home / "gateway" / "gateway.db"))
+            _loop(press, stop, ChangeSignal(places(home, config, "press").gateway))
     return 0
 
 
 def _loop(press: Press, stop: _Stop, gateway: ChangeSignal) -> None:
     next_timer = 0.0
-    while not stop.asked(_POLL_S):
+    while not stop.asked(_pause_s(press, gateway), gateway.fileno()):
         now = time.monotonic()
         timer = now >= next_timer
         if timer:
             next_timer = now + _TIMER_S
         if gateway.changed() or timer or press.busy:
             press.tick()
+
+
+def _pause_s(press: Press, gateway: ChangeSignal) -> float:
+    """Until the next look: a moment, or until the next timer where the gateway's commits are told of."""
+    return _POLL_S if press.busy or gateway.fileno() is None else _TIMER_S
 
 
 @contextlib.contextmanager
@@ -415,14 +450,16 @@ def _listening(press: Press) -> Iterator[None]:
             thread.join(_STOPS_END_S)
 
 
-def _check_log_origin(press: Press) -> None:
+def _check_origin(home: Path, press: Press) -> None:
+    """The configured address must be the one in force, or the one that a move has just put in force."""
+    config = read_config(home)
     with press.books.writer.read() as connection:
-        genesis = view.genesis(connection)
-    if genesis is not None and log_origin(genesis.body_as(GenesisBody)) != press.tools.log.origin:
+        site = view.site(connection)
+    if site is not None and site[0] not in (config.origin, config.next_origin):
         raise Refusal(
             Code.GENESIS_SEALED,
-            "presspass.toml names another origin than genesis did.",
-            "The origin is part of every signature; put the old one back.",
+            f"presspass.toml names {config.origin}, and keys are enrolled at {site[0]}.",
+            f'Set origin = "{site[0]}": it is part of every signature. `presspass origin` changes it for all.',
         )
 
 
@@ -437,10 +474,11 @@ class _Stop:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
 
-    def asked(self, wait_s: float) -> bool:
-        """Waits a moment; True once the process should end."""
-        ready, _, _ = select.select(self._watched, [], [], wait_s)
-        self._asked = self._asked or bool(ready)
+    def asked(self, wait_s: float, news: int | None = None) -> bool:
+        """Waits a moment, or until the descriptor `news` can be read; True once the process should end."""
+        also = [] if news is None else [news]
+        ready, _, _ = select.select([*self._watched, *also], [], [], wait_s)
+        self._asked = self._asked or any(one != news for one in ready)
         return self._asked
 
 

@@ -118,6 +118,7 @@ STOP = Table(
 Index("stop_by_target", STOP.c.what, STOP.c.target)
 
 #: One set of files of one version. `live` is 1 until the set is settled, then null: at most one live set per version.
+#: `note`: what whoever asked says beside it, unproved.
 RELEASE = Table(
     "release",
     METADATA,
@@ -137,6 +138,7 @@ RELEASE = Table(
     Column("statement", String(64)),
     Column("review", String(64)),
     Column("workload", String(64), nullable=False, default="", server_default=""),
+    Column("note", String, nullable=False, default="", server_default=""),
     Column("updated_ms", BigInteger, nullable=False),
     UniqueConstraint("upstream", "project", "version", "live", name="one_live_set_per_version"),
 )
@@ -198,7 +200,8 @@ NARROWING = Table(
     Column("received_ms", BigInteger, nullable=False),
 )
 
-#: Single-use links by which one named person enrols one key. Only the hash of the link is kept.
+#: Single-use links by which one named person enrols one key. Only the hash of the link is kept. `origin`: where the key
+#: is enrolled for a move of the gate, "" for the origin in force.
 ENROLMENT_LINK = Table(
     "enrolment_link",
     METADATA,
@@ -209,6 +212,7 @@ ENROLMENT_LINK = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
     Column("used_ms", BigInteger),
+    Column("origin", String(2048), nullable=False, default="", server_default=""),
 )
 
 #: Keys as enrolled, waiting for genesis or for an approved roster statement.
@@ -248,6 +252,88 @@ VIEW_TOKEN = Table(
     Column("hash", String(64), primary_key=True),
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
+)
+
+#: Who is signed in, and by what. `hash`: of the secret in the cookie or the terminal's file; `how`: oidc, passkey;
+#: `place`: browser or terminal. A session lets its holder look and ask, never approve.
+SESSION = Table(
+    "session",
+    METADATA,
+    Column("hash", String(64), primary_key=True),
+    Column("person", String(128), nullable=False),
+    Column("how", String(16), nullable=False),
+    Column("place", String(16), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+)
+Index("session_by_person", SESSION.c.person)
+
+#: Somebody who has been sent to the sign-in provider and may come back once. `hash`: of the secret in the browser that
+#: left; `verifier`: of PKCE (RFC 7636).
+SIGN_IN_ATTEMPT = Table(
+    "sign_in_attempt",
+    METADATA,
+    Column("hash", String(64), primary_key=True),
+    Column("state", String(128), nullable=False),
+    Column("nonce", String(128), nullable=False),
+    Column("verifier", String(128), nullable=False),
+    Column("back_to", String(2048), nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+)
+
+#: Passkeys that sign in and do nothing else; none of them is in any roster. `credential`: base64url; `key`: SHA-256 of
+#: the public key as a roster names keys; `cose`: the public key as the authenticator gave it.
+SIGN_IN_KEY = Table(
+    "sign_in_key",
+    METADATA,
+    Column("credential", String(1400), primary_key=True),
+    Column("person", String(128), nullable=False),
+    Column("key", String(64), nullable=False, unique=True),
+    Column("cose", LargeBinary, nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("used_ms", BigInteger),
+)
+
+#: Challenges handed out for making (`person` set) or using ("") a sign-in passkey; each is taken back once.
+SIGN_IN_CHALLENGE = Table(
+    "sign_in_challenge",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("person", String(128), nullable=False),
+    Column("challenge", LargeBinary, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+)
+
+#: Single-use links of the operator by which one named person makes a first sign-in passkey.
+SIGN_IN_LINK = Table(
+    "sign_in_link",
+    METADATA,
+    Column("hash", String(64), primary_key=True),
+    Column("person", String(128), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("used_ms", BigInteger),
+)
+
+#: Terminals that wait for a signed-in person (RFC 8628). `state`: waiting, allowed, denied. A row goes when its token
+#: is given out. `client` and `address` are what the terminal said and where it came from, for the person to see.
+DEVICE_GRANT = Table(
+    "device_grant",
+    METADATA,
+    Column("hash", String(64), primary_key=True),
+    Column("user_code", String(16), nullable=False, unique=True),
+    Column("client", String(128), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("person", String(128), nullable=False, default=""),
+    Column("how", String(16), nullable=False, default=""),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("interval_s", Integer, nullable=False),
+    Column("polled_ms", BigInteger),
 )
 
 #: Refusals and other events at the doors, for the audit path.

@@ -97,7 +97,15 @@ class Gate:
     def begin(self, people: list[str], approvals: int) -> None:
         """init, serve, enrol everybody, seal."""
         words = ["init", "--home", str(self.home), "--url", self.origin, "--port", str(self.port)]
-        words += ["--software-keys", "--veto-window", "0s", "--approvals", str(approvals)]
+        words += [
+            "--software-keys",
+            "--veto-window",
+            "0s",
+            "--key-wait",
+            "0s",
+            "--approvals",
+            str(approvals),
+        ]
         made = self.ask(*words, *(word for name in people for word in ("--person", name)))
         self.serve()
         for name, link in zip(people, made["links"], strict=True):

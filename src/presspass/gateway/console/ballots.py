@@ -24,6 +24,7 @@ NOT_COUNTED = {
     Code.APPROVAL_KEY_REMOVED: "does not count: this key has been removed from the roster",
     Code.APPROVAL_KEY_UNKNOWN: "does not count: this key was not in the roster when the request was written",
     Code.APPROVAL_SOFTWARE_KEY: "does not count: the policy takes no software keys",
+    Code.IDENTITY_REVOKED: "does not count: this person is revoked at present",
 }
 
 
@@ -108,14 +109,30 @@ def _condition(electorate: Electorate, situation: Situation, requester_signed: b
     """Who the signatures must come from."""
     if electorate.solo:
         return "by different keys. Profile solo: one person, and nobody else has looked"
+    if electorate.gaining and any(electorate.roster_now.person(one) for one in electorate.gaining):
+        return _condition_of_new_key(electorate, situation, requester_signed)
     if electorate.kind is not Kind.RELEASE:
         return "by different people"
+    workload = electorate.circumstances.workload
     if not electorate.requester_resolved:
-        return "by different people"
+        unknown = "nobody knows who is behind the run, so one more must sign"
+        return f"by different people; {unknown}" if workload else "by different people"
     name = situation.name(electorate.requester)
+    if workload:
+        return f"by people other than {name}; the workload that asked is the other identity"
     if requester_signed:
         return f"by somebody other than {name}, who has signed for having asked"
     return f"by people other than {name}; one fewer once {name} has signed, too, for having asked"
+
+
+def _condition_of_new_key(
+    electorate: Electorate, situation: Situation, requester_signed: bool
+) -> str:
+    known = [one for one in sorted(electorate.gaining) if electorate.roster_now.person(one)]
+    names = " and ".join(situation.name(one) for one in known)
+    if requester_signed:
+        return f"by somebody other than {names}, who gets a key and has signed for having asked"
+    return f"by people other than {names}, who gets a key; one fewer once {names} has signed, too, for having asked"
 
 
 def _frozen(ballot: Ballot) -> str:
@@ -157,7 +174,9 @@ def _role(electorate: Electorate, key: str) -> str:
 def _signature(one: SignatureFacts, electorate: Electorate, situation: Situation) -> SignatureView:
     owner = electorate.roster_now.owner(one.key) or electorate.roster_then.owner(one.key)
     why = electorate.why_not(one.key) if one.intent is Intent.APPROVE else None
-    if why is not None:
+    if one.revoked:
+        remark = "does not count: it was revoked"
+    elif why is not None:
         remark = NOT_COUNTED.get(why, f"does not count ({why.value})")
     elif one.intent is Intent.APPROVE:
         remark = (

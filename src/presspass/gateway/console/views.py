@@ -8,17 +8,19 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from presspass.gateway.console import differences, pages, text
+from presspass.gateway.console import differences, pages, revoking, text
 from presspass.gateway.console.models import Deps, Situation
 
 CONTENT_POLICY: Final = (
@@ -47,10 +49,16 @@ _ASSET_TYPES: Final = {
     "console.css": "text/css",
     "approve.js": "text/javascript",
     "enrol.js": "text/javascript",
+    "identity.js": "text/javascript",
+    "session.js": "text/javascript",
     "live.js": "text/javascript",
+    "revoke.js": "text/javascript",
+    "signing.js": "text/javascript",
     "mark.svg": "image/svg+xml",
 }
 VIEW_COOKIE: Final = "presspass_view"
+SESSION_COOKIE: Final = "presspass_session"
+LEAVING_COOKIE: Final = "presspass_leaving"
 _NOT_FOUND = (
     "There is nothing at this address. Links to requests are long: check that it was copied whole."
 )
@@ -84,7 +92,10 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shows = (text.visible, text.visible_code, text.exact, text.told, text.size, text.when, text.iso)
+    shows: tuple[Callable[..., Any], ...] = (
+        *(text.visible, text.visible_code, text.visible_lines, text.exact, text.told),
+        *(text.size, text.when, text.iso),
+    )
     for show in shows:
         environment.filters[show.__name__] = show
     environment.filters |= {"groups": text.groups, "short": text.short, "plural": text.plural}
@@ -126,6 +137,25 @@ def error_page(
     )
 
 
+def cookie_name(origin: str, name: str) -> str:
+    """`__Host-` binds the cookie to this very host; browsers take it over https only."""
+    return f"__Host-{name}" if origin.startswith("https:") else name
+
+
+def view_token(request: Request, origin: str) -> str:
+    """The view token that comes with a request, as a bearer's or in the cookie; "" for none."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return secret.strip()
+    return request.cookies.get(cookie_name(origin, VIEW_COOKIE), "")
+
+
+def situation_of(deps: Deps, request: Request) -> Situation:
+    """What holds now, and who looks."""
+    secret = request.cookies.get(cookie_name(deps.origin, SESSION_COOKIE), "")
+    return replace(deps.situation(), viewer=deps.viewer(secret) if secret else None)
+
+
 # --- pages --------------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +167,7 @@ class Console:
 
     def release(self, request: Request) -> Response:
         """GET /r/{id}"""
-        situation = self._deps.situation()
+        situation = situation_of(self._deps, request)
         facts = self._deps.release(request.path_params["id"])
         if facts is None:
             return error_page(404, _NOT_FOUND, situation=situation)
@@ -147,7 +177,7 @@ class Console:
 
     def request(self, request: Request) -> Response:
         """GET /q/{digest}"""
-        situation = self._deps.situation()
+        situation = situation_of(self._deps, request)
         facts = self._deps.request(request.path_params["digest"])
         if facts is None:
             return error_page(404, _NOT_FOUND, situation=situation)
@@ -156,24 +186,44 @@ class Console:
         return render("request.html", situation, page=page, origin=self._deps.origin, url=url)
 
     def enrol(self, request: Request) -> Response:
-        """GET /enrol: the secret of the link is in the fragment and never reaches this process with the page."""
-        return render("enrol.html", self._deps.situation(), origin=self._deps.origin)
+        """GET /enrol: the secret of the link is in the fragment and never reaches this process with the page.
+
+        Before a move of the gate it is served at the new address too, and passkeys are bound to where it is served.
+        """
+        coming = self._deps.next_origin
+        moving = bool(coming) and request.url.hostname == urlsplit(coming).hostname
+        origin = coming if moving else self._deps.origin
+        return render("enrol.html", situation_of(self._deps, request), origin=origin)
 
     def list(self, request: Request) -> Response:
-        """GET /c; with ?token=… it first turns the token into a cookie that no script and no other site can use."""
+        """GET /c, for who is signed in or holds a view token; with ?token=… it first turns the token into a cookie that
+        no script and no other site can use.
+        """
         token = request.query_params.get("token")
         if token is not None:
             return self._admit(token)
-        situation = self._deps.situation()
-        if self._deps.view_token_until(request.cookies.get(self._cookie, "")) is None:
+        situation = situation_of(self._deps, request)
+        viewer = situation.viewer
+        if not self._may_look(request, situation):
             return self._no_view(situation)
-        page = pages.list_page(self._deps.overview())
+        own = viewer.person if viewer and not viewer.sees_everything else None
+        page = pages.list_page(self._deps.overview(), own)
         return render("list.html", situation, page=page)
 
-    @property
-    def _cookie(self) -> str:
-        """`__Host-` binds the cookie to this very host; browsers take it over https only."""
-        return f"__Host-{VIEW_COOKIE}" if self._deps.origin.startswith("https:") else VIEW_COOKIE
+    def revoke(self, request: Request) -> Response:
+        """GET /revoke: what one person can end at once, and what has been ended."""
+        situation = situation_of(self._deps, request)
+        if not self._may_look(request, situation):
+            return self._no_view(situation)
+        found = self._deps.identities()
+        page = None if found is None else revoking.revoke_page(found, situation)
+        url = f"{self._deps.origin}/revoke"
+        return render("revoke.html", situation, page=page, origin=self._deps.origin, url=url)
+
+    def _may_look(self, request: Request, situation: Situation) -> bool:
+        """Whether more than single releases is for this one to see: somebody signed in, or with a view token."""
+        token = view_token(request, self._deps.origin)
+        return situation.viewer is not None or self._deps.view_token_until(token) is not None
 
     def _admit(self, token: str) -> Response:
         until_ms = self._deps.view_token_until(token)
@@ -181,7 +231,7 @@ class Console:
             return self._no_view(self._deps.situation())
         answer = RedirectResponse("/c", 303, PAGE_HEADERS)
         answer.set_cookie(
-            self._cookie,
+            cookie_name(self._deps.origin, VIEW_COOKIE),
             token,
             max_age=max(1, until_ms // 1000 - int(time.time())),
             httponly=True,
@@ -223,6 +273,7 @@ def routes(deps: Deps) -> list[Route]:
         ("/q/{digest}", console.request),
         ("/enrol", console.enrol),
         ("/c", console.list),
+        ("/revoke", console.revoke),
         ("/assets/{name}", _serve_asset),
         ("/favicon.ico", _favicon),
     ]

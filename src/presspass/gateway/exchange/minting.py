@@ -103,11 +103,10 @@ class _Found:
 
 @dataclass(slots=True)
 class Minting:
-    """Safe to use from any thread. `urls`: the addresses of this gate that tokens may be made for."""
+    """Safe to use from any thread."""
 
     gate: Gate
     workflows: Workflows
-    urls: tuple[str, ...] = ()
     _forge_ids: tuple[str, Mapping[str, str]] = ("", {})
     _delegation_refusals: dict[str, list[int]] = field(default_factory=dict)
 
@@ -139,8 +138,8 @@ class Minting:
         chain = self.gate.journal.now().trust()
         bound = [entry for entry in chain.publishers.values() if entry[1].issuer == token.issuer]
         if not bound:
-            raise _stranger(Code.IDENTITY_ISSUER_UNKNOWN)
-        workload = self._verify(token, bound[0][1])
+            raise _stranger()
+        workload = self._verify(token, bound)
         _choose(bound, workload, Asked())
         self.workflows.show(workload, path)
 
@@ -154,7 +153,7 @@ class Minting:
             self._end_replayed(token)
 
     def _urls(self) -> tuple[str, ...]:
-        return self.urls or (self.gate.site[0],)
+        return (self.gate.upload_site, self.gate.site[0])
 
     # before the transaction
 
@@ -162,8 +161,8 @@ class Minting:
         chain = self.gate.journal.now().trust()
         bound = [entry for entry in chain.publishers.values() if entry[1].issuer == token.issuer]
         if not bound:
-            raise _stranger(Code.IDENTITY_ISSUER_UNKNOWN)
-        workload = self._verify(token, bound[0][1])
+            raise _stranger()
+        workload = self._verify(token, bound)
         statement, body = _choose(bound, workload, asked)
         plain, set_digest = split_set(_audience_of(token))
         if asked.files and set_digest != sha256_hex(set_bytes(asked.files)):
@@ -184,7 +183,21 @@ class Minting:
             delegation, person, changed, set_digest,
         )  # fmt: skip
 
-    def _verify(self, token: Jwt, body: PublisherBody) -> Workload:
+    def _verify(self, token: Jwt, bound: list[tuple[str, PublisherBody]]) -> Workload:
+        """The workload that the token proves. What is wrong with its claims is told to bound workloads alone."""
+        body = bound[0][1]
+        try:
+            return self._verified(token, body)
+        except Refusal as refusal:
+            about_claims = (
+                refusal.code is Code.IDENTITY_CLAIM_MISSING
+                or refusal.code.value.startswith("publisher.")
+            )
+            if about_claims and not _is_known(token, bound):
+                raise _stranger() from None
+            raise
+
+    def _verified(self, token: Jwt, body: PublisherBody) -> Workload:
         keys = self.gate.key_sets.keys(body.issuer)
         wanted = audiences(*self._urls())
         plain, set_digest = split_set(_audience_of(token))
@@ -365,10 +378,15 @@ class Minting:
         digest, workload = sha256_hex(found.token.text.encode()), found.workload
         described = {
             "act": _act(found),
+            "actor": workload.actor,
             "commit": workload.commit,
             "environment": workload.environment,
             "event": workload.event,
+            "ids": [list(pair) for pair in workload.ids],
+            "issuer": workload.issuer,
+            "provider": workload.provider,
             "ref": workload.ref,
+            "ref_protected": workload.ref_protected,
             "repository": workload.repository,
             "run": workload.run,
             "workflow": workload.workflow_path,
@@ -427,7 +445,7 @@ def _choose(
         for _, body in bound:
             if had_this_name(body, workload):
                 check_run(body, workload)
-        raise _stranger(Code.PUBLISHER_NONE)
+        raise _stranger()
     fits = [
         entry
         for entry in same
@@ -449,9 +467,22 @@ def _choose(
     return next((one for one in fits if one[1].workflow == workload.workflow_path), fits[0])
 
 
-def _stranger(code: Code) -> Refusal:
+def _is_known(token: Jwt, bound: list[tuple[str, PublisherBody]]) -> bool:
+    """Whether a token whose claims are not whole is of a bound workload, by any of its ids or by its name."""
+    values = {str(value) for value in token.claims.values() if isinstance(value, str | int)}
+    return any(
+        body.repository in values or any(value in values for _, value in body.ids)
+        for _, body in bound
+    )
+
+
+def _stranger() -> Refusal:
     """What somebody hears who has nothing to do with this gate: nothing."""
-    return Refusal(code, "Nobody has bound this workload to anything here.", "")
+    return Refusal(
+        Code.PUBLISHER_NONE,
+        "Nobody has bound this workload to anything here.",
+        "If it should be: people bind it with `presspass publisher bind`.",
+    )
 
 
 def _audience_of(token: Jwt) -> object:

@@ -8,7 +8,9 @@ import os
 import re
 import ssl
 import stat
+from collections import defaultdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 from starlette.concurrency import run_in_threadpool
@@ -27,9 +29,11 @@ _TOKEN_USER = "x-access-token"
 
 
 class WorkflowPaths:
-    """Fetches and keeps workflow paths; for one event loop. `context`: whom to trust for TLS, by default as the system.
+    """Fetches and keeps workflow paths; for one event loop. `context`: whom to trust for TLS, by default as httpx2
+    and so the press does.
 
-    `fetches_max`: how many fetches are under way at once; others wait, and their time counts.
+    `fetches_max`: how many fetches are under way at once at one server; others wait, and their time counts. A server
+    that is slow holds up nobody else's.
     """
 
     def __init__(
@@ -41,9 +45,11 @@ class WorkflowPaths:
         fetches_max: int = limits.FORGE_FETCHES_MAX,
     ) -> None:
         self._cache = cache
-        self._context = context or ssl.create_default_context()
+        self._context = context or httpx2.create_ssl_context(trust_env=False)
         self._timeout_s = timeout_s
-        self._turn = asyncio.Semaphore(fetches_max)
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(fetches_max)
+        )
 
     async def fetch(
         self, repository_url: str, commit: str, path: str, *, token_file: Path | None = None
@@ -58,7 +64,7 @@ class WorkflowPaths:
         From a worker thread: `anyio.from_thread.run(paths.fetch, repository_url, commit, path)`.
         """
         parts = path_parts(path)
-        check_repository_url(repository_url)
+        turn = self._turns[urlsplit(check_repository_url(repository_url)).netloc]
         if not git_objects.is_object_id(commit):
             raise Refusal(Code.WORKFLOW_UNPROVEN, "The token names no commit by its whole id.")
         kept = await run_in_threadpool(self._cache.get, commit, path)
@@ -66,7 +72,7 @@ class WorkflowPaths:
             return kept
         header = authorization(token_file) if token_file else ""
         try:
-            async with asyncio.timeout(self._timeout_s), self._turn, self._client() as client:
+            async with asyncio.timeout(self._timeout_s), turn, self._client() as client:
                 remote = Remote(client, repository_url, header)
                 objects = await _walk(remote, commit, path, parts)
         except TimeoutError:

@@ -26,6 +26,7 @@ _ADVERTISEMENT = "application/x-git-upload-pack-advertisement"
 _REQUEST = "application/x-git-upload-pack-request"
 _RESULT = "application/x-git-upload-pack-result"
 _WORDS_CHARS_MAX = 200
+_OWN_ADDRESS = "Name the repository's own address in the publisher statement."
 _HAND_OVER = "Let the workload hand the git objects over (`presspass submit` does)."
 #: `git/` first: some servers take anything else for a browser. Nothing unpacks an answer on the way to the limits.
 _HEADERS = {
@@ -141,15 +142,15 @@ class Remote:
 
     async def _first_answer(self) -> bytes:
         """What the server can do. One redirect within the same origin is followed (GitLab adds ".git" so)."""
-        for last in (False, True):
+        for _ in range(2):
             address = f"{self._url}/info/refs?{_SERVICE}"
             moved, answer = await self._exchange(
                 "GET", address, _ADVERTISEMENT, None, limits.FORGE_ADVERTISEMENT_BYTES_MAX
             )
             if not moved:
                 return answer
-            self._url = self._redirected(address, moved, last=last)
-        raise self._unavailable("redirects without end")
+            self._url = self._redirected(address, moved)
+        raise self._unavailable("redirects more than once", _OWN_ADDRESS)
 
     async def _answer(self, request: bytes) -> bytes:
         moved, answer = await self._exchange(
@@ -163,7 +164,7 @@ class Remote:
             raise self._unavailable("answers with a redirect")
         return answer
 
-    def _redirected(self, address: str, location: str, *, last: bool) -> str:
+    def _redirected(self, address: str, location: str) -> str:
         try:
             found = urlsplit(urljoin(address, location))
         except ValueError:
@@ -171,10 +172,8 @@ class Remote:
         known = urlsplit(address)
         same = (found.scheme, found.netloc) == (known.scheme, known.netloc)
         path = found.path.removesuffix("/info/refs")
-        if last or not same or path == found.path or found.query != known.query:
-            raise self._unavailable(
-                "redirects to another place", "Name the repository's own address."
-            )
+        if not same or path == found.path or found.query != known.query:
+            raise self._unavailable("redirects to another place", _OWN_ADDRESS)
         return check_repository_url(f"{found.scheme}://{found.netloc}{path}")
 
     async def _exchange(

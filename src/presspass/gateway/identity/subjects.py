@@ -1,0 +1,37 @@
+"""Which person a subject of the sign-in provider is: by `oidc:<issuer>#<subject>` among the ids in the details.
+
+Nothing else is compared: an e-mail address is what the provider says it is today, and may be somebody else's tomorrow.
+Only details to which the roster in force commits count; what an invitation says, and nobody has approved, does not.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import Connection
+
+from presspass.core.errors import Code, Refusal
+from presspass.gateway import people
+from presspass.gateway.gate import Gate
+
+
+def subject_id(issuer: str, subject: str) -> str:
+    """How a subject is written among a person's ids."""
+    return f"oidc:{issuer}#{subject}"
+
+
+def person_of(gate: Gate, connection: Connection, issuer: str, subject: str) -> str:
+    """The person's id; refuses with `sign-in.unknown-person` when it is nobody, or several."""
+    wanted, found = subject_id(issuer, subject), []
+    for person in gate.journal.now().roster.people:
+        details = people.open_details(gate, connection, person.details)
+        if details is None or details.commitment != person.details:
+            continue
+        if wanted in details.forge_ids:
+            found.append(person.id)
+    if len(found) != 1:
+        whose = "nobody's" if not found else "more than one person's"
+        raise Refusal(
+            Code.SIGN_IN_UNKNOWN,
+            f"You are signed in at the provider, but {wanted} is {whose} here.",
+            f"Ask an admin to add it to you: presspass people change NAME --forge-id '{wanted}'.",
+        )
+    return found[0]
