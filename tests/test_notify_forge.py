@@ -90,6 +90,8 @@ def test_gitlab_is_told_as_it_documents_and_a_status_that_is_there_is_no_failure
     assert (project, form["ref"]) == ("4001", "main")
     assert form["variables[PRESSPASS_STATE]"] == "rejected"
     assert form["variables[PRESSPASS_RELEASE]"] == "x"
+    assert form["variables[PRESSPASS_RELEASE_URL]"] == call.url
+    assert "variables[PRESSPASS_URL]" not in form, "that is the gate's address to our commands"
 
 
 @pytest.mark.parametrize(
