@@ -213,7 +213,7 @@ class Config:
         parts.append("\n[zones]\n" + _fields(self.zones))
         parts.append("\n[database]\n" + _fields(self.database))
         parts.append("\n[sign_in]\n" + _fields(self.sign_in))
-        parts += ["\n[[forge]]\n" + _fields(one) for one in self.forges]
+        parts += ["\n[[forge]]\n" + _forge_lines(one) for one in self.forges]
         return "".join(parts)
 
 
@@ -473,8 +473,12 @@ def _read_sign_in(section: Members) -> SignIn:
 _Value = str | int | bool | tuple[str | int, ...]
 
 
-def _fields(value: Listen | Tls | Mail | Zones | Database | SignIn | Dial | ForgeSettings) -> str:
+def _fields(value: Listen | Tls | Mail | Zones | Database | SignIn | Dial) -> str:
     return _lines(**{name: getattr(value, name) for name in value.__slots__})
+
+
+def _forge_lines(one: ForgeSettings) -> str:
+    return _lines(**{name: getattr(one, name) for name in one.__slots__})
 
 
 def _lines(**members: _Value) -> str:
