@@ -361,6 +361,13 @@ def published_versions(connection: Connection, upstream: str, project: str) -> f
     return frozenset(version for (version,) in rows)
 
 
+def published_projects(connection: Connection) -> list[tuple[str, str]]:
+    """(upstream, project) of everything that the press has published."""
+    p = t.PUBLISHED_FILE.c
+    rows = connection.execute(sa.select(p.upstream, p.project).distinct())
+    return sorted((str(upstream), str(project)) for upstream, project in rows)
+
+
 def person_details(connection: Connection, commitment: str) -> Details | None:
     """The opened details behind a commitment, or None (erased, or never opened to the press)."""
     data = connection.execute(
