@@ -17,7 +17,7 @@ import httpx2
 
 import packages
 from cli_rig import Rig
-from presspass.drill.peers import PypiServer
+from presspass.drill.peers import PypiServer, wait_until
 from presspass.drill.world.forge import Forge
 from presspass.drill.world.issuer import Issuer
 from presspass.drill.world.runner import GithubJob, Runner
@@ -25,6 +25,26 @@ from presspass.services.config import Dial, read_config, write_config
 from workload_world import HONEST, WORKFLOW, real_time
 
 PROJECT = "greet"
+#: Nothing of the CI system in which the tests themselves may run.
+NO_CI = dict.fromkeys(
+    [
+        *("GITHUB_ACTIONS", "GITLAB_CI", "CIRCLECI", "BUILDKITE", "PRESSPASS_TOKEN"),
+        *("PRESSPASS_ID_TOKEN", "PRESSPASS_ID_TOKEN_FILE", "PRESSPASS_URL"),
+    ],
+    "",
+)
+
+#: What a job of GitLab CI is, in the words of its token, but for the file that defines it.
+GITLAB_JOB: dict[str, Any] = {
+    "namespace_id": "72", "project_id": "4001", "project_path": "acme/greet", "ref_path": "refs/tags/v1.0",
+    "ref_protected": "true", "pipeline_source": "push", "pipeline_id": "11", "job_id": "12",
+    "user_id": "8001", "runner_environment": "gitlab-hosted", "sub": "project_path:acme/greet",
+}  # fmt: skip
+
+
+def until(ci: CiRig, url: str, wanted: str) -> None:
+    """Waits until the release or request is in this state."""
+    wait_until(lambda: ci.rig.ask("status", url)["state"] == wanted, f"{url} is {wanted}", 30.0)
 
 
 class CiRig:
@@ -33,11 +53,13 @@ class CiRig:
     def __init__(self, folder: Path, registry: PypiServer) -> None:
         self.folder = folder
         self._stack = contextlib.ExitStack()
-        # One address has tokens of one provider: each has an issuer of its own.
+        # One address has tokens of one provider: each has an issuer of its own. Their key is the same, since making one
+        # takes longer than a gate waits for an answer; it is made here, before anybody asks for it.
         self.issuers = {
-            provider: self._stack.enter_context(Issuer(seed, clock=real_time()))
-            for seed, provider in enumerate(("github", "gitlab", "buildkite", "circleci"))
+            provider: self._stack.enter_context(Issuer(clock=real_time()))
+            for provider in ("github", "gitlab", "buildkite", "circleci")
         }
+        self.issuers["github"].jwks()
         self.issuer = self.issuers["github"]
         self.forge = self._stack.enter_context(Forge(folder / "forge"))
         self.repository = self.forge.repository("acme", PROJECT)
@@ -52,7 +74,8 @@ class CiRig:
 
     def start(self, **config: Any) -> None:
         """Makes the home, lets the gateway dial the issuer and the forge, starts, seals, adds the upstream."""
-        self.rig.init()
+        if not self.rig.home.exists():
+            self.rig.init()
         self.configure(**config)
         self.rig.start()
         self.rig.seal()

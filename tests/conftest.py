@@ -18,17 +18,22 @@ from presspass.drill.world.forge import Forge, find_git
 #: Test files whose tests run on SQLite and on PostgreSQL; True: on PostgreSQL in `make test` too, else with
 #: `make test-long` only.
 BOTH = {
+    "test_exchange": False,
     "test_gateway_approvals": True,
     "test_gateway_enrolment": False,
     "test_gateway_facts": False,
     "test_gateway_review": True,
     "test_gateway_rules": True,
     "test_gateway_upkeep": True,
+    "test_gateway_sign_in": False,
     "test_gateway_uploads": True,
+    "test_origin_change": False,
     "test_press": True,
     "test_press_crash": False,
     "test_press_laws": False,
+    "test_press_new_keys": False,
     "test_press_upstream": False,
+    "test_press_workloads": False,
 }
 
 # A busy machine is no failure: what takes long is measured in `make bench`, not here.

@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 import peers
-from ci_rig import PROJECT, CiRig
+from ci_rig import GITLAB_JOB, NO_CI, PROJECT, CiRig, until
 from cli_gate import RELEASE_ID, StandInGate, make_release
 from gateway_world import GatewayProcess
 from packages import make_wheel
@@ -30,7 +30,7 @@ from presspass.cli.submit import _hand_on
 from presspass.core.digests import sha256_hex
 from presspass.core.errors import Fault
 from presspass.core.statement import ReleaseFile, set_bytes
-from presspass.drill.peers import PypiServer, wait_until
+from presspass.drill.peers import PypiServer
 from presspass.press.clock import Clock
 from presspass.services import press as press_service
 from presspass.store import gateway_tables as g
@@ -39,14 +39,6 @@ from presspass.store.database import open_engine
 from workload_world import CHANGED, HONEST, WORKFLOW
 
 HOURS_S = 3 * 3600
-#: Nothing of the CI system in which the tests themselves may run.
-NO_CI = dict.fromkeys(
-    [
-        *("GITHUB_ACTIONS", "GITLAB_CI", "CIRCLECI", "BUILDKITE", "PRESSPASS_TOKEN"),
-        *("PRESSPASS_ID_TOKEN", "PRESSPASS_ID_TOKEN_FILE", "PRESSPASS_URL"),
-    ],
-    "",
-)
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +52,6 @@ def ci(tmp_path_factory: pytest.TempPathFactory, ssh_keygen: Path) -> Iterator[C
         ci.start()
         ci.bind()
         yield ci
-
-
-def state(ci: CiRig, url: str) -> str:
-    return str(ci.rig.ask("status", url)["state"])
-
-
-def until(ci: CiRig, url: str, wanted: str) -> None:
-    wait_until(lambda: state(ci, url) == wanted, f"{url} is {wanted}", 30.0)
 
 
 def set_digest(paths: list[Path]) -> str:
@@ -165,13 +149,6 @@ def test_a_job_that_may_not_ask_for_its_identity_is_told_which_permission_it_lac
     monkeypatch.setenv("GITLAB_CI", "")
     assert run(words) == exits.CANNOT_SAY
     assert "PRESSPASS_ID_TOKEN" in capfd.readouterr().err
-
-
-GITLAB_JOB: dict[str, Any] = {
-    "namespace_id": "72", "project_id": "4001", "project_path": "acme/greet", "ref_path": "refs/tags/v1.0",
-    "ref_protected": "true", "pipeline_source": "push", "pipeline_id": "11", "job_id": "12",
-    "user_id": "8001", "runner_environment": "gitlab-hosted", "sub": "project_path:acme/greet",
-}  # fmt: skip
 
 
 def test_a_gitlab_job_hands_its_token_over_and_is_told_that_the_files_are_not_bound(

@@ -23,7 +23,7 @@ from peers import free_port
 from presspass.core.approval import approval_id
 from presspass.core.statement import FreezeBody, RevocationBody, Statement
 from presspass.drill.packages import make_sdist
-from presspass.gateway.console import Situation, pages, revoking
+from presspass.gateway.console import Situation, Viewer, pages, revoking
 from presspass.gateway.console.views import render
 from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as j
@@ -329,3 +329,14 @@ def test_hostile_words_in_what_is_listed_are_shown_inert() -> None:
     assert "<img src=x" not in html
     assert "U+202E" in html
     assert "3 more, older ones, are not listed." in html
+
+
+def test_who_sees_the_own_releases_only_is_told_of_no_other_ones_here_either() -> None:
+    known = w.identities()
+    requester = Viewer("alice", "Alice Osei", "oidc", ("requester",), 0, False, False)
+    approver = Viewer("bob", "Bob Lindqvist", "oidc", ("approver",), 0, True, False)
+    shown = revoking.revoke_page(revoking.for_viewer(known, requester), Situation(True))
+    assert [one.what for one in shown.groups] == ["publisher", "delegation", "workload", "person"]
+    whole = revoking.revoke_page(revoking.for_viewer(known, approver), Situation(True))
+    assert {"run", "pass", "approval"} < {one.what for one in whole.groups}
+    assert revoking.for_viewer(known, None) == known

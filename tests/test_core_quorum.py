@@ -27,17 +27,9 @@ def electorates(draw: st.DrawFn) -> Electorate:
     now = draw(values.rosters())
     then = draw(st.just(now) | values.rosters())
     kind = draw(kinds)
-    gaining = draw(st.frozensets(people)) if kind is Kind.ROSTER else frozenset()
     around = Circumstances(draw(st.booleans()), draw(st.frozensets(requesters, max_size=2)))
-    return Electorate(
-        kind,
-        then,
-        now,
-        draw(values.policies),
-        draw(requesters),
-        gaining=gaining,
-        circumstances=around,
-    )
+    gaining = draw(st.frozensets(people)) if kind is Kind.ROSTER else frozenset()
+    return Electorate(kind, then, now, draw(values.policies), draw(requesters), around, gaining)
 
 
 @st.composite

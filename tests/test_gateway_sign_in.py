@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,9 @@ from presspass.core.statement import FreezeBody, RosterBody
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.drill.world.loopback import Response
 from presspass.services.config import Config, Dial, Listen, SignIn
+from presspass.services.places import places
 from presspass.store import gateway_tables as g
+from presspass.store.database import Writer, open_engine
 from sign_in_world import CLIENT_ID, SECRET, Browser, HostileProvider, SignInWorld, basic_of
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -62,10 +63,12 @@ def own(tmp_path: Path) -> Iterator[SignInWorld]:
 
 def change(world: World, text: str, *values: Any) -> None:
     """Writes into the gateway's database as time would: the gateway reads it anew at each request."""
-    connection = sqlite3.connect(world.home / "gateway" / "gateway.db", timeout=10)
-    with connection:
-        connection.execute(text, values)
-    connection.close()
+    writer = Writer(open_engine(places(world.home, world.config, "gateway").gateway))
+    named = {f"v{number}": value for number, value in enumerate(values)}
+    for name in named:
+        text = text.replace("?", f":{name}", 1)
+    writer.run(lambda connection: connection.execute(sa.text(text), named))
+    writer.close()
 
 
 # --- at the provider ------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from presspass.cli.show import emit_json, quoted, safe, say, size_text
 from presspass.core.errors import Fault, PresspassError, Refusal
 from presspass.core.limits import CLOCK_DRIFT_S_MAX, DISK_FREE_BYTES_MIN
 from presspass.core.policy import Policy
-from presspass.core.quorum import Electorate
+from presspass.core.quorum import Circumstances, Electorate
 from presspass.core.statement import Kind
 from presspass.services.config import Config, read_config
 from presspass.services.layout import FOLDERS
@@ -378,9 +378,15 @@ def _genesis(home: Path, _config: Config) -> Iterator[Line]:
 def _reach(home: Path, policy: Policy) -> Iterator[Line]:
     """Whether those who are enrolled could still change anything, and let a release out."""
     from presspass.cli import press_room
+    from presspass.cli.databases import ask_journal
+    from presspass.store import journal_view
+    from presspass.verify.chain import Chain
+    from presspass.verify.shortage import packages_of, short_of_approvers
 
     roster = press_room.roster_of_home(home)
-    change = Electorate(Kind.ROSTER, roster, roster, policy, "")
+    suspended = ask_journal(home, journal_view.suspended)
+    around = Circumstances(suspended=suspended)
+    change = Electorate(Kind.ROSTER, roster, roster, policy, "", around)
     could, needed = change.eligible(), change.needed()
     whom = "keys" if change.solo else "people with keys that count"
     if not change.reachable():
@@ -399,6 +405,18 @@ def _reach(home: Path, policy: Policy) -> Iterator[Line]:
         )
     else:
         yield Line(OK, "people", f"{could} {whom}, {needed} must sign a change")
+    chain = ask_journal(home, lambda c: Chain.of(journal_view.chained(c)))
+    published = ask_journal(home, journal_view.published_projects)
+    for short in (
+        short_of_approvers(chain, suspended, packages_of(chain, published)) if chain else ()
+    ):
+        yield Line(
+            BAD,
+            "frozen",
+            f"{short.package.project} at {short.package.upstream}: {short.needed} must approve and "
+            f"{short.eligible} could; the number is not lowered",
+            f"presspass invite NAME --home {quoted(home)}, or a quorum clears a stop",
+        )
 
 
 def _narrowings(home: Path) -> Iterator[Line]:

@@ -12,7 +12,7 @@ from presspass.cli.choosing import compact, warn
 from presspass.cli.client import Gate, control
 from presspass.cli.options import NamedPerson, PersonParam, example, format_option, home_option
 from presspass.cli.sessions import gate_origin, signed_in
-from presspass.cli.show import emit_json, grouped, note, safe, say, table
+from presspass.cli.show import emit_json, grouped, note, quoted, safe, say, table
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.roster import SOFTWARE_KINDS
@@ -286,6 +286,71 @@ def sign_in_link_command(who: str, home: Path, as_json: bool) -> None:
         return
     say(safe(str(answer["url"])))
     note("It works once, for 15 minutes. Hand it to that person alone, over a channel you trust.")
+
+
+@people_command.command(
+    "remove", epilog=example('presspass people remove Ben --reason "has left the company"')
+)
+@click.argument("who")
+@click.option("--reason", default="", help="Why; the others and the ledger are told.")
+@home_option
+@format_option
+def remove_command(who: str, reason: str, home: Path, as_json: bool) -> None:
+    """WHO (a name or an id) leaves: sessions, passes, upload tokens, delegations, sign-in passkeys and approvals on
+    whatever is unfinished end at once, and nothing that the person signs counts any more.
+
+    Prints what ended, which packages too few approvers are left for, and where the others sign to take the keys out of
+    the roster for good. Nothing lowers the number of approvers. A quorum can clear the stop: then the keys count
+    again if they are still in the roster, and what ended stays ended.
+
+    Exit codes: 0 removed, or removed before; 1 refused; 4 the gate of this home is not running.
+    """
+    with control(home) as gate:
+        answer = gate.post_json("/people/remove", {"person": who, "reason": reason})
+    emit_json(answer) if as_json else _show_left(answer, home)
+
+
+_ENDED = (
+    ("sessions", "sessions"),
+    ("passes", "passes"),
+    ("upload_tokens", "upload tokens"),
+    ("sign_in_keys", "sign-in passkeys"),
+    ("links", "links"),
+    ("approvals", "approvals on unfinished requests"),
+)
+
+
+def _show_left(answer: JsonObject, home: Path) -> None:
+    counts = [f"{answer[name]} {words}" for name, words in _ENDED if answer[name]]
+    say(f"{safe(answer['person'])} counts for nothing{'' if answer['new'] else ', as before'}")
+    say(f"ended: {', '.join(counts) or 'nothing that was not over'}")
+    for name in answer["delegations"]:
+        say(f"ended delegation: {safe(name)}")
+    for url in answer["releases"]:
+        say(f"withdrawn: {safe(url)}")
+    show_frozen_packages(answer["frozen_packages"])
+    if answer["url"]:
+        say(f"to take the keys out for good, the others sign: {safe(answer['url'])}")
+    else:
+        note(
+            "There is no request to sign: the keys are out, or too few people would be left to change anything."
+        )
+    note(
+        f"To undo it, a quorum clears it: presspass freeze --clear {safe(answer['stop'])} --home {quoted(home)}"
+    )
+
+
+def show_frozen_packages(rows: list[dict[str, Any]]) -> None:
+    """Packages that too few approvers are left for; nothing where there are none."""
+    if not rows:
+        return
+    warn(
+        "FROZEN for want of approvers. The number is not lowered: enrol people (presspass invite), or clear a stop."
+    )
+    table(
+        ("package", "upstream", "needed", "could"),
+        [(r["project"], r["upstream"], r["needed"], r["eligible"]) for r in rows],
+    )
 
 
 def show_people(rows: list[dict[str, Any]]) -> None:

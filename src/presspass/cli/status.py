@@ -231,6 +231,11 @@ def _show_overview(overview: JsonObject) -> None:
     )
     _section("Requests", ("title", "state", "message", "url"), overview.get("requests", []))
     _section("Enrolments", ("name", "person", "kind", "key"), overview.get("enrolments", []))
+    frozen = overview.get("frozen_packages", [])
+    if frozen:
+        _section(
+            "Frozen for want of approvers", ("project", "upstream", "needed", "eligible"), frozen
+        )
     freezes = [one for one in overview["narrowings"] if one["what"] != "veto"]
     shown = [{**one, "target": one["target"] or "everything"} for one in freezes]
     _section("Freezes", ("target", "reason", "id"), shown)

@@ -116,6 +116,7 @@ class Code(StrEnum):
     RELEASE_EXPIRED = "release.expired"
     RELEASE_OTHER_BYTES = "release.other-bytes"
     RELEASE_REJECTED = "release.rejected"
+    RELEASE_REQUESTER_GONE = "release.requester-gone"
     RELEASE_SET_CLOSED = "release.set-closed"
     RELEASE_STALE = "release.stale"
     RELEASE_WRONG_STATE = "release.wrong-state"

@@ -34,7 +34,7 @@ from presspass.gateway import (
     sets,
     tokens,
 )
-from presspass.gateway.console import situation_of, view_token
+from presspass.gateway.console import revoking, situation_of, view_token
 from presspass.gateway.console.models import ReleaseFacts
 from presspass.gateway.console.text import told
 from presspass.gateway.facts import Facts, received_for
@@ -226,9 +226,9 @@ class Api:
 
     def identities(self, request: HttpRequest, _body: bytes) -> Answer:
         """GET /api/v1/identities: what can be revoked, and what is; for who is signed in or holds a view token."""
-        signed_in = situation_of(self._facts, request).viewer is not None
+        viewer = situation_of(self._facts, request).viewer
         token = view_token(request, self._facts.origin)
-        if not signed_in and self._facts.view_token_until(token) is None:
+        if viewer is None and self._facts.view_token_until(token) is None:
             raise Refusal(
                 Code.TOKEN_INVALID,
                 "What can be revoked is shown to who is signed in or holds a view token.",
@@ -237,7 +237,8 @@ class Api:
         found = self._facts.identities()
         if found is None:
             self._gate.journal.rules.trust()  # refuses: there is nobody yet
-        return json_answer(identities.identities_json(found) if found else {})
+            return json_answer({})
+        return json_answer(identities.identities_json(revoking.for_viewer(found, viewer)))
 
     def begin_enrolment(self, _request: HttpRequest, body: bytes) -> Answer:
         """POST /api/v1/enrolments/begin"""

@@ -15,7 +15,7 @@ from presspass.core.lifecycle import State
 from presspass.core.limits import APPROVALS_PER_STATEMENT_MAX, VETO_NOTE_CHARS_MAX
 from presspass.core.roster import Key
 from presspass.core.statement import FreezeBody, Intent, RevocationBody, Statement
-from presspass.gateway import requests, stops
+from presspass.gateway import leaving, requests, stops
 from presspass.gateway.gate import Gate
 from presspass.gateway.journal import Rules
 from presspass.gateway.requests import Request
@@ -43,11 +43,15 @@ def accept(gate: Gate, digest: str, body: bytes, note: str = "") -> Request:
     signed = _signed_statement(request, approval)
     request.statement.check_alive(gate.clock() // 1000)
     _check(rules, signed, approval, narrowing=signed.intent is Intent.VETO)
-    gate.writer.run(
-        lambda connection: _store(
-            connection, request, approval, note[:VETO_NOTE_CHARS_MAX], gate.clock()
-        )
-    )
+    owner = rules.roster.owner(approval.key)
+
+    def work(connection: Connection) -> None:
+        # A veto is taken from whoever has a key: it can only stop something.
+        if owner is not None and signed.intent is Intent.APPROVE:
+            stops.require_present(gate, connection, owner.id)
+        _store(connection, request, approval, note[:VETO_NOTE_CHARS_MAX], gate.clock())
+
+    gate.writer.run(work)
     return request
 
 
@@ -80,7 +84,10 @@ def narrow(gate: Gate, statement_text: str, approval_json: JsonObject) -> str:
             statement.to_bytes(),
             approval.to_bytes(),
         )
-        gate.writer.run(lambda connection: stops.record(connection, stop, now_ms))
+        if stop.what == "person":
+            gate.writer.run(lambda connection: leaving.signed(gate, connection, stop))
+        else:
+            gate.writer.run(lambda connection: stops.record(connection, stop, now_ms))
         return statement.digest
     row = {
         "statement": statement.to_bytes(),

@@ -15,15 +15,16 @@ from starlette.routing import Route
 
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
-from presspass.core.limits import UPLOAD_TOKEN_S_MAX, VIEW_TOKEN_S
+from presspass.core.limits import UPLOAD_TOKEN_S_MAX, VETO_NOTE_CHARS_MAX, VIEW_TOKEN_S
 from presspass.core.strict import Members
-from presspass.gateway import enrolment, people, requests, roster_changes, tokens
+from presspass.gateway import enrolment, leaving, people, requests, roster_changes, stops, tokens
 from presspass.gateway.api import route
 from presspass.gateway.facts import Facts
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import json_answer, read_json
 from presspass.gateway.identity import passkeys
 from presspass.gateway.problems import Answer
+from presspass.gateway.shortage import frozen_packages
 from presspass.store.gateway_tables import ENROLMENT, RELEASE, UPLOAD_TOKEN, VIEW_TOKEN
 
 _ROWS_MAX = 500
@@ -48,6 +49,7 @@ class Control:
             route("/requests", "POST", self.make_request),
             route("/sign-in-links", "POST", self.make_sign_in_link),
             route("/people/changes", "POST", self.change_person),
+            route("/people/remove", "POST", self.remove_person),
             route("/status", "GET", self.status),
             route("/drain", "POST", self.drain),
         ]
@@ -105,6 +107,7 @@ class Control:
                 f"{text!r} has no key in the roster yet.",
                 f"In the roster are: {', '.join(names)}.",
             )
+        stops.require_present(self._gate, connection, person)
         return person
 
     def revoke_token(self, request: HttpRequest, _body: bytes) -> Answer:
@@ -170,6 +173,21 @@ class Control:
         digest = roster_changes.ask(self._gate, read_json(body))
         return json_answer({"digest": digest, "url": self._gate.request_url(digest)}, 201)
 
+    def remove_person(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /people/remove {person, reason}: ends everything of that person at once; asks for the roster without."""
+        members = Members(read_json(body), "request")
+        who = members.text("person")
+        reason = members.text("reason", chars_max=VETO_NOTE_CHARS_MAX, empty=True)
+        members.done()
+        gate = self._gate
+        gate.journal.now().trust()
+        with gate.writer.read() as connection:
+            person = people.person_id(gate, connection, who)
+        left = leaving.leave(gate, person, reason or "removed by the operator", "operator")
+        with gate.writer.read() as connection:
+            frozen = frozen_packages(gate, connection)
+        return json_answer({**left_json(gate, left), "frozen_packages": frozen})
+
     def status(self, _request: HttpRequest, _body: bytes) -> Answer:
         """GET /status: everything that is open, and the keys that wait."""
         sealed, asked = self._gate.journal.now().sealed, self._requests()
@@ -180,6 +198,7 @@ class Control:
                     "releases": self._releases(connection),
                     "requests": asked,
                     "enrolments": self._enrolments(connection),
+                    "frozen_packages": frozen_packages(self._gate, connection),
                 }
             )
 
@@ -234,3 +253,18 @@ class Control:
                 kind = enrolment.read_key(row.key_json).kind
                 found.append({"person": row.person, "name": name, "kind": kind, "key": row.key})
         return found
+
+
+def left_json(gate: Gate, left: leaving.Left) -> JsonObject:
+    """What ended, and where the others sign to take the keys out."""
+    names = ("sessions", "sign_in_keys", "links", "upload_tokens", "passes", "approvals")
+    return {
+        "person": left.person,
+        "stop": left.stop,
+        "new": left.new,
+        **{name: getattr(left, name) for name in names},
+        "delegations": list(left.delegations),
+        "releases": [gate.release_url(one) for one in left.releases],
+        "request": left.request,
+        "url": gate.request_url(left.request) if left.request else "",
+    }

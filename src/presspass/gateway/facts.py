@@ -277,7 +277,8 @@ class Facts:
         """
         rules = self._gate.journal.rules
         around = self._gate.journal.circumstances(request.statement.body)
-        found = stops.standing(connection, rules.narrowings, rules.cleared)
+        mine = ("approval", "person")
+        found = stops.standing(connection, rules.narrowings, rules.cleared, mine)
         gone = {one.target for one in found if one.what == "person"}
         revoked = {one.target for one in found if one.what == "approval"}
         return replace(around, suspended=around.suspended | gone), frozenset(revoked)
@@ -388,7 +389,12 @@ def tally(
         or statement.heads.policy not in chain.policies
     ):
         return None
-    approving = [one for one in approvals if one.statement == statement.digest]
+    ended = ended_approvals(rules)
+    approving = [
+        one
+        for one in approvals
+        if one.statement == statement.digest and approval_id(one.statement, one.key) not in ended
+    ]
     signed = [
         one for one in (_verified(chain, statement, approval) for approval in approving) if one
     ]
@@ -398,6 +404,11 @@ def tally(
         for policy in policies
     ]
     return max(counts, key=lambda one: (not one.reached, one.missing, one.needed))
+
+
+def ended_approvals(rules: Rules) -> frozenset[str]:
+    """Ids of the signatures that a stop stands against, as the press has latched them."""
+    return frozenset(one.target for one in rules.narrowings if one.what == "approval")
 
 
 def _verified(chain: Chain, statement: Statement, approval: Approval) -> Signed | None:

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 from presspass.core.digests import sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.gateway import passes
+from presspass.gateway.gate import Gate
 from presspass.store.gateway_tables import PASS, STOP
 from presspass.store.journal_view import Narrowing
 
@@ -26,6 +27,7 @@ _REASON_CHARS_MAX = 500
 class Stop:
     """One of them. `what` is of `core.statement.REVOCABLE`, or "limited" (a publisher whose workload does not count);
     `source`: "signed", or the part of the gate that did it. `statement`, `approval`: as they came in, where signed.
+    `nonce`: tells one cause from the same words later, once a quorum has cleared the first; "" where that is no matter.
     """
 
     what: str
@@ -34,15 +36,15 @@ class Stop:
     source: str
     statement: bytes | None = None
     approval: bytes | None = None
+    nonce: str = ""
 
     @property
     def id(self) -> str:
         """As the press latches it: the statement's digest, or for automation one for each cause."""
         if self.statement is not None:
             return sha256_hex(self.statement)
-        return sha256_hex(
-            f"stop\n{self.what}\n{self.target}\n{self.source}\n{self.reason}".encode()
-        )
+        words = ["stop", self.what, self.target, self.source, self.reason]
+        return sha256_hex("\n".join([*words, *([self.nonce] if self.nonce else [])]).encode())
 
 
 def record(connection: Connection, stop: Stop, now_ms: int) -> bool:
@@ -123,21 +125,24 @@ class Standing:
 
 
 def standing(
-    connection: Connection, narrowings: Iterable[Narrowing], cleared: Collection[str]
+    connection: Connection,
+    narrowings: Iterable[Narrowing],
+    cleared: Collection[str],
+    whats: Collection[str] = (),
 ) -> list[Standing]:
     """Everything in force: what the press has latched (`narrowings`), and what was signed at this gate since.
 
-    `cleared`: ids that a quorum has ended.
+    `cleared`: ids that a quorum has ended; `whats`: only stops of these kinds.
     """
     found = [
         Standing(one.id, one.what, one.target, one.by, one.reason, one.seen_ms, latched=True)
         for one in narrowings
+        if not whats or one.what in whats
     ]
     known = {*cleared, *(one.id for one in found)}
     s = STOP.c
-    rows = connection.execute(
-        sa.select(s.id, s.what, s.target, s.reason, s.made_ms).order_by(s.serial)
-    )
+    query = sa.select(s.id, s.what, s.target, s.reason, s.made_ms).order_by(s.serial)
+    rows = connection.execute(query.where(s.what.in_(list(whats))) if whats else query)
     found += [
         Standing(row.id, row.what, row.target, "", row.reason, row.made_ms, latched=False)
         for row in rows
@@ -162,6 +167,13 @@ def require_none_latched(
     for one in latched:
         if (one.what, one.target) in wanted:
             raise _revoked(one.id, one.what, one.reason)
+
+
+def require_present(gate: Gate, connection: Connection, person: str) -> None:
+    """Refuses with `identity.revoked` whoever has left: stopped here, or by what the press has latched elsewhere."""
+    rules = gate.journal.rules
+    require_none(connection, [("person", person)], rules.cleared)
+    require_none_latched(rules.narrowings, [("person", person)])
 
 
 def _revoked(id: str, what: str, reason: str) -> Refusal:

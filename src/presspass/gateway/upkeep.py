@@ -15,8 +15,9 @@ from sqlalchemy.engine import Connection
 from presspass.core.errors import Code
 from presspass.core.lifecycle import TRANSITIONS, State
 from presspass.core.statement import Statement
-from presspass.gateway import sets, stops
+from presspass.gateway import leaving, sets, stops
 from presspass.gateway.gate import Gate
+from presspass.gateway.journal import Rules
 from presspass.store import journal_view
 from presspass.store.address import Place
 from presspass.store.database import ChangeSignal, exists
@@ -50,6 +51,8 @@ class Upkeep:
         )  # its own: another reader must not take the change away from it
         self._journal = journal
         self._expires: dict[str, int] = {}
+        self._rules: Rules | None = None
+        self._followed: tuple[str, frozenset[str]] = ("", frozenset())
         self._expiry_look_ms = 0
         self._enforced: set[str] = set()
 
@@ -60,12 +63,25 @@ class Upkeep:
         if exists(self._journal) and self._signal.changed():
             self.mirror()
             self._end_revoked()
+        self._follow_leaving()
         self._close_quiet()
         now = gate.clock()
         if now - self._expiry_look_ms >= _EXPIRY_LOOK_MS:
             self._expiry_look_ms = now
             self._expire(now)
             self._forget_tokens(now)
+
+    def _follow_leaving(self) -> None:
+        """What the press has latched about people is carried out here too, and the roster without them asked for anew
+        when its head has moved."""
+        rules = self._gate.journal.rules
+        if rules is self._rules or rules.chain is None:
+            return
+        gone = frozenset(one.id for one in rules.narrowings if one.what == "person")
+        now_known = (rules.chain.heads.roster, gone)
+        if gone and now_known != self._followed:
+            leaving.follow(self._gate)
+        self._rules, self._followed = rules, now_known
 
     def _forget_tokens(self, now_ms: int) -> None:
         """Claims of identity tokens, once these have expired."""

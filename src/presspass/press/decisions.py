@@ -27,6 +27,7 @@ from presspass.press import asks, desk, gatekeeper, journal, notices
 from presspass.press.asks import Ask
 from presspass.press.books import Books
 from presspass.press.clock import Clock
+from presspass.press.forges import Forges
 from presspass.press.inspection import Inspected, Inspection
 from presspass.store import journal_view as view
 from presspass.verify.chain import Verdict
@@ -54,6 +55,7 @@ class Decisions:
     clock: Clock
     vault: Vault
     inspection: Inspection
+    forges: Forges
     _not_before_ms: dict[str, int] = field(default_factory=dict)
     _recovery_told: str = ""
 
@@ -267,6 +269,7 @@ class Decisions:
 
         def work(connection: Connection) -> None:
             journal.first_sight(connection, ask.statement, release, now_ms)
+            self.forges.note(connection, ask.statement)
             journal.raise_clock_floor(connection, now_ms)
             origin = self.books.chain(connection).site[0]
             place = f"{origin}/r/{release}" if release else f"{origin}/q/{ask.digest}"

@@ -2,7 +2,7 @@
 
 Inputs: the statement and its raw signatures, the press's own chains and journal, the press's own time. In order:
 1. it belongs to this installation, names heads that were in force, and is alive;
-2. no narrowing stands against it (law 8), and its approval was not used before (law 4);
+2. no narrowing stands against it (law 8), whoever asked has not left, and its approval was not used before (law 4);
 3. its upstream is the one in force, and its file names are its project's and version's own;
 4. no file name was published with other bytes;
 5. a workload that asked is what the statement says of it, by its raw token;
@@ -52,6 +52,7 @@ def check_release(connection: Connection, chain: Chain, ask: Ask, now_ms: int) -
     """All six rules but the quorum itself; returns the count, which the caller requires or reports."""
     statement = ask.statement
     check_not_narrowed(connection, statement)
+    check_requester(connection, statement)
     check_admissible(connection, chain, statement, now_ms)
     check_unused(connection, statement)
     body = statement.body_as(ReleaseBody)
@@ -95,11 +96,23 @@ def check_not_narrowed(connection: Connection, statement: Statement) -> None:
     )
 
 
+def check_requester(connection: Connection, statement: Statement) -> None:
+    """Rule 2, too: what somebody asked for who has left is over, for good; clearing the stop does not bring it back."""
+    requester = statement.body_as(ReleaseBody).requester
+    if requester and requester in view.suspended(connection):
+        raise Refusal(
+            Code.RELEASE_REQUESTER_GONE,
+            "Whoever asked for this release has left, or was revoked.",
+            "Somebody else asks for it anew.",
+        )
+
+
 def check_still_wanted(connection: Connection, chain: Chain, statement: Statement) -> None:
     """What must hold before every byte that goes out, also long after the claim: no stop stands against it, nothing was
     restored since, and the journalled signatures are still enough under the roster in force."""
     check_not_restored(connection, statement)
     check_not_narrowed(connection, statement)
+    check_requester(connection, statement)
     workloads.check_asked_by(connection, chain, statement)
     evaluate(
         connection, chain, statement, journal.approvals_under(connection, statement.digest)

@@ -30,6 +30,7 @@ _SUBJECTS = {
     "veto": "veto: publishing stopped",
     "freeze": "freeze: publishing stopped",
     "limited": "a publisher is limited",
+    "person": "somebody has left, or was revoked",
 }
 
 
@@ -130,6 +131,8 @@ class Narrowings:
             }
             journal.log_entry(connection, self.log, now_ms, entry)
             text = f"{what} of {target or 'everything'}. {found.reason}"
+            if what == "person":
+                text += notices.left_text(connection)
             subject = _SUBJECTS.get(what, f"{what} revoked")
             notices.tell_everybody(connection, found.id, subject, text, now_ms)
         if what == "veto":

@@ -30,12 +30,14 @@ from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.store.database import Writer
 from presspass.verify.chain import Chain
+from presspass.verify.shortage import packages_of, short_of_approvers
 
 #: From a commitment to the details behind it; None where they are not known.
 Opened: TypeAlias = Callable[[str], Details | None]
 _HOW_TO_STOP = "To stop it: veto on that page, or `presspass veto`."
 _LOG = logging.getLogger("presspass.press")
 _ATTEMPTS_MAX = 20
+_LISTED_MAX = 50
 _BACK_OFF_MS_MAX = 3_600_000
 
 
@@ -71,6 +73,30 @@ def tell_everybody(
     """`tell` for the roster in force, and for those who were in the one before."""
     told = tell(connection, view.roster(connection), about, subject, body, now_ms)
     return told + (tell(connection, also, about, subject, body, now_ms) if also else 0)
+
+
+def left_text(connection: Connection) -> str:
+    """What follows from a person's leaving, by the press's own count: packages that too few people are left for."""
+    chain = Chain.of(view.chained(connection))
+    if chain is None:
+        return ""
+    lines = [
+        "\n\nTheir approvals count for nothing from now on; what they asked for and is not out is over.",
+        f"The others take the keys out of the roster: {chain.body.origin}/c",
+    ]
+    packages = packages_of(chain, view.published_projects(connection))
+    short = short_of_approvers(chain, view.suspended(connection), packages)
+    if short:
+        first = short[0]
+        lines.append(
+            f"FROZEN, since {first.needed} must approve and {first.eligible} could; the number is not lowered:"
+        )
+        lines += [
+            f"  {one.package.project} at {one.package.upstream}" for one in short[:_LISTED_MAX]
+        ]
+        if len(short) > _LISTED_MAX:
+            lines.append(f"  and {len(short) - _LISTED_MAX} more")
+    return "\n".join(lines)
 
 
 def change_text(chain: Chain, statement: Statement, opened: Opened = lambda _: None) -> str:

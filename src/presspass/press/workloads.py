@@ -158,6 +158,9 @@ class Workloads:
             "person": person,
             "set_digest": set_digest,
             "version": version_of_ref(body, workload.ref),
+            "repository": workload.repository,
+            "commit_id": workload.commit,
+            "ref": workload.ref,
             "replay_key": replay_key(token),
         }
 

@@ -134,6 +134,21 @@ class Dial:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgeSettings:
+    """One `[[forge]]`: where the press tells how a release stands. Its token stands in press/keys/forge-NAME.token.
+
+    The members are those of `notify.forge.Forge`.
+    """
+
+    name: str
+    provider: str
+    issuer: str
+    api_url: str
+    repositories: tuple[str, ...] = ()
+    follow_up: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One installation. `genesis` is what `init` was asked for; once sealed, the policy in the journal counts alone.
 
@@ -150,6 +165,7 @@ class Config:
     database: Database = field(default_factory=Database)
     sign_in: SignIn = field(default_factory=SignIn)
     dial: Dial = field(default_factory=Dial)
+    forges: tuple[ForgeSettings, ...] = ()
     upload_url: str = ""
     tls: Tls = field(default_factory=Tls)
     next_origin: str = ""
@@ -197,6 +213,7 @@ class Config:
         parts.append("\n[zones]\n" + _fields(self.zones))
         parts.append("\n[database]\n" + _fields(self.database))
         parts.append("\n[sign_in]\n" + _fields(self.sign_in))
+        parts += ["\n[[forge]]\n" + _forge_lines(one) for one in self.forges]
         return "".join(parts)
 
 
@@ -289,6 +306,7 @@ def _config(value: object) -> Config:
         upload_url=_read_address(members, "upload_url"),
         next_origin=_read_address(members, "next_origin"),
         tls=_section(members, "tls", _read_tls) if members.has("tls") else Tls(),
+        forges=members.optional("forge", _read_forges) or (),
     )
     members.done()
     _check_addresses(config)
@@ -375,6 +393,34 @@ def _read_dial(section: Members) -> Dial:
     return Dial(section.items("ports", port, count_max=64))
 
 
+def _read_forges(value: object) -> tuple[ForgeSettings, ...]:
+    found = Members({"forge": value}, CONFIG_NAME).items("forge", _read_forge, count_max=64)
+    if len({one.name for one in found}) != len(found):
+        raise _invalid("two [[forge]] sections have the same name")
+    return found
+
+
+def _read_forge(value: object) -> ForgeSettings:
+    section = Members(value, f"section [[forge]] of {CONFIG_NAME}")
+    url = section.text("api_url", chars_max=URL_CHARS_MAX)
+    if not is_sound_address(url):
+        section.refuse(f"has an api_url that is not https, nor http on this machine: {url}")
+
+    def repository(item: object) -> str:
+        return Members({"repositories": item}, section.what).text("repositories")
+
+    found = ForgeSettings(
+        name=section.name("name"),
+        provider=section.choice("provider", ("github", "gitlab")),
+        issuer=section.text("issuer", chars_max=URL_CHARS_MAX),
+        api_url=url,
+        repositories=section.items("repositories", repository, count_max=1000),
+        follow_up=section.text("follow_up", empty=True),
+    )
+    section.done()
+    return found
+
+
 def _read_mail(section: Members) -> Mail:
     return Mail(
         host=section.text("host", chars_max=253, empty=True),
@@ -429,6 +475,10 @@ _Value = str | int | bool | tuple[str | int, ...]
 
 def _fields(value: Listen | Tls | Mail | Zones | Database | SignIn | Dial) -> str:
     return _lines(**{name: getattr(value, name) for name in value.__slots__})
+
+
+def _forge_lines(one: ForgeSettings) -> str:
+    return _lines(**{name: getattr(one, name) for name in one.__slots__})
 
 
 def _lines(**members: _Value) -> str:

@@ -28,11 +28,13 @@ from sqlalchemy.engine import Connection
 from presspass.confine.worker import Worker, inspector_command
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, PresspassError, Refusal
+from presspass.core.limits import FORGE_TOKEN_BYTES_MAX
 from presspass.core.roster import b64u, unb64u
 from presspass.core.statement import GenesisBody, UpstreamBody
 from presspass.issuers import KeySets
 from presspass.keystore.envelopes import KeyEncryptionKey, Vault, read_private, write_private
 from presspass.notify import Channel
+from presspass.notify.forge import Forge
 from presspass.notify.mail import Mail
 from presspass.notify.webhook import Webhook
 from presspass.press import desk, gatekeeper, journal
@@ -42,6 +44,7 @@ from presspass.press.custody import Spool
 from presspass.press.decisions import Decisions
 from presspass.press.desk import Desk
 from presspass.press.dropbox import DropBox
+from presspass.press.forges import Forges
 from presspass.press.inspection import Inspection
 from presspass.press.log import Log
 from presspass.press.narrowings import Narrowings
@@ -245,16 +248,19 @@ def composed(
     )
     books = Books(writer, log, asks)
     inspection = Inspection(books, tools.spool, inspector.call)
+    told = forges(config, home)
+    reports = Forges(writer, told, config.origin)
     press = Press(
         books=books,
         clock=clock,
         narrowings=narrowings,
         desk=Desk(folder / "inbox", vault, log, writer.run),
         pending=Pending(books, clock),
-        decisions=Decisions(books, clock, vault, inspection),
+        decisions=Decisions(books, clock, vault, inspection, reports),
         publications=Publications(books, clock, tools, inspection),
         workloads=workloads,
-        channels=channels(config, home),
+        forges=reports,
+        channels=(*channels(config, home), *told),
     )
     try:
         _check_chain(writer)
@@ -317,6 +323,43 @@ def channels(config: Config, home: Path) -> tuple[Channel, ...]:
             Mail(mail.host, mail.port, mail.sender, mail.starttls, mail.username, password)
         )
     return tuple(found)
+
+
+def forges(config: Config, home: Path) -> tuple[Forge, ...]:
+    """The forges that are told about releases, with their tokens from press/keys."""
+    keys = home / "press" / "keys"
+    return tuple(
+        Forge(
+            name=one.name,
+            provider=one.provider,
+            issuer=one.issuer,
+            api_url=one.api_url,
+            token=_forge_secret(keys / f"forge-{one.name}.token"),
+            repositories=one.repositories,
+            follow_up=one.follow_up,
+            trigger_token=_forge_secret(keys / f"forge-{one.name}.trigger")
+            if one.follow_up and one.provider == "gitlab"
+            else "",
+        )
+        for one in config.forges
+    )
+
+
+def _forge_secret(path: Path) -> str:
+    """A token that nobody else on this host can read; refuses with `config.invalid`."""
+    hint = f"Put the token into press/keys/{path.name}, mode 0600, owned by the press's user."
+    try:
+        if path.stat().st_mode & 0o077:
+            raise Refusal(Code.CONFIG_INVALID, f"{path.name} can be read by others.", hint)
+        with path.open(encoding="ascii", errors="replace") as file:
+            text = file.read(FORGE_TOKEN_BYTES_MAX + 1).strip()
+    except OSError as error:
+        raise Refusal(
+            Code.CONFIG_INVALID, f"{path.name} cannot be read: {error.strerror}.", hint
+        ) from None
+    if not text or len(text) > FORGE_TOKEN_BYTES_MAX or not text.isprintable() or " " in text:
+        raise Refusal(Code.CONFIG_INVALID, f"{path.name} holds no token.", hint)
+    return text
 
 
 def _log_origin(writer: Writer, config: Config) -> str:

@@ -212,6 +212,9 @@ class SeenWorkload:
     person: str
     set_digest: str
     version: str
+    repository: str
+    commit_id: str
+    ref: str
     replay_key: str | None
     first_seen_ms: int
     release: str | None
@@ -356,6 +359,13 @@ def published_versions(connection: Connection, upstream: str, project: str) -> f
         sa.select(p.version).distinct().where(p.upstream == upstream, p.project == project)
     )
     return frozenset(version for (version,) in rows)
+
+
+def published_projects(connection: Connection) -> list[tuple[str, str]]:
+    """(upstream, project) of everything that the press has published."""
+    p = t.PUBLISHED_FILE.c
+    rows = connection.execute(sa.select(p.upstream, p.project).distinct())
+    return sorted((str(upstream), str(project)) for upstream, project in rows)
 
 
 def person_details(connection: Connection, commitment: str) -> Details | None:

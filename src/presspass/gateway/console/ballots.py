@@ -23,8 +23,8 @@ KIND_WORDS = {
 NOT_COUNTED = {
     Code.APPROVAL_KEY_REMOVED: "does not count: this key has been removed from the roster",
     Code.APPROVAL_KEY_UNKNOWN: "does not count: this key was not in the roster when the request was written",
+    Code.IDENTITY_REVOKED: "does not count: this person has left, or was revoked",
     Code.APPROVAL_SOFTWARE_KEY: "does not count: the policy takes no software keys",
-    Code.IDENTITY_REVOKED: "does not count: this person is revoked at present",
 }
 
 
@@ -175,7 +175,7 @@ def _signature(one: SignatureFacts, electorate: Electorate, situation: Situation
     owner = electorate.roster_now.owner(one.key) or electorate.roster_then.owner(one.key)
     why = electorate.why_not(one.key) if one.intent is Intent.APPROVE else None
     if one.revoked:
-        remark = "does not count: it was revoked"
+        remark = "does not count: it was ended when its signer left, or was revoked"
     elif why is not None:
         remark = NOT_COUNTED.get(why, f"does not count ({why.value})")
     elif one.intent is Intent.APPROVE:

@@ -61,7 +61,7 @@ class Situation:
 @dataclass(frozen=True, slots=True)
 class SignatureFacts:
     """One signature that the gateway has received and verified. `note`: the reason that came along, itself unsigned;
-    `revoked`: somebody has revoked it since.
+    `revoked`: a stop stands against this very signature.
     """
 
     key: str

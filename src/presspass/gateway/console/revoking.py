@@ -5,9 +5,9 @@ Pure: values in, values out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from presspass.gateway.console.models import Identities, Revocable, Situation, StopLine
+from presspass.gateway.console.models import Identities, Revocable, Situation, StopLine, Viewer
 from presspass.gateway.console.text import plural
 
 #: By kind: heading of its group, and what a revocation of it ends.
@@ -45,6 +45,9 @@ _STOPPED = {
 }
 
 
+_OF_RELEASES = frozenset({"run", "pass", "approval"})
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Rows of one kind. `more`: how many are not listed, in words; "" for none."""
@@ -75,11 +78,23 @@ class RevokePage:
     in_browser: bool
 
 
+def for_viewer(facts: Identities, viewer: Viewer | None) -> Identities:
+    """Without what tells of others' releases, for somebody signed in who sees the own ones only."""
+    if viewer is None or viewer.sees_everything:
+        return facts
+    return replace(
+        facts,
+        rows={what: rows for what, rows in facts.rows.items() if what not in _OF_RELEASES},
+        left_out={what: n for what, n in facts.left_out.items() if what not in _OF_RELEASES},
+    )
+
+
 def revoke_page(facts: Identities, situation: Situation) -> RevokePage:
     """Groups in the order in which they are looked for when something is wrong."""
     groups = tuple(
         Group(what, title, effect, facts.rows.get(what, ()), _more(facts.left_out.get(what, 0)))
         for what, (title, effect) in _GROUPS.items()
+        if what in facts.rows
     )
     stops = tuple(
         StopRow(one, _STOPPED.get(one.what, one.what), situation.name(one.by) if one.by else "")

@@ -216,6 +216,8 @@ class Console:
         if not self._may_look(request, situation):
             return self._no_view(situation)
         found = self._deps.identities()
+        if found is not None:
+            found = revoking.for_viewer(found, situation.viewer)
         page = None if found is None else revoking.revoke_page(found, situation)
         url = f"{self._deps.origin}/revoke"
         return render("revoke.html", situation, page=page, origin=self._deps.origin, url=url)

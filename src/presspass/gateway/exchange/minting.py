@@ -138,7 +138,7 @@ class Minting:
         chain = self.gate.journal.now().trust()
         bound = [entry for entry in chain.publishers.values() if entry[1].issuer == token.issuer]
         if not bound:
-            raise _stranger(Code.IDENTITY_ISSUER_UNKNOWN)
+            raise _stranger()
         workload = self._verify(token, bound)
         _choose(bound, workload, Asked())
         self.workflows.show(workload, path)
@@ -161,7 +161,7 @@ class Minting:
         chain = self.gate.journal.now().trust()
         bound = [entry for entry in chain.publishers.values() if entry[1].issuer == token.issuer]
         if not bound:
-            raise _stranger(Code.IDENTITY_ISSUER_UNKNOWN)
+            raise _stranger()
         workload = self._verify(token, bound)
         statement, body = _choose(bound, workload, asked)
         plain, set_digest = split_set(_audience_of(token))
@@ -194,7 +194,7 @@ class Minting:
                 or refusal.code.value.startswith("publisher.")
             )
             if about_claims and not _is_known(token, bound):
-                raise _stranger(Code.PUBLISHER_NONE) from None
+                raise _stranger() from None
             raise
 
     def _verified(self, token: Jwt, body: PublisherBody) -> Workload:
@@ -445,7 +445,7 @@ def _choose(
         for _, body in bound:
             if had_this_name(body, workload):
                 check_run(body, workload)
-        raise _stranger(Code.PUBLISHER_NONE)
+        raise _stranger()
     fits = [
         entry
         for entry in same
@@ -476,9 +476,13 @@ def _is_known(token: Jwt, bound: list[tuple[str, PublisherBody]]) -> bool:
     )
 
 
-def _stranger(code: Code) -> Refusal:
+def _stranger() -> Refusal:
     """What somebody hears who has nothing to do with this gate: nothing."""
-    return Refusal(code, "Nobody has bound this workload to anything here.", "")
+    return Refusal(
+        Code.PUBLISHER_NONE,
+        "Nobody has bound this workload to anything here.",
+        "If it should be: people bind it with `presspass publisher bind`.",
+    )
 
 
 def _audience_of(token: Jwt) -> object:

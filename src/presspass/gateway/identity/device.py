@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import DEVICE_CODE_S, DEVICE_INTERVAL_S, NAME_CHARS_MAX, SESSION_S_MAX
-from presspass.gateway import tokens
+from presspass.gateway import stops, tokens
 from presspass.gateway.gate import Gate
 from presspass.gateway.identity import sessions
 from presspass.gateway.identity.roles import roles_of
@@ -157,6 +157,10 @@ def _take(gate: Gate, connection: Connection, row: sa.Row[Any], now_ms: int) -> 
         return oauth_error("invalid_grant", "This device code was used.")
     if not roles_of(gate.journal.rules.roster, row.person):
         return oauth_error("access_denied", "Who allowed it has left the roster since.")
+    try:
+        stops.require_present(gate, connection, row.person)
+    except Refusal as refusal:
+        return oauth_error("access_denied", refusal.message)
     token = sessions.begin(connection, row.person, row.how, sessions.TERMINAL, now_ms)
     return _answer({"access_token": token, "token_type": "Bearer", "expires_in": SESSION_S_MAX})
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import SIGN_IN_ATTEMPT_S, SIGN_IN_WAITING_MAX, URL_CHARS_MAX
-from presspass.gateway import tokens
+from presspass.gateway import stops, tokens
 from presspass.gateway.gate import Gate
 from presspass.gateway.identity import sessions, subjects
 from presspass.gateway.identity.oidc_client import Provider
@@ -95,10 +95,13 @@ def arrive(
 
 
 def start_session(gate: Gate, person: str, how: str, before: str) -> str:
-    """A browser's session under a new secret; the one it had before ends (no session survives a sign-in)."""
+    """A browser's session under a new secret; the one it had before ends (no session survives a sign-in). Refuses with
+    `identity.revoked` whoever has left.
+    """
 
     def work(connection: Connection) -> str:
         now = gate.clock()
+        stops.require_present(gate, connection, person)
         sessions.forget_old(connection, now)
         if before:
             sessions.end(connection, tokens.secret_hash(before), now)
