@@ -31,13 +31,17 @@ RELEASE_ID = "r3leaseidr3leaseidr3leaseid"
 
 @dataclass
 class Release:
-    """One set of files with its report and statement, made by the real inspector."""
+    """One set of files with its report and statement, made by the real inspector. `named`: further statements that it
+    names (publisher, delegation); `told`: further members of its JSON.
+    """
 
     files: dict[str, bytes]
     review: bytes
     statement: Statement
     upstream: Statement
     baseline: dict[str, bytes] = field(default_factory=dict)
+    named: list[Statement] = field(default_factory=list)
+    told: dict[str, Any] = field(default_factory=dict)
 
 
 def make_release(
@@ -138,6 +142,9 @@ class StandInGate(LoopbackServer):
                 return Response(200, files[name], "application/octet-stream")
         if request.path == f"/api/v1/requests/{self.release.upstream.digest}":
             return as_json(request_json(self.release.upstream))
+        for one in self.release.named:
+            if request.path == f"/api/v1/requests/{one.digest}":
+                return as_json(request_json(one))
         if request.path.endswith("/approvals"):  # of whatever it got signed
             self.received.append(Approval.from_bytes(request.body))
             return as_json({"state": "awaiting", "tally": {"needed": 1, "counted": ["p-grace"]}})
@@ -156,6 +163,7 @@ class StandInGate(LoopbackServer):
             "request": statement.digest,
             "statement": statement.to_bytes().decode(),
             "tally": {"needed": 1, "counted": [], "excluded": []},
+            **self.release.told,
         }
 
 

@@ -12,14 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from presspass.drill.peers import free_port, wait_until
+from presspass.drill.peers import free_port, trusting, wait_until
 
 
 class Rig:
-    """One home with its supervisor. `ada` (software passkey) and `grace` (SSH) are enrolled by `seal`."""
+    """One home with its supervisor. `ada` (software passkey) and `grace` (SSH) are enrolled by `seal`.
+
+    With `tls` it is served by TLS from a private CA; its commands trust `ca`, and so must other clients
+    (`peers.trusting(rig.ca)`; None without TLS).
+    """
 
     def __init__(
-        self, folder: Path, interpreter: str = sys.executable, python_path: str = ""
+        self,
+        folder: Path,
+        interpreter: str = sys.executable,
+        python_path: str = "",
+        tls: bool = False,
     ) -> None:
         self.folder = folder
         self.command = [interpreter, "-m", "presspass.cli.main"]
@@ -28,7 +36,8 @@ class Rig:
             self.environment["PYTHONPATH"] = python_path
         self.home = folder / "home"
         self.port = free_port()
-        self.origin = f"http://localhost:{self.port}"
+        self.origin = f"{'https' if tls else 'http'}://localhost:{self.port}"
+        self.ca = self.home / "gateway" / "tls" / "ca.pem" if tls else None
         self.ada = folder / "ada.json"
         self.grace = folder / "grace"
         self.server: subprocess.Popen[bytes] | None = None
@@ -37,7 +46,9 @@ class Rig:
 
     def run(self, *arguments: object, code: int = 0, given: str = "", **extra: str) -> str:
         """Runs a command to its end, checks its exit code, and returns its stdout."""
-        environment = {**os.environ, **self.environment, "PRESSPASS_HOME": str(self.home), **extra}
+        trust = trusting(self.ca)
+        home = {"PRESSPASS_HOME": str(self.home)}
+        environment = {**os.environ, **self.environment, **home, **trust, **extra}
         done = subprocess.run(
             [*self.command, *map(str, arguments)],
             env=environment,
@@ -68,6 +79,7 @@ class Rig:
             "0",
             "--key-wait",
             "0",
+            *(("--trial-tls",) if self.ca else ()),
             *more,
         )
         made = self.ask("init", *people, *options)
@@ -154,9 +166,9 @@ class Rig:
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Iterator[Rig]:
+def running(folder: Path, *options: str, tls: bool = False) -> Iterator[Rig]:
     """A fresh gate, started, not sealed; ended at the end whatever happens."""
-    rig = Rig(folder)
+    rig = Rig(folder, tls=tls)
     rig.init(*options)
     rig.start()
     try:

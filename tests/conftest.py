@@ -10,9 +10,31 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import backends
 import peers
 from presspass.drill.peers import PypiServer
 from presspass.drill.world.forge import Forge, find_git
+
+#: Test files whose tests run on SQLite and on PostgreSQL; True: on PostgreSQL in `make test` too, else with
+#: `make test-long` only.
+BOTH = {
+    "test_exchange": False,
+    "test_gateway_approvals": True,
+    "test_gateway_enrolment": False,
+    "test_gateway_facts": False,
+    "test_gateway_review": True,
+    "test_gateway_rules": True,
+    "test_gateway_upkeep": True,
+    "test_gateway_sign_in": False,
+    "test_gateway_uploads": True,
+    "test_origin_change": False,
+    "test_press": True,
+    "test_press_crash": False,
+    "test_press_laws": False,
+    "test_press_new_keys": False,
+    "test_press_upstream": False,
+    "test_press_workloads": False,
+}
 
 # A busy machine is no failure: what takes long is measured in `make bench`, not here.
 settings.register_profile("presspass", deadline=None)
@@ -89,6 +111,41 @@ def postgresql() -> Iterator[peers.Postgresql]:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def databases(postgresql: peers.Postgresql) -> backends.Databases:
+    """Prepared databases on the PostgreSQL server of this run."""
+    return backends.Databases(postgresql)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A marker of this file's own."""
+    line = "sqlite_only: about what only a SQLite file can hold; not run on PostgreSQL (see BOTH)"
+    config.addinivalue_line("markers", line)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Files in BOTH run on both kinds of database."""
+    if metafunc.definition.get_closest_marker("sqlite_only"):
+        return
+    if (name := metafunc.module.__name__) in BOTH:
+        marks = () if BOTH[name] else pytest.mark.long
+        kinds = ["sqlite", pytest.param("postgresql", marks=marks)]
+        metafunc.parametrize("backend", kinds, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The kind of database that homes made by this test have (see `backends`)."""
+    kind = getattr(request, "param", "sqlite")
+    if kind == "sqlite":
+        yield kind
+        return
+    backends.current = request.getfixturevalue("databases")
+    yield kind
+    backends.current.drop_all()
+    backends.current = None
 
 
 @pytest.fixture(scope="session")

@@ -110,8 +110,11 @@ def screens(folder: Path) -> tuple[w.World, dict[str, str]]:
     paths |= {"lost": "/r/nothing"} | _releases(world, folder) | _requests(world)
     freeze = w.narrowing("freeze", "acme-data", "Key of the build machine leaked")
     veto = w.narrowing("veto", "ab" * 32, "Unexpected start-up file")
+    revoked = w.narrowing("publisher", "old-ci", "Its runner was taken over")
+    world.known = w.identities()
+    paths["revoke"] = "/revoke"  # after the list: it has brought the cookie
     world.now = Situation(
-        True, (freeze, veto), software_keys=True, zones_separated=False, names=w.NAMES
+        True, (freeze, revoked, veto), software_keys=True, zones_separated=False, names=w.NAMES
     )
     return world, paths
 
@@ -147,6 +150,9 @@ def _releases(world: w.World, folder: Path) -> dict[str, str]:
         ),
         replace(went, state=State.VERIFIED, proofs=proofs),
         w.release(w.as_files(calm), None, release_id="open"),
+        replace(made("workload", calm, old), asker=w.asker()),
+        replace(made("workflow", odd, old), asker=w.asker(w.CHANGED_WORKFLOW)),
+        replace(made("bot", calm, old), asker=w.bot(), note=w.SAID),
     ]
     world.releases = {one.id: one for one in facts}
     return {one.id: f"/r/{one.id}" for one in facts}

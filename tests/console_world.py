@@ -26,7 +26,7 @@ from presspass.core.errors import Refusal
 from presspass.core.lifecycle import State
 from presspass.core.policy import Policy
 from presspass.core.quorum import Electorate, count
-from presspass.core.roster import Details, Key, Person, Roster
+from presspass.core.roster import Details, Key, Person, Roster, b64u
 from presspass.core.statement import (
     Body,
     FreezeBody,
@@ -40,15 +40,22 @@ from presspass.core.statement import (
 from presspass.drill.packages import make_sdist, make_wheel
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.gateway.console import (
+    ActFacts,
+    AskerFacts,
     Ballot,
+    Identities,
     Overview,
     ReleaseFacts,
     ReleaseLine,
     RequestFacts,
     RequestLine,
+    Revocable,
     SignatureFacts,
+    SignerFacts,
     Situation,
+    StopLine,
     Viewer,
+    WorkflowFacts,
     error_page,
     routes,
     wants_page,
@@ -255,12 +262,14 @@ class World:
     """
 
     origin: str = "http://localhost:1"
+    next_origin: str = ""
     now: Situation = field(default_factory=lambda: Situation(sealed=True, names=NAMES))
     releases: dict[str, ReleaseFacts] = field(default_factory=dict)
     requests: dict[str, RequestFacts] = field(default_factory=dict)
     list_of: Overview = field(default_factory=Overview)
     lies: dict[str, object] = field(default_factory=dict)
     viewers: dict[str, Viewer] = field(default_factory=dict)
+    known: Identities | None = None
     accepted: list[Approval] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -278,6 +287,9 @@ class World:
 
     def viewer(self, secret: str) -> Viewer | None:
         return self.viewers.get(secret)
+
+    def identities(self) -> Identities | None:
+        return self.known
 
     def view_token_until(self, token: str) -> int | None:
         return 4_102_444_800_000 if token == VIEW_TOKEN else None
@@ -400,6 +412,135 @@ def serving(world: World) -> Iterator[World]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+# --- workloads ----------------------------------------------------------------------------------------------------
+
+WORKFLOW = b"""name: release
+on:
+  push:
+    tags: ['v*']
+permissions: {}
+jobs:
+  publish:
+    runs-on: ubuntu-24.04
+    environment: release
+    permissions:
+      id-token: write
+    steps:
+      - uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683
+      - run: python -m build
+      - run: twine upload dist/*
+"""
+CHANGED_WORKFLOW = WORKFLOW.replace(
+    b"      - run: python -m build\n",
+    b"      - run: ./tools/prepare.sh  # \xe2\x80\xae }\xe2\x81\xa6 only docs\n      - run: python -m build\n",
+)
+SAID = (
+    "Patch release: bumps idna, no API changes. CI is green and the change was reviewed.\n"
+    "<b>Safe to approve</b> \u202e.elbatsurtnu\u202c See https://gate.example.invalid/approve"
+)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def asker(ran: bytes = WORKFLOW, **changes: object) -> AskerFacts:
+    """The workload acme-ci, whose bound workflow is WORKFLOW, verified by the press."""
+    workflow = WorkflowFacts(
+        path=".github/workflows/release.yml",
+        ran=sha256(ran),
+        bound=sha256(WORKFLOW),
+        named=sha256(WORKFLOW),
+        contents={sha256(WORKFLOW): WORKFLOW, sha256(ran): ran},
+    )
+    facts = AskerFacts(
+        publisher="acme-ci",
+        publisher_statement=sha256(b"publisher"),
+        token=sha256(b"token"),
+        identity=sha256(b"identity"),
+        run_key=sha256(b"run"),
+        issuer="https://issuer.example",
+        provider="github",
+        repository="acme/http",
+        ids=(("repository_id", "1001"), ("repository_owner_id", "501")),
+        ref="refs/tags/v2.4.1",
+        ref_protected=True,
+        event="push",
+        environment="release",
+        run="9001/1",
+        commit="4f2d" * 10,
+        actor="github:42",
+        press="verified",
+        against=() if ran == WORKFLOW else ("workflow",),
+        workflow=workflow,
+    )
+    return replace(facts, **changes)  # type: ignore[arg-type]  # a test's own changes
+
+
+def bot(**changes: object) -> AskerFacts:
+    """A bot that asks on Alice's behalf."""
+    act = ActFacts("renovator", "alice", "patches", 2, 5, (NOW_S + 86_400 * 12) * 1000, ("patch",))
+    return asker(publisher="renovator", act=act, **changes)
+
+
+def identities() -> Identities:
+    """A bit of everything that can be revoked, and two things that are."""
+    run, secret = sha256(b"run"), sha256(b"pass")
+    rows = {
+        "person": tuple(
+            Revocable("person", name, NAMES[name], (("id", name), ("keys", "1"))) for name in NAMES
+        ),
+        "publisher": (
+            Revocable(
+                "publisher", "acme-ci", "acme-ci",
+                (("repository", "acme/http"), ("may ask for", "acme-http, acme-core"), ("at", "main-index"),
+                 ("passes alive", "1")),
+            ),
+            Revocable("publisher", "old-ci", "old-ci", (("repository", "acme/old"),), stopped=True),
+        ),
+        "delegation": (
+            Revocable(
+                "delegation", "patches", "patches",
+                (("bot", "renovator"), ("on behalf of", "Alice Osei"), ("used", "2 of 5")),
+            ),
+        ),
+        "pass": (
+            Revocable("pass", secret, f"Pass {secret[:4]} {secret[4:8]}", (("publisher", "acme-ci"),)),
+        ),
+        "workload": (
+            Revocable("workload", sha256(b"identity"), "acme/http", (("ids", "repository_id 1001"),)),
+        ),
+        "run": (
+            Revocable(
+                "run", run, "Run 9001/1 of acme/http",
+                (("publisher", "acme-ci"), ("ref", "refs/tags/v2.4.1")),
+            ),
+        ),
+        "approval": (),
+    }  # fmt: skip
+    stops = (
+        StopLine("ab" * 32, "publisher", "old-ci", "old-ci", "", "", NOW_S * 1000, latched=False),
+        StopLine(
+            "cd" * 32, "freeze", "acme-data", "acme-data", "carol", "Key leaked", NOW_S * 1000
+        ),
+    )
+    signers = tuple(
+        SignerFacts(NAMES[name], key.id, "passkey", b64u(key.credential_id))
+        for name, key in ((name, passkey_of(name)) for name in NAMES)
+    )
+    return Identities(
+        genesis=GENESIS,
+        space="main",
+        heads=HEADS.to_json(),
+        now_s=NOW_S,
+        life_s=3600,
+        rows=rows,
+        stops=stops,
+        signers=signers,
+        projects=("acme-core", "acme-http"),
+    )
 
 
 # --- a list with a bit of everything ------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from presspass.core.statement import (
     Heads,
     Intent,
     Kind,
+    OriginBody,
     PolicyBody,
     ReleaseBody,
     ReleaseFile,
@@ -187,6 +188,9 @@ bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.DELEGATION: delegation_bodies(),
     Kind.REVOCATION: st.builds(
         RevocationBody, st.sampled_from(REVOCABLE), names, st.just("") | texts
+    ),
+    Kind.ORIGIN: st.builds(
+        OriginBody, st.just("https://new.example"), st.just("new.example"), rosters()
     ),
 }
 heads = st.builds(Heads, digests, digests, digests)

@@ -25,6 +25,7 @@ from presspass.core.statement import (
     GenesisBody,
     Heads,
     Intent,
+    OriginBody,
     PolicyBody,
     ReleaseBody,
     ReleaseFile,
@@ -45,7 +46,7 @@ LOG_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
 def passkey(number: int) -> SoftwarePasskey:
-    """Ana is 1, Ben is 2, Ben's second key is 3."""
+    """Ana is 1, Ben is 2, Ben's second key is 3; 4 and 5 are theirs at another address."""
     return SoftwarePasskey.generate(number)
 
 
@@ -117,13 +118,20 @@ def statements() -> dict[str, Statement]:
         ),
         "policy": after_genesis(4, PolicyBody(replace(Policy(), approvals=2)), chained=True),
         "freeze": after_genesis(5, FreezeBody("set", "demo", (), "token leaked")),
+        "origin": after_genesis(
+            6,
+            OriginBody(
+                "https://new.example", "new.example", Roster((person("Ana", 4), person("Ben", 5)))
+            ),
+            chained=True,
+        ),
     }
 
 
 def examples() -> dict[str, Any]:
     """Name in the page to the value that stands there: a JSON value, or a text."""
     found: dict[str, Any] = {name: json.loads(one.to_bytes()) for name, one in statements().items()}
-    for name in ("roster", "policy", "freeze"):
+    for name in ("roster", "policy", "freeze", "origin"):
         found[f"{name}.body"] = found.pop(name)["body"]
     proof = json.loads((EXAMPLE / f"{FILE.name}.presspass.json").read_bytes())
     found["approval"] = proof["release"]["approvals"][0]

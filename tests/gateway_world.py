@@ -14,16 +14,18 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
 
+import backends
 from presspass.core.policy import Policy
 from presspass.core.roster import Details, Key, Person, Roster
 from presspass.core.statement import (
@@ -36,11 +38,14 @@ from presspass.core.statement import (
     UpstreamBody,
 )
 from presspass.drill.world.keys import SoftwarePasskey
-from presspass.services.config import Config, Listen, write_config
+from presspass.gateway.tls.trial import make_trial
+from presspass.services.config import Config, Listen, Tls, write_config
 from presspass.services.layout import FOLDERS, make_folders
+from presspass.services.places import places
 from presspass.store import journal_tables as j
 from presspass.store import migrate
-from presspass.store.database import open_engine
+from presspass.store.address import Place
+from presspass.store.database import Reader, Writer, open_engine
 
 ORIGIN, RP_ID = "http://localhost:8460", "localhost"
 UPSTREAM, PROJECT = "private", "greet"
@@ -51,7 +56,7 @@ START_S, WAIT_S = 30.0, 20.0
 class JournalFixture:
     """The press's journal as a test wants it to be."""
 
-    path: Path
+    place: Place
     policy: Policy = field(
         default_factory=lambda: Policy(
             approval_life_s=3600, quiet_period_s=3600, software_keys=True
@@ -61,23 +66,21 @@ class JournalFixture:
     genesis: str = ""
     roster_head: str = ""
     upstream: str = ""
+    origin: str = ORIGIN
 
     def __post_init__(self) -> None:
-        self.engine = open_engine(self.path)
-        migrate.upgrade(self.engine, "journal")
+        engine = open_engine(self.place)
+        migrate.bring_up(engine, "journal")
+        self.writer = Writer(engine)
 
     def write(self, *changes: sa.Executable) -> None:
         """All of `changes` in one transaction."""
-        with self.engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            for change in changes:
-                connection.execute(change)
-            connection.exec_driver_sql("COMMIT")
+        self.writer.run(lambda connection: [connection.execute(change) for change in changes])
 
     def seal(self, people: Mapping[str, Sequence[Key]]) -> None:
         """Genesis with these people, and the upstream UPSTREAM."""
         self.people = {person: list(keys) for person, keys in people.items()}
-        body = GenesisBody(ORIGIN, RP_ID, self.roster(), self.policy, "1" * 64, "2" * 64)
+        body = GenesisBody(self.origin, RP_ID, self.roster(), self.policy, "1" * 64, "2" * 64)
         heads = Heads(HEAD_AT_GENESIS, HEAD_AT_GENESIS, HEAD_AT_GENESIS)
         genesis = self._statement(body, HEAD_AT_GENESIS, heads, None)
         self.genesis = self.roster_head = genesis.digest
@@ -297,18 +300,36 @@ class GatewayProcess:
 
 
 class World:
-    """A home, its journal, its gateway, two people with software passkeys, and ways to talk to the gateway."""
+    """A home, its journal, its gateway, two people with software passkeys, and ways to talk to the gateway.
+
+    With `tls` the gateway speaks TLS with a certificate of a private CA, for `localhost` and 127.0.0.1; clients must
+    trust `ca` (`peers.trusting(world.ca)`; None without TLS). `config` stands in for the whole configuration.
+    """
 
     def __init__(
-        self, home: Path, *more: str, sealed: bool = True, policy: Policy | None = None
+        self,
+        home: Path,
+        *more: str,
+        sealed: bool = True,
+        policy: Policy | None = None,
+        tls: bool = False,
+        config: Config | None = None,
     ) -> None:
         with contextlib.suppress(FileExistsError):
             make_folders(home)
         for name in FOLDERS:
             (home / name).mkdir(exist_ok=True)
-        write_config(home, Config(ORIGIN, listen=Listen(port=0)))
-        self.home = home
-        self.journal = JournalFixture(home / "press" / "journal" / "journal.db")
+        if config is None:
+            mode = Tls("private-ca") if tls else Tls()
+            origin = ORIGIN.replace("http:", "https:") if tls else ORIGIN
+            config = Config(origin, listen=Listen(port=0), tls=mode)
+        config = replace(config, database=backends.section())
+        write_config(home, config)
+        self.home, self.config = home, config
+        self.ca: Path | None = None
+        if config.tls.mode == "private-ca":
+            self.ca = make_trial(home / "gateway" / "tls", config.hosts)
+        self.journal = JournalFixture(places(home, config, "press").journal, origin=config.origin)
         if policy is not None:
             self.journal.policy = policy
         self.ada, self.grace = SoftwarePasskey.generate(1), SoftwarePasskey.generate(2)
@@ -318,6 +339,8 @@ class World:
 
     @property
     def url(self) -> str:
+        if self.config.tls.mode != "off":
+            return f"https://localhost:{self.gateway.port}"
         return f"http://127.0.0.1:{self.gateway.port}"
 
     @property
@@ -331,8 +354,15 @@ class World:
     ) -> HttpAnswer:
         """One request on a connection of its own."""
         data = json.dumps(body).encode() if isinstance(body, dict) else body
-        connection = http.client.HTTPConnection("127.0.0.1", self.gateway.port, timeout=WAIT_S)
+        connection = self._connection()
         return _ask(connection, method, path, data, headers)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        port = self.gateway.port
+        if self.config.tls.mode == "off":
+            return http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+        context = ssl.create_default_context(cafile=self.ca)
+        return http.client.HTTPSConnection("localhost", port, timeout=WAIT_S, context=context)
 
     def control(
         self, method: str, path: str, body: bytes | dict[str, Any] | None = None
@@ -391,26 +421,25 @@ class World:
     # the database, read-only
 
     def rows(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
-        """Rows of gateway.db."""
-        engine = sa.create_engine(
-            f"sqlite:///file:{self.home / 'gateway' / 'gateway.db'}?mode=ro&uri=true"
-        )
+        """Rows of the gateway's database."""
+        reader = Reader(places(self.home, self.config, "press").gateway)
         try:
-            with engine.connect() as connection:
-                return list(connection.execute(query).all())
+            return reader.run(lambda connection: list(connection.execute(query).all()))
         finally:
-            engine.dispose()
+            reader.close()
 
     def count(self, table: sa.Table) -> int:
         return len(self.rows(sa.select(table)))
 
     def blobs(self) -> list[Path]:
         """Every file in the folder of blobs."""
-        return [path for path in (self.home / "gateway" / "blobs").rglob("*") if path.is_file()]
+        folder = self.home / "gateway" / "blobs" / "sha256"
+        return [path for path in folder.rglob("*") if path.is_file()]
 
     def leftovers(self) -> list[Path]:
-        """Every file in the temporary folder."""
-        return list((self.home / "gateway" / "tmp").iterdir())
+        """Every file in the temporary folder, which on PostgreSQL is beside the blobs."""
+        folders = (self.home / "gateway" / "tmp", self.home / "gateway" / "blobs" / "incoming")
+        return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
 
     def __enter__(self) -> Self:
         self.gateway.start()
@@ -418,7 +447,7 @@ class World:
 
     def __exit__(self, *_exception: object) -> None:
         self.gateway.stop()
-        self.journal.engine.dispose()
+        self.journal.writer.close()
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -31,6 +31,7 @@ from presspass.drill.peers import (
     run_pip_install,
     run_twine,
     run_uv_publish,
+    trusting,
     wait_until,
 )
 
@@ -54,6 +55,7 @@ __all__ = [
     "run_pip_install",
     "run_twine",
     "run_uv_publish",
+    "trusting",
     "wait_until",
 ]
 
@@ -154,9 +156,20 @@ class Postgresql:
         # Encoding and locale are named, so that the machine's own settings do not choose them.
         init = ["-A", "trust", "-U", self.USER, "-E", "UTF8", "--locale=C", "--no-sync"]
         self._run(self._initdb, "-D", self._data, *init)
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+        # Nothing of it has to survive a crash of the machine, only of the programs under test.
+        fast = "-c fsync=off -c max_wal_size=128MB -c max_connections=300"
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' {fast}"
+        )
         log = self._folder / "server.log"
         self._run(self._pg_ctl, "-D", self._data, "-l", log, "-w", "-o", options, "start")
+
+    def require_passwords(self, database: str, *roles: str) -> None:
+        """These roles come into this database with their password only (SCRAM-SHA-256)."""
+        rules = self._data / "pg_hba.conf"
+        line = f"host {database} {','.join(roles)} 127.0.0.1/32 scram-sha-256\n"
+        rules.write_text(line + rules.read_text())
+        self._run(self._pg_ctl, "-D", self._data, "reload")
 
     def stop(self) -> None:
         """Ends it by the pid in its own data folder (pg_ctl reads it there)."""

@@ -7,21 +7,22 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+import backends
 from presspass.core.approval import Approval
 from presspass.core.digests import canonical, sha256_hex
 from presspass.core.policy import Policy
 from presspass.core.roster import Details, Person, Roster
 from presspass.core.statement import (
     HEAD_AT_GENESIS,
+    AskedBy,
     Body,
     FreezeBody,
     GenesisBody,
@@ -38,12 +39,13 @@ from presspass.drill.world.registry import Registry
 from presspass.press.clock import Clock
 from presspass.press.press import Press
 from presspass.services import press as service
-from presspass.services.config import Config, Listen, PressSettings, write_config
+from presspass.services.config import Config, Listen, PressSettings, read_config, write_config
+from presspass.services.places import places
 from presspass.store import gateway_tables as g
 from presspass.store import journal_view as view
 from presspass.store import migrate
 from presspass.store.blobs import Blobs
-from presspass.store.database import Writer, open_engine
+from presspass.store.database import Reader, Writer, open_engine
 
 ORIGIN, RP_ID = "http://localhost:8460", "localhost"
 TOKEN = "upstream-credential-7f3a"
@@ -58,6 +60,7 @@ class Rig:
     policy: Policy
     names: Sequence[str] = ("ana", "ben", "cleo")
     lease_ms: int = 1_000
+    forge_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     keys: dict[str, SoftwarePasskey] = field(default_factory=dict)
     genesis: Statement = field(init=False)
     rows: Writer = field(init=False)
@@ -67,11 +70,14 @@ class Rig:
     def build(self) -> Rig:
         self.home.mkdir(exist_ok=True)
         settings = PressSettings(lease_ms=self.lease_ms)
-        write_config(self.home, Config(ORIGIN, listen=Listen(port=8460), press=settings))
+        config = Config(
+            ORIGIN, listen=Listen(port=8460), press=settings, database=backends.section()
+        )
+        write_config(self.home, config)
         (self.home / "gateway").mkdir()
         self.identity = service.initialise(self.home)
-        engine = open_engine(self.home / "gateway" / "gateway.db")
-        migrate.upgrade(engine, "gateway")
+        engine = open_engine(places(self.home, config, "gateway").gateway)
+        migrate.bring_up(engine, "gateway")
         self.rows = Writer(engine)
         self.blobs = Blobs(self.home / "gateway" / "blobs", self.home / "gateway" / "tmp")
         for number, name in enumerate(self.names):
@@ -80,7 +86,10 @@ class Rig:
 
     def details(self, name: str) -> Details:
         return Details(
-            name.title(), (f"mailto:{name}@team.invalid",), (), sha256_hex(name.encode())[:32]
+            name.title(),
+            (f"mailto:{name}@team.invalid",),
+            self.forge_ids.get(name, ()),
+            sha256_hex(name.encode())[:32],
         )
 
     def roster(self, without: Sequence[str] = (), **replaced: SoftwarePasskey) -> Roster:
@@ -224,6 +233,8 @@ class Rig:
         version: str,
         requester: str = "p-ana",
         requester_signs: bool = True,
+        asked_by: AskedBy | None = None,
+        release: str = "",
         **changes: Any,
     ) -> Statement:
         """Puts files and an honest review where a gateway would, and asks for signatures, the requester's first."""
@@ -232,12 +243,12 @@ class Rig:
             data = path.read_bytes()
             self.blobs.add([data], sha256_hex(data))
             listed.append(ReleaseFile(path.name, sha256_hex(data), len(data)))
-        release = secrets.token_hex(16)
+        release = release or secrets.token_hex(16)
         self._release_row(release, project, version)
         review = self.review(press, tuple(listed), project, version)
         upstream = self.journal(view.upstreams)["main"][0]
         body = ReleaseBody(
-            release, upstream, project, version, tuple(listed), (), requester, review
+            release, upstream, project, version, tuple(listed), (), requester, review, asked_by
         )
         statement = self.statement(body, **changes)
         self.request(statement, release)
@@ -281,7 +292,8 @@ class Rig:
             "touched_ms": now,
             "updated_ms": now,
         }
-        self.rows.run(lambda c: c.execute(g.RELEASE.insert().values(**row)))
+        with contextlib.suppress(IntegrityError):  # the same set is asked for again
+            self.rows.run(lambda c: c.execute(g.RELEASE.insert().values(**row)))
 
     def freeze(self, name: str, project: str = "", reason: str = "looks wrong") -> Statement:
         statement = self.statement(FreezeBody("set", project, (), reason))
@@ -291,12 +303,11 @@ class Rig:
         return statement
 
     def journal(self, question: Callable[..., Any]) -> Any:
-        engine = sa.create_engine(f"sqlite:///{self.home}/press/journal/journal.db")
+        reader = Reader(places(self.home, read_config(self.home), "press").journal)
         try:
-            with engine.connect() as connection:
-                return question(connection)
+            return reader.run(question)
         finally:
-            engine.dispose()
+            reader.close()
 
     def decision(self, digest: str) -> view.Decision | None:
         found: view.Decision | None = self.journal(lambda c: view.decisions(c, [digest])).get(

@@ -9,7 +9,7 @@ import base64
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,7 @@ from presspass.core.policy import Policy
 from presspass.core.roster import Details, Person, Roster
 from presspass.drill.world.issuer import DISCOVERY_PATH, JWKS_PATH, Issuer
 from presspass.drill.world.loopback import Request, Response
-from presspass.services.config import Config, Dial, Listen, SignIn, write_config
+from presspass.services.config import Dial, SignIn, write_config
 from presspass.store import journal_tables as j
 
 CLIENT_ID, SECRET = "presspass-at-team", "s3cret of/this+client"
@@ -119,14 +119,16 @@ class SignInWorld(World):
         if provider is not None:
             port = int(urlsplit(provider.url).port or 0)
             sign_in = SignIn(provider.url, CLIENT_ID, "openid")
-            config = Config(ORIGIN, listen=Listen(port=0), dial=Dial((port,)), sign_in=sign_in)
-            write_config(home, config)
+            self.config = replace(self.config, dial=Dial((port,)), sign_in=sign_in)
+            write_config(home, self.config)
             secret = home / "gateway" / "sign-in.secret"
             secret.touch(0o600)
             secret.write_text(SECRET + "\n")
         self.provider = provider
-        path = home / "press" / "journal" / "journal.db"
-        self.journal = PeopleJournal(path, Policy(approval_life_s=3600, software_keys=True))
+        self.journal.writer.close()
+        self.journal = PeopleJournal(
+            self.journal.place, Policy(approval_life_s=3600, software_keys=True)
+        )
         issuer = provider.url if provider else "https://id.example"
         self.journal.details = {
             person: Details(

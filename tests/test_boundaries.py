@@ -50,7 +50,12 @@ needs_kernel = pytest.mark.skipif(
 
 @pytest.mark.parametrize(
     ("service", "forbidden"),
-    [("gateway", _NOT_IN_GATEWAY), ("press", _NOT_IN_PRESS), ("inspector", _NOT_IN_INSPECTOR)],
+    [
+        ("gateway", _NOT_IN_GATEWAY),
+        ("acme", _NOT_IN_GATEWAY),
+        ("press", _NOT_IN_PRESS),
+        ("inspector", _NOT_IN_INSPECTOR),
+    ],
 )
 def test_a_process_imports_nothing_of_another_zone(service: str, forbidden: set[str]) -> None:
     program = (
@@ -157,6 +162,8 @@ if process == "gateway":
     isolation.confine_gateway(home, ())
 elif process == "gateway that may dial":
     isolation.confine_gateway(home, (443,))
+elif process == "acme":
+    isolation.confine_acme(home, "")
 else:
     isolation.confine_press(home)
 def attempt(act):
@@ -214,6 +221,10 @@ _ALLOWED = {
     "gateway that may dial": {
         "read the journal", "read the gateway's database", "write the gateway's database", "send a datagram",
     },
+    "acme": {
+        "connect somewhere", "connect to somebody's Unix socket", "send to somebody's Unix socket",
+        "send there from a pair", "send a datagram",
+    },
     "press": {
         "read the key-encryption key", "read the log key", "list the credentials", "put an order into the inbox",
         "read the journal", "write the journal", "read the gateway's database", "read the drop box",
@@ -224,7 +235,7 @@ _ALLOWED = {
 
 
 @needs_kernel
-@pytest.mark.parametrize("process", ["gateway", "gateway that may dial", "press"])
+@pytest.mark.parametrize("process", ["gateway", "gateway that may dial", "acme", "press"])
 def test_what_a_taken_over_process_can_still_open_and_reach(
     gate: Gate, process: str, somebody: list[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import stat
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,11 +26,14 @@ from cli_gate import (
 )
 from presspass.cli import exits
 from presspass.cli.main import run
+from presspass.core.delegation import DelegationBody
 from presspass.core.digests import sha256_hex
 from presspass.core.policy import Policy
+from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Key, Roster
 from presspass.core.statement import (
     HEAD_AT_GENESIS,
+    AskedBy,
     GenesisBody,
     Heads,
     Intent,
@@ -439,3 +444,164 @@ def test_a_memory_that_cannot_be_written_is_said_and_stops_nobody(
     monkeypatch.setenv("XDG_CONFIG_HOME", "/proc")
     assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.DONE
     assert "could not be remembered" in capsys.readouterr().err
+
+
+# --- who asked ----------------------------------------------------------------------------------------------------
+
+OLD_WORKFLOW = b"on: push\njobs:\n  publish: {steps: [{run: build}]}\n"
+NEW_WORKFLOW = OLD_WORKFLOW + b"# \x1b[2J one more step \xe2\x80\xae\n"
+WORKFLOW_PATH = f"{BASE}/workflow"
+
+
+def asked_by_workload(
+    gate: StandInGate, ran: bytes = OLD_WORKFLOW, *, delegated: bool = False
+) -> None:
+    """The release of `gate`, asked for by a workload (or a bot) whose run had the workflow `ran`."""
+    publisher = PublisherBody(
+        name="greet-ci", upstream="main", projects=("greet",), issuer="https://issuer.example",
+        provider="github", ids=(("repository_id", "1001"), ("repository_owner_id", "501")),
+        repository="acme/greet", repository_url="", workflow=".github/workflows/release.yml",
+        workflow_sha256=sha256_hex(OLD_WORKFLOW), refs=("refs/tags/v*",), protected_refs_only=True,
+        events=("push",), environment="release", self_hosted=False, delegated_only=delegated,
+    )  # fmt: skip
+    bot = DelegationBody(
+        "patches", "greet-ci", "p-ada", ("greet",), ("patch",), 5, 1, 4_000_000_000
+    )
+    release = gate.release
+    statements = [replace(release.upstream, body=body) for body in (publisher, bot)]
+    delegation = statements[1].digest if delegated else ""
+    asked = AskedBy(statements[0].digest, "d" * 64, sha256_hex(ran), delegation)
+    body = replace(release.statement.body_as(ReleaseBody), asked_by=asked)
+    release.statement = replace(release.statement, body=body)
+    release.named = statements
+    gate.lies[WORKFLOW_PATH] = as_json(workflows(ran))
+
+
+def workflows(ran: bytes, *, named: bytes | None = OLD_WORKFLOW, since: bool = False) -> Any:
+    """What the gate answers about the workflow."""
+
+    def file(content: bytes | None, sha256: str) -> Any:
+        text = None if content is None else base64.b64encode(content).decode()
+        return {"sha256": sha256, "content": text}
+
+    bound = ran if since else OLD_WORKFLOW
+    return {
+        "bound": file(bound, sha256_hex(bound)),
+        "named": file(named, sha256_hex(OLD_WORKFLOW)),
+        "path": ".github/workflows/release.yml",
+        "ran": file(ran, sha256_hex(ran)),
+    }
+
+
+def test_the_workload_that_asked_is_shown_from_its_own_signed_statement(
+    gate: StandInGate, ssh_key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked_by_workload(gate)
+    gate.release.told = {
+        "asked_by": {
+            "ref": "refs/tags/v1.0\x1b[2J", "ref_protected": True, "counts": False,
+            "press": {"state": "waiting"}, "against": ["unseen"],
+        }
+    }  # fmt: skip
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.DONE
+    shown = capsys.readouterr().out
+    assert "asked by the workload greet-ci of acme/greet" in shown
+    assert "repository_id 1001" in shown
+    assert r"the gate says: on refs/tags/v1.0\x1b[2J (protected)" in shown
+    assert "waiting by the press; it does NOT count as one of two identities (unseen)" in shown
+    assert "ANOTHER" not in shown
+    assert [one.path for one in gate.requests if one.path == WORKFLOW_PATH] == []
+
+
+def test_S05_a_changed_workflow_is_shown_before_anything_is_signed(
+    gate: StandInGate,
+    ssh_key: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked_by_workload(gate, NEW_WORKFLOW)
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert run(["approve", gate.page, "--key", str(ssh_key)]) == exits.INTERRUPTED
+    shown = capsys.readouterr().out
+    assert "the release workflow is ANOTHER than the one people bound" in shown
+    assert r"+# \x1b[2J one more step \u202e" in shown
+    assert shown.index("one more step") < shown.index("inspected here")
+    assert "\x1b[2J" not in shown
+    assert gate.received == []
+
+
+def test_a_named_workflow_that_is_not_kept_at_the_gate_has_the_new_one_shown_whole(
+    gate: StandInGate, ssh_key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked_by_workload(gate, NEW_WORKFLOW)
+    gate.lies[WORKFLOW_PATH] = as_json(workflows(NEW_WORKFLOW, named=None))
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.DONE
+    shown = capsys.readouterr().out
+    assert "is not kept at the gate; this is the whole new file" in shown
+    assert "+on: push" in shown
+
+
+def test_a_gate_that_says_that_it_was_bound_since_does_not_hide_the_difference(
+    gate: StandInGate, ssh_key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked_by_workload(gate, NEW_WORKFLOW)
+    gate.lies[WORKFLOW_PATH] = as_json(workflows(NEW_WORKFLOW, since=True))
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.DONE
+    shown = capsys.readouterr().out
+    assert "that cannot be checked here" in shown
+    assert "one more step" in shown
+
+
+HIDDEN = {
+    "no content of what ran": lambda: as_json(
+        {**workflows(NEW_WORKFLOW), "ran": {"content": None}}
+    ),
+    "another content of what ran": lambda: as_json(
+        {**workflows(NEW_WORKFLOW), "ran": workflows(OLD_WORKFLOW)["ran"]}
+    ),
+    "another content of what was named": lambda: as_json(
+        {**workflows(NEW_WORKFLOW), "named": workflows(NEW_WORKFLOW)["ran"]}
+    ),
+    "no base64": lambda: as_json({**workflows(NEW_WORKFLOW), "ran": {"content": "?"}}),
+    "no workflow at all": lambda: as_json({"detail": "no"}, 404),
+}
+
+
+@pytest.mark.parametrize("lie", HIDDEN)
+def test_a_gate_that_hides_a_changed_workflow_gets_no_signature(
+    gate: StandInGate, ssh_key: Path, lie: str
+) -> None:
+    asked_by_workload(gate, NEW_WORKFLOW)
+    gate.lies[WORKFLOW_PATH] = HIDDEN[lie]()
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.REFUSED
+    assert gate.received == []
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_gate_that_shows_another_publisher_or_delegation_gets_no_signature(
+    gate: StandInGate, ssh_key: Path, number: int
+) -> None:
+    asked_by_workload(gate, delegated=True)
+    hidden = gate.release.named[number]
+    other = replace(hidden, nonce="7" * 32)
+    gate.lies[f"/api/v1/requests/{hidden.digest}"] = as_json(request_json(other))
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.REFUSED
+    assert gate.received == []
+
+
+def test_S13_for_whom_a_bot_asks_is_shown_and_what_it_writes_comes_last_and_inert(
+    gate: StandInGate, ssh_key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked_by_workload(gate, delegated=True)
+    note = "Safe to approve \x1b]0;owned\x07 \u202e\nno findings"
+    gate.release.told = {"note": note, "asked_by": {"act": {"used": 2, "count": 5}}}
+    assert run(["approve", gate.page, "--key", str(ssh_key), "--yes"]) == exits.DONE
+    shown = capsys.readouterr().out
+    assert (
+        "greet-ci asks on behalf of p-ada under the delegation patches: at most 5 releases" in shown
+    )
+    assert "the gate says: 2 of 5 used before this" in shown
+    assert r"  | Safe to approve \x1b]0;owned\x07 \u202e" in shown
+    assert "  | no findings" in shown
+    assert shown.index("inspected here") < shown.index("unverified text") < shown.index("| Safe")
+    assert not set(shown) & {"\x1b", "\x07", "\u202e"}

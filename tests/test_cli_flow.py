@@ -381,7 +381,7 @@ def test_a_requester_takes_a_release_back_and_its_page_says_so(gate: Rig, tmp_pa
     url = gate.submit(token, *files(tmp_path / "withdrawn", "withdrawn", "1.0"))
     gate.run("withdraw", url, PRESSPASS_TOKEN=gate.token("other"), code=exits.REFUSED)
     assert gate.ask("withdraw", url, PRESSPASS_TOKEN=token)["state"] == "withdrawn"
-    gate.run("wait", url, code=exits.REFUSED)
+    gate.run("wait", url, code=exits.OVERTAKEN)
     assert url not in [one["url"] for one in gate.ask("status")["releases"]]
 
 

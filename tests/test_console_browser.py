@@ -152,6 +152,29 @@ def test_the_first_sight_holds_what_a_decision_needs(
         )
 
 
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+def test_S05_a_changed_workflow_is_seen_at_first_sight(
+    driven: Browser, shown: tuple[w.World, dict[str, str]], width: int, height: int
+) -> None:
+    world, _ = shown
+    with opened(driven, width, height) as page:
+        page.goto(f"{world.origin}/r/workflow")
+        covered = page.locator(".act").bounding_box() if width < 900 else None
+        bottom = covered["y"] if covered else height
+        heading = page.get_by_role("heading", name="approving this release binds the new one")
+        line = page.locator(".workflow .plus").get_by_text("./tools/prepare.sh")
+        for one in (heading, line):
+            expect(one).to_be_visible()
+            box = one.bounding_box()
+            assert box is not None
+            assert box["y"] + box["height"] <= bottom
+        first = page.locator("#first").bounding_box()
+        box = heading.bounding_box()
+        assert first is not None and box is not None
+        assert box["y"] < first["y"]
+        expect(page.locator(".workflow .diff")).to_contain_text("U+202E")
+
+
 def test_no_page_asks_anything_of_another_host(
     driven: Browser, shown: tuple[w.World, dict[str, str]]
 ) -> None:

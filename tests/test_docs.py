@@ -269,6 +269,7 @@ def test_routes_are_those_that_are_served() -> None:
     pages = {"/", "/r/{id}", "/q/{digest}", "/enrol", "/c", "/pypi/{upstream}/legacy/"}
     pages |= {"/sign-in", "/sign-in/start", "/sign-in/callback"}
     pages |= {"/sign-in/keys", "/device", "/people", "/scim/v2/…"}
+    pages |= {"/revoke"}
     assert documented - served == pages
 
 

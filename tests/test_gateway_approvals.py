@@ -320,7 +320,7 @@ def test_a_freeze_that_nobody_here_signed_is_refused(world: World) -> None:
         narrow(world, replace(statement, genesis="9" * 64), world.grace).code
         == "statement.foreign-genesis"
     )
-    assert narrow(world, policy_statement(world), world.grace).code == "statement.malformed"
+    assert narrow(world, policy_statement(world), world.grace).code == "narrowing.cannot-clear"
     assert world.count(g.NARROWING) == before
 
 

@@ -70,6 +70,16 @@ def test_twine_shows_where_it_is_staged(world: World, version: str, files: list[
     assert "Staged, awaiting approval" in flat(answer)
 
 
+def test_what_twine_sends_as_comment_is_shown_to_people(
+    world: World, version: str, files: list[Path]
+) -> None:
+    said = ["--comment", "Bumps idna.\nNothing else."]
+    answer = peers.run_twine(world.upload_url, "__token__", world.token(), files, *said)
+    assert answer.exit_code == 0, answer.text
+    row = world.rows(sa.select(g.RELEASE).where(g.RELEASE.c.version == version))[0]
+    assert world.release(row.id)["note"] == "Bumps idna.\nNothing else."
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_token_of_another_project_is_told_in_words(
     world: World, files: list[Path], client: Client

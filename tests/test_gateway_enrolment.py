@@ -19,7 +19,9 @@ from presspass.core.policy import Policy
 from presspass.core.roster import Details, Key
 from presspass.core.statement import RosterBody, Statement
 from presspass.drill.world.keys import SoftwarePasskey
+from presspass.services.places import places
 from presspass.store import gateway_tables as g
+from presspass.store.database import open_engine
 
 _SEEDS = iter(range(1000, 2000))
 
@@ -147,7 +149,7 @@ def test_an_unknown_or_expired_link_is_refused(world: World, tmp_path: Path) -> 
 
 def _age_links(world: World) -> None:
     """Writes while the gateway is down: its database has one writer."""
-    engine = sa.create_engine(f"sqlite:///{world.home / 'gateway' / 'gateway.db'}")
+    engine = open_engine(places(world.home, world.config, "gateway").gateway)
     with engine.begin() as connection:
         connection.execute(sa.update(g.ENROLMENT_LINK).values(expires_ms=now_ms() - 1))
     engine.dispose()

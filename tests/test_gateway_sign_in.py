@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,17 @@ from urllib.parse import urlencode
 import pytest
 import sqlalchemy as sa
 
-from gateway_world import ORIGIN, HttpAnswer, World, basic, now_ms
+from gateway_world import ORIGIN, HttpAnswer, World, basic, now_ms, until
 from presspass.core.digests import sha256_hex
 from presspass.core.limits import SESSION_IDLE_S_MAX, SESSION_S_MAX
 from presspass.core.roster import Roster, b64u, unb64u
 from presspass.core.statement import FreezeBody, RosterBody
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.drill.world.loopback import Response
+from presspass.services.config import Config, Dial, Listen, SignIn
+from presspass.services.places import places
 from presspass.store import gateway_tables as g
+from presspass.store.database import Writer, open_engine
 from sign_in_world import CLIENT_ID, SECRET, Browser, HostileProvider, SignInWorld, basic_of
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -59,10 +61,12 @@ def own(tmp_path: Path) -> Iterator[SignInWorld]:
 
 def change(world: World, text: str, *values: Any) -> None:
     """Writes into the gateway's database as time would: the gateway reads it anew at each request."""
-    connection = sqlite3.connect(world.home / "gateway" / "gateway.db", timeout=10)
-    with connection:
-        connection.execute(text, values)
-    connection.close()
+    writer = Writer(open_engine(places(world.home, world.config, "gateway").gateway))
+    named = {f"v{number}": value for number, value in enumerate(values)}
+    for name in named:
+        text = text.replace("?", f":{name}", 1)
+    writer.run(lambda connection: connection.execute(sa.text(text), named))
+    writer.close()
 
 
 # --- at the provider ------------------------------------------------------------------------------------------------
@@ -364,6 +368,34 @@ def test_a_secret_file_that_others_may_read_keeps_the_gateway_from_starting(tmp_
         with pytest.raises(AssertionError, match="can be read by others"):
             world.gateway.start()
         assert world.gateway._reap() == 4
+
+
+def test_behind_https_cookies_are_bound_to_this_very_host(tmp_path: Path) -> None:
+    with HostileProvider() as provider:
+        port = int(provider.url.rpartition(":")[2])
+        config = Config(
+            "https://gate.example",
+            listen=Listen(port=0),
+            dial=Dial((port,)),
+            sign_in=SignIn(provider.url, CLIENT_ID, "openid"),
+        )
+        with World(tmp_path / "home", sealed=False, config=config) as world:
+            answer = world.ask("GET", "/sign-in/start", None, Host="gate.example")
+    assert answer.status == 303
+    words = {one.strip().lower() for one in answer.headers["set-cookie"].split(";")}
+    assert answer.headers["set-cookie"].startswith("__Host-presspass_leaving=")
+    assert {"secure", "httponly", "samesite=lax", "path=/"} <= words
+    assert not [one for one in words if one.startswith("domain")]
+
+
+def test_who_signed_in_and_what_was_allowed_is_on_record(world: SignInWorld) -> None:
+    browser = Browser(world)
+    browser.sign_in("grace")
+    terminal_token(world, browser)
+    make_key(browser, SoftwarePasskey.generate(511))
+    for kind in ("signed-in", "terminal", "sign-in-key"):
+        found = sa.select(g.EVENT).where(g.EVENT.c.kind == kind, g.EVENT.c.detail.like("grace %"))
+        assert until(lambda query=found: world.rows(query), f"a row of {kind}")
 
 
 # --- sessions -------------------------------------------------------------------------------------------------------

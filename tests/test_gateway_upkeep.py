@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+import backends
 from gateway_world import ORIGIN, RP_ID, JournalFixture
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal
@@ -29,6 +30,8 @@ from presspass.gateway.review import Reviews
 from presspass.gateway.sets import Offer
 from presspass.gateway.tokens import Right
 from presspass.gateway.upkeep import Upkeep
+from presspass.services.config import Config
+from presspass.services.places import places
 from presspass.store import gateway_tables as g
 from presspass.store import migrate
 from presspass.store.blobs import Blobs
@@ -66,7 +69,7 @@ class Bench:
         sha256 = hashlib.sha256(data).hexdigest()
         self.gate.blobs.add([data], sha256)
         right = Right("0" * 64, "private", "greet", "ada")
-        offer = Offer(right, version, filename, sha256, len(data))
+        offer = Offer(right, "greet", version, filename, sha256, len(data))
         return self.gate.writer.run(lambda c: sets.place(c, offer, {}, "", self.now[0])).release
 
     def close(self, release: str) -> None:
@@ -88,22 +91,26 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     policy = Policy(approval_life_s=LIFE_S, quiet_period_s=QUIET_S, software_keys=True)
-    journal = JournalFixture(tmp_path / "journal.db", policy)
+    config = Config(ORIGIN, database=backends.section())
+    found = places(tmp_path, config, "gateway")
+    (tmp_path / "gateway").mkdir()
+    (tmp_path / "press" / "journal").mkdir(parents=True)
+    journal = JournalFixture(places(tmp_path, config, "press").journal, policy)
     ada, grace = SoftwarePasskey.generate(1), SoftwarePasskey.generate(2)
     journal.seal({"ada": [ada.key], "grace": [grace.key]})
-    engine = open_engine(tmp_path / "gateway.db")
-    migrate.upgrade(engine, "gateway")
-    writer, view, now = Writer(engine), Journal(tmp_path / "journal.db"), [1_800_000_000_000]
+    engine = open_engine(found.gateway)
+    migrate.bring_up(engine, "gateway")
+    writer, view, now = Writer(engine), Journal(found.journal), [1_800_000_000_000]
     blobs = Blobs(tmp_path / "blobs", tmp_path / "tmp")
     with ThreadPoolExecutor(2) as pool:
         events = Events(writer, lambda: now[0])
         gate = Gate(ORIGIN, RP_ID, "main", writer, view, blobs, events, pool, lambda: now[0])
-        upkeep = Upkeep(gate, tmp_path / "journal.db")
+        upkeep = Upkeep(gate, found.journal)
         yield Bench(gate, upkeep, now, journal)
         upkeep.close()
     writer.close()
     view.close()
-    journal.engine.dispose()
+    journal.writer.close()
 
 
 def test_a_set_closes_only_after_the_whole_quiet_period(bench: Bench) -> None:

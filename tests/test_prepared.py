@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from presspass.core.errors import Fault
 from presspass.store.database import Prepared, Writer, open_engine
+from presspass.store.postgresql import TURN_TABLE
 
 TABLE = sa.Table(
     "prepared",
@@ -40,6 +41,9 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
         dsn = request.getfixturevalue("postgresql").dsn
         url = dsn.replace("postgresql://", "postgresql+psycopg://", 1)
         made = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with made.connect() as connection:
+            for statement in TURN_TABLE:
+                connection.exec_driver_sql(statement)
     TABLE.drop(made, checkfirst=True)
     TABLE.create(made)
     yield made

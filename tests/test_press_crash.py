@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+import backends
 from press_rig import TOKEN, Rig
 from presspass.core.errors import Fault
 from presspass.core.policy import Policy
@@ -81,6 +82,7 @@ class Prepared:
         rig = replace(self.rig, home=self.rig.home.with_name(f"run{self.runs}"), registry=registry)
         rig.genesis, rig.identity = self.rig.genesis, self.rig.identity
         shutil.copytree(self.rig.home, rig.home)
+        backends.copied(rig.home)
         return rig
 
 

@@ -48,10 +48,13 @@ from presspass.press.clock import Clock
 from presspass.press.press import Press
 from presspass.press.publishers import Outgoing, Publisher, Served
 from presspass.services import press as service
+from presspass.services.config import read_config
+from presspass.services.places import places
 from presspass.store import database
 from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
+from presspass.store.database import Writer, open_engine
 from presspass.verify.chain import veto_of
 
 POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
@@ -325,6 +328,7 @@ def test_a_finished_statement_asked_for_again_does_nothing(rig: Rig, files: File
 # --- a gateway in other hands -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite_only
 def test_garbage_among_the_signatures_hides_none_of_the_others(rig: Rig, files: Files) -> None:
     with rig.press() as press:
         rig.upstream(press)
@@ -339,6 +343,7 @@ def test_garbage_among_the_signatures_hides_none_of_the_others(rig: Rig, files: 
         rig.until(press, statement.digest, "verified")
 
 
+@pytest.mark.sqlite_only
 def test_garbage_among_the_requests_and_narrowings_hides_none_of_the_others(
     rig: Rig, files: Files
 ) -> None:
@@ -410,6 +415,7 @@ def test_a_gateway_database_edited_by_hand_publishes_nothing(rig: Rig, files: Fi
     assert not rig.registry.uploads
 
 
+@pytest.mark.sqlite_only
 def test_another_release_id_in_the_row_is_not_believed(rig: Rig, files: Files) -> None:
     """What people are told leads where the statement says, whatever the gateway writes beside it."""
     with rig.press() as press:
@@ -473,6 +479,7 @@ def test_two_releases_of_a_project_are_not_published_beside_each_other(
         rig.until(press, second.digest, "stale")
 
 
+@pytest.mark.sqlite_only
 def test_a_gateway_database_that_is_garbage_does_not_stop_the_drop_box(rig: Rig) -> None:
     rig.rows.close()
     for suffix in ("-wal", "-shm"):
@@ -484,6 +491,7 @@ def test_a_gateway_database_that_is_garbage_does_not_stop_the_drop_box(rig: Rig)
     assert len(rig.journal(view.narrowings)) == 1
 
 
+@pytest.mark.sqlite_only
 def test_a_gateway_database_that_never_answers_does_not_stop_the_drop_box(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -795,9 +803,9 @@ def test_a_journal_whose_signatures_do_not_carry_it_is_not_believed(rig: Rig) ->
     with rig.press() as press:
         change = change_roster(rig, press, rig.roster(without=("cleo",)), "ana", "ben")
         rig.until(press, change.digest, "admitted")
-    with sqlite3.connect(rig.home / "press" / "journal" / "journal.db") as connection:
-        connection.execute("DELETE FROM approval")
-    connection.close()
+    journal = Writer(open_engine(places(rig.home, read_config(rig.home), "press").journal))
+    journal.run(lambda c: c.execute(t.APPROVAL.delete()))
+    journal.close()
     with pytest.raises(Fault, match="signatures do not carry"), rig.press():
         pass
 

@@ -47,7 +47,7 @@ def gate() -> Iterator[Rig]:
     path = os.pathsep.join((str(source), sysconfig.get_path("purelib")))
     folder = Path(tempfile.mkdtemp(prefix="presspass-zones-"))
     folder.chmod(0o755)
-    rig = Rig(folder, interpreter, "" if interpreter == sys.executable else path)
+    rig = Rig(folder, interpreter, "" if interpreter == sys.executable else path, tls=True)
     try:
         rig.init()
         config = rig.home / "presspass.toml"
@@ -89,6 +89,20 @@ def test_the_presss_user_reads_the_gateways_rows_and_writes_none(gate: Rig) -> N
     user = (SEPARATE.zones.press_uid, SEPARATE.zones.group_gid)
     assert as_user(*user, "cat", gate.home / "gateway" / "gateway.db")
     assert not as_user(*user, "touch", gate.home / "gateway" / "planted")
+
+
+def test_the_key_of_the_certificate_is_the_gateways_alone(gate: Rig) -> None:
+    key, owner = gate.home / "gateway" / "tls" / "key.pem", SEPARATE.zones.gateway_uid
+    assert (key.stat().st_uid, stat.S_IMODE(key.stat().st_mode)) == (owner, 0o600)
+    for uid in (SEPARATE.zones.press_uid, 64_999):
+        assert not as_user(uid, SEPARATE.zones.group_gid, "cat", key)
+    assert as_user(owner, SEPARATE.zones.group_gid, "cat", key)
+
+
+def test_a_certificate_made_anew_beside_the_running_gate_stays_the_gateways(gate: Rig) -> None:
+    gate.run("tls", "trial")
+    key = gate.home / "gateway" / "tls" / "key.pem"
+    assert key.stat().st_uid == SEPARATE.zones.gateway_uid
 
 
 def test_a_stranger_gets_nowhere(gate: Rig) -> None:

@@ -24,7 +24,7 @@ from presspass.drill.world.forge import Forge
 from presspass.drill.world.issuer import JWKS_PATH, Issuer
 from presspass.drill.world.loopback import Request, Response
 from presspass.drill.world.runner import GithubJob
-from presspass.services.config import Config, Dial, Listen, write_config
+from presspass.services.config import Dial, write_config
 
 AUDIENCE = "presspass:localhost"
 WORKFLOW = ".github/workflows/release.yml"
@@ -71,7 +71,8 @@ class WorkloadWorld:
         home = folder / "home"
         self.world = World(home, policy=policy)
         ports = tuple(int(urlsplit(one.url).port or 0) for one in (self.issuer, self.forge))
-        write_config(home, Config(ORIGIN, listen=Listen(port=0), dial=Dial(ports)))
+        self.world.config = replace(self.world.config, dial=Dial(ports))
+        write_config(home, self.world.config)
         self.publisher = self.binding(**changes)
         self.admit(self.publisher)
 

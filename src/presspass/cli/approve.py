@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import quote
 
 import click
 
+from presspass.cli.asker import fetch_asker, show_asker, show_note, show_workflow
 from presspass.cli.choosing import confirm
 from presspass.cli.client import Gate, PageUrl, parse_page_url
 from presspass.cli.drop import drop_signed, drop_unsigned_veto
@@ -24,16 +26,19 @@ from presspass.cli.review import (
     release_page,
     review_release,
 )
-from presspass.cli.show import emit_json, grouped, note, safe, say, size_text, table
+from presspass.cli.show import emit_json, grouped, note, safe, say, show_lines, size_text, table
 from presspass.cli.sign import Signer, make_signer
+from presspass.core.delegation import DelegationBody
 from presspass.core.digests import JsonObject, is_sha256
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import Change, Report, Severity
 from presspass.core.lifecycle import SENT, SETTLED
+from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     FreezeBody,
     Intent,
+    OriginBody,
     PolicyBody,
     ReleaseBody,
     RosterBody,
@@ -90,7 +95,12 @@ def approve_command(
         if isinstance(asked.statement.body, ReleaseBody):
             _show_upstream(fetch_upstream(gate, page, asked.statement))
             there = release_page(page, asked.statement)
+            asker = fetch_asker(gate, there, asked.statement)
+            if asker is not None:
+                show_asker(asker, asked.answer)
+                show_workflow(asker)
             _show_report(review_release(gate, there, asked.statement.body))
+            show_note(asked.answer)
         if not yes and not confirm("Sign this?", "--yes"):
             raise click.Abort
         remember_installation(page.base, asked.statement.genesis)
@@ -267,8 +277,21 @@ def _show_roster(asked: Asked) -> None:
         "  the whole roster after the change"
         + (", asked for with the recovery key:" if body.recovery else ":")
     )
+    _show_whole_roster(asked, body.roster)
+
+
+def _show_origin(asked: Asked) -> None:
+    body = asked.statement.body_as(OriginBody)
+    say(f"  THIS GATE MOVES to {safe(body.origin)} (keys for {safe(body.rp_id)})", bold=True)
+    say("  Passkeys work at one address only: whoever has no key there cannot sign any more.")
+    _show_roster_changes(asked, body.roster)
+    say("  the whole roster at the new address:")
+    _show_whole_roster(asked, body.roster)
+
+
+def _show_whole_roster(asked: Asked, roster: Roster) -> None:
     names = _names(asked.answer)
-    for person in body.roster.people:
+    for person in roster.people:
         name = names.get(
             person.details, "(name not told, or not the one that the roster commits to)"
         )
@@ -324,12 +347,22 @@ def _show_freeze(asked: Asked) -> None:
         say(f"  {safe(body.reason)}")
 
 
+def _show_named(body: PublisherBody | DelegationBody) -> None:
+    """A publisher or delegation, whole."""
+    for member, value in body.to_json().items():
+        shown = value if isinstance(value, str) else json.dumps(value)
+        say(f"    {member:19} {safe(shown)}".rstrip())
+
+
 _SHOW: Final[dict[type, Callable[[Asked], None]]] = {
     ReleaseBody: _show_release,
     UpstreamBody: lambda asked: _show_upstream(asked.statement.body_as(UpstreamBody)),
     RosterBody: _show_roster,
     PolicyBody: _show_policy,
     FreezeBody: _show_freeze,
+    OriginBody: _show_origin,
+    PublisherBody: lambda asked: _show_named(asked.statement.body_as(PublisherBody)),
+    DelegationBody: lambda asked: _show_named(asked.statement.body_as(DelegationBody)),
 }
 
 
@@ -363,10 +396,8 @@ def _show_change(change: Change, lines_left: int) -> int:
     say(f"    {change.kind.value:8} {safe(change.path)}{size}")
     if change.diff is None:
         return lines_left
-    for line in change.diff[:lines_left]:
-        colour = {"+": "green", "-": "red"}.get(line[:1])
-        say(f"      {safe(line)}", fg=colour)
-    cut = len(change.diff) - min(len(change.diff), lines_left)
+    shown = show_lines(change.diff, lines_left, indent="      ")
+    cut = len(change.diff) - shown
     if cut or change.diff_cut:
         say(f"      … {cut or 'more'} lines not shown here; the page of the release shows them")
-    return lines_left - min(len(change.diff), lines_left)
+    return lines_left - shown

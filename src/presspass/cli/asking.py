@@ -1,4 +1,4 @@
-"""Making statements and putting them before the approvers: for `upstream add`, `freeze --clear` and `recover`."""
+"""Making statements and putting them before the approvers, for every command that asks for one."""
 
 from __future__ import annotations
 
@@ -68,6 +68,14 @@ def standing_of_home(home: Path) -> Standing:
     return Standing(genesis.digest, genesis.space, heads, policy)
 
 
+def site_of_home(home: Path) -> tuple[str, str] | None:
+    """The origin that keys are bound to and its RP id, by the press's journal; None before genesis."""
+    from presspass.cli.databases import ask_journal
+    from presspass.store import journal_view
+
+    return ask_journal(home, journal_view.site)
+
+
 def standing_of_gate(gate: Gate) -> Standing:
     """From the gate over the network. Enough for a narrowing: it can only stop things."""
     answer = gate.get_json("/api/v1/trust")
@@ -80,8 +88,15 @@ def standing_of_gate(gate: Gate) -> Standing:
     )
 
 
-def put_before_approvers(home: Path, statement: Statement) -> JsonObject:
-    """Hands a statement to the gateway, which asks people to sign it; {"digest", "url"}."""
+def put_before_approvers(
+    home: Path, statement: Statement, workflow: str | None = None
+) -> JsonObject:
+    """Hands a statement to the gateway, which asks people to sign it; {"digest", "url"}.
+
+    `workflow`: the content that a publisher's statement binds, to be shown with it.
+    """
     with control(home) as gate:
         asked: dict[str, Any] = {"statement": statement.to_bytes().decode("utf-8")}
+        if workflow is not None:
+            asked["workflow"] = workflow
         return gate.post_json("/requests", asked)

@@ -75,13 +75,18 @@ def backup_command(
     """Copy configuration, both databases and the drop box of a home, running or not, into one tar file (mode 0600).
 
     The databases are copied consistently while the gate works. Without --with-keys a restored home needs the old
-    press/keys folder to publish again.
+    press/keys folder to publish again. A home whose databases are on PostgreSQL is refused: pg_dump is their backup.
 
     Exit codes: 0 written; 1 refused (not a home, the file exists); 4 something cannot be read or written.
     """
     from presspass.services.config import read_config
 
-    read_config(home)
+    if read_config(home).database.url:
+        raise Refusal(
+            Code.REQUEST_UNSUPPORTED,
+            "The databases of this home are on a PostgreSQL server, and are backed up there.",
+            "Use pg_dump, and copy the home's folders; docs/postgresql.md has the order, and how to restore.",
+        )
     if target.exists():
         raise Refusal(
             Code.HOME_EXISTS, f"{target} exists.", "Name a new file; a backup is never overwritten."

@@ -116,9 +116,11 @@ class Gate:
             "POST", path, content=data, headers={"Content-Type": "application/json"}
         )
 
-    def post_form(self, path: str, form: Mapping[str, str]) -> JsonObject:
-        """Sends OAuth parameters; the JSON object of the answer, an OAuth error (RFC 6749 section 5.2) included."""
-        return self._object("POST", path, data=dict(form), oauth_errors=True)
+    def post_form(
+        self, path: str, form: Mapping[str, str], *, oauth_errors: bool = False
+    ) -> JsonObject:
+        """Sends OAuth parameters; the JSON object of the answer, with `oauth_errors` an error's too (RFC 6749 5.2)."""
+        return self._object("POST", path, data=dict(form), oauth_errors=oauth_errors)
 
     def delete_json(self, path: str) -> JsonObject:
         """Deletes, and returns the JSON object of the answer ({} where there is none)."""
@@ -223,13 +225,15 @@ def _limited(response: httpx2.Response, bytes_max: int) -> bytes:
 
 
 def _refuse(response: httpx2.Response, where: str) -> NoReturn:
-    """Raises what an error answer says: RFC 9457 problem details where the gate sent them."""
+    """Raises what an error answer says: RFC 9457 problem details, or OAuth's, where the gate sent them."""
     problem = _problem(_limited(response, CLIENT_ANSWER_BYTES_MAX))
     status = response.status_code
     title = str(problem.get("title") or response.reason_phrase or f"status {status}")
     hint = str(problem.get("hint") or "")
     # `detail` repeats the hint for clients that show nothing else.
-    detail = str(problem.get("detail") or title).removesuffix(hint).rstrip()
+    # OAuth's endpoints have a form of their own (RFC 6749 section 5.2).
+    told = problem.get("detail") or problem.get("error_description") or title
+    detail = str(told).removesuffix(hint).rstrip()
     code = _CODES.get(str(problem.get("code")))
     if code is not None and status < 500:
         raise Refusal(code, detail, hint)

@@ -10,6 +10,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DatabaseError
 
 from presspass.core.errors import Fault
+from presspass.services.config import read_config
+from presspass.services.places import places
+from presspass.store.address import Place
 from presspass.store.database import Reader
 
 T = TypeVar("T")
@@ -17,22 +20,22 @@ T = TypeVar("T")
 
 def ask_journal(home: Path, question: Callable[[Connection], T]) -> T:
     """Asks the press's journal on one consistent snapshot."""
-    return _ask(home / "press" / "journal" / "journal.db", question)
+    return _ask(places(home, read_config(home), "press").journal, question)
 
 
 def ask_gateway(home: Path, question: Callable[[Connection], T]) -> T:
     """Asks the gateway's database on one consistent snapshot."""
-    return _ask(home / "gateway" / "gateway.db", question)
+    return _ask(places(home, read_config(home), "press").gateway, question)
 
 
-def _ask(path: Path, question: Callable[[Connection], T]) -> T:
-    reader = Reader(path)
+def _ask(place: Place, question: Callable[[Connection], T]) -> T:
+    reader = Reader(place)
     try:
         return reader.run(question)
     except DatabaseError as error:
         raise Fault(
             "store.unreadable",
-            f"{path} cannot be read: {error.orig}. Run this as the user of the press; `presspass doctor` says more.",
+            f"{place} cannot be read: {error.orig}. Run this as the user of the press; `presspass doctor` says more.",
             retryable=False,
         ) from None
     finally:

@@ -10,17 +10,18 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import click
 
+from presspass.cli import doctor_addresses
+from presspass.cli.checks import BAD, OK, WARN, Line
 from presspass.cli.exits import REFUSED
 from presspass.cli.options import example, format_option, home_option
 from presspass.cli.show import emit_json, quoted, safe, say, size_text
-from presspass.core.errors import PresspassError, Refusal
-from presspass.core.limits import DISK_FREE_BYTES_MIN
+from presspass.core.errors import Fault, PresspassError, Refusal
+from presspass.core.limits import CLOCK_DRIFT_S_MAX, DISK_FREE_BYTES_MIN
 from presspass.core.policy import Policy
 from presspass.core.quorum import Circumstances, Electorate
 from presspass.core.statement import Kind
@@ -30,19 +31,8 @@ from presspass.services.layout import FOLDERS
 #: Without these in press/keys the press does not start.
 KEY_FILES: Final = ("kek", "log.key", "webhook.key")
 _UPSTREAM_TIMEOUT_S = 10
-OK, WARN, BAD = "ok", "warn", "bad"
 _COLOUR: Final = {OK: "green", WARN: "yellow", BAD: "red"}
 _WALL_BACK_S_MAX = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One result: `grade` ok, warn or bad; what was looked at; what was found; the fix ("" where none is needed)."""
-
-    grade: str
-    what: str
-    found: str
-    fix: str = ""
 
 
 @click.command(
@@ -67,7 +57,8 @@ class Line:
 @format_option
 def doctor_command(home: Path, upstreams: bool, webhook_secret: bool, as_json: bool) -> int:
     """Check a home and this machine: configuration, folders and their modes, databases, locks, clock, disk space, the
-    drop box, whether gateway and press answer, and what isolation can be had. Each finding comes with its fix.
+    drop box, whether gateway and press answer, and what isolation can be had; the gate's names, certificate and RP id,
+    and, by asking it at its own addresses, reachability and the proxy in front. Each finding comes with its fix.
 
     Exit codes: 0 nothing is bad (there may be warnings); 1 something is bad.
     """
@@ -111,8 +102,12 @@ def examine(home: Path, upstreams: bool) -> Iterator[Line]:
         "configuration",
         f"origin {config.origin}, passkeys for {config.rp_id}, space {config.space}",
     )
+    begun = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
     for check in (
-        _origin,
+        doctor_addresses.origin,
+        doctor_addresses.rp_id,
+        doctor_addresses.names,
+        doctor_addresses.certificate,
         _folders,
         _keys,
         _databases,
@@ -120,27 +115,22 @@ def examine(home: Path, upstreams: bool) -> Iterator[Line]:
         _disk,
         _drop,
         _processes,
+        doctor_addresses.reachability,
         _isolation,
         _genesis,
     ):
         yield from check(home, config)
     if upstreams:
         yield from _upstreams(home)
+    yield from _steps(*begun)
 
 
-def _origin(_home: Path, config: Config) -> Iterator[Line]:
-    if config.origin.startswith("http://"):
-        yield Line(
-            WARN,
-            "origin",
-            "http, which passkeys accept for localhost only",
-            "Use an https origin for real work: a new `init`.",
-        )
-    if config.listen.host not in ("127.0.0.1", "::1", "localhost"):
-        yield Line(
-            WARN, "listen", f"the gateway listens on {config.listen.host} without TLS",
-            "Listen on 127.0.0.1 and let a proxy on this host speak TLS.",
-        )  # fmt: skip
+def _steps(wall: float, steady: float) -> Iterator[Line]:
+    """Whether the wall clock was set while we looked: the press waits while the two disagree."""
+    step = (time.time() - wall) - (time.clock_gettime(time.CLOCK_BOOTTIME) - steady)
+    if abs(step) > CLOCK_DRIFT_S_MAX:
+        fix = "Let one time service (NTP) set it, by slewing; look for a second one."
+        yield Line(BAD, "clock", f"was set by {step:+.1f} s while this ran", fix)
 
 
 def _folders(home: Path, config: Config) -> Iterator[Line]:
@@ -189,7 +179,54 @@ def _keys(home: Path, _config: Config) -> Iterator[Line]:
         yield Line(OK, "keys", f"{len(files)} files, all private")
 
 
-def _databases(home: Path, _config: Config) -> Iterator[Line]:
+def _databases(home: Path, config: Config) -> Iterator[Line]:
+    yield from _schemas(home, config) if config.database.url else _files(home)
+
+
+def _schemas(home: Path, config: Config) -> Iterator[Line]:
+    """What each process would find on the server: a connection, the newest schema, its rights and no more."""
+    from presspass.services.places import places
+    from presspass.store import migrate, provision
+    from presspass.store.address import Server
+    from presspass.store.database import open_engine
+
+    prepare = f"presspass database prepare --admin URL --home {quoted(home)}"
+    names: tuple[Literal["gateway", "press"], ...] = ("gateway", "press")
+    for name in names:
+        what = f"{name}'s database"
+        found = places(home, config, name)
+        own = found.gateway if name == "gateway" else found.journal
+        if not isinstance(own, Server):
+            continue
+        yield from _password(what, own.password_file)
+        try:
+            unfit, rights = provision.faults(own, config.database.roles)
+            engine = open_engine(own)
+            try:
+                migrate.bring_up(engine, own.schema)
+            finally:
+                engine.dispose()
+        except Fault as fault:
+            fix = prepare if "schema" in fault.code else "Start the server; see docs/postgresql.md."
+            yield Line(BAD, what, fault.message, fix)
+            continue
+        for one in unfit:
+            yield Line(BAD, what, one, "Ask the server's administrator; see docs/postgresql.md.")
+        for one in rights:
+            yield Line(BAD, what, one, prepare)
+        if not rights:
+            words = (
+                f"schema {migrate.NEWEST[own.schema]} as {own.role}, with its rights and no more"
+            )
+            yield Line(OK, what, words)
+
+
+def _password(what: str, file: Path | None) -> Iterator[Line]:
+    if file is not None and file.exists() and file.stat().st_mode & 0o077:
+        yield Line(BAD, what, f"{file.name} is open to others", f"chmod 600 {quoted(file)}")
+
+
+def _files(home: Path) -> Iterator[Line]:
     from presspass.store.migrate import NEWEST
 
     places = {
@@ -411,5 +448,6 @@ def _upstreams(home: Path) -> Iterator[Line]:
                 "Check the address, the network and the proxy.",
             )
             continue
+        yield from doctor_addresses.clock_of(f"upstream {name}", answer.headers.get("date", ""))
         grade = OK if answer.status_code < 400 else WARN
         yield Line(grade, f"upstream {name}", f"{body.index_url} answers {answer.status_code}")

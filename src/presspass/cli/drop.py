@@ -10,10 +10,11 @@ from typing import Any
 
 from presspass.core.approval import Approval
 from presspass.core.errors import Fault
+from presspass.core.statement import RevocationBody
 
 
 def drop_signed(folder: Path, statement: bytes, approval: Approval) -> Path:
-    """A veto or freeze with its signature."""
+    """A veto, freeze or revocation with its signature."""
     return _drop(folder, {"statement": statement.decode("utf-8"), "approval": approval.to_json()})
 
 
@@ -25,6 +26,11 @@ def drop_unsigned_freeze(folder: Path, project: str, reason: str) -> Path:
 def drop_unsigned_veto(folder: Path, digest: str, reason: str) -> Path:
     """A veto of the request with this digest that nobody signed."""
     return _drop(folder, {"veto": {"statement": digest, "reason": reason}})
+
+
+def drop_unsigned_revocation(folder: Path, body: RevocationBody) -> Path:
+    """A revocation that nobody signed."""
+    return _drop(folder, {"revoke": body.to_json()})
 
 
 def _drop(folder: Path, value: dict[str, Any]) -> Path:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from presspass.cli.database import database_section, keep_passwords, make_ready
 from presspass.cli.options import (
     Duration,
     NamedPerson,
@@ -27,7 +28,9 @@ from presspass.services.config import (
     DEFAULT_PORT,
     Config,
     Listen,
+    Tls,
     check_origin,
+    parse_config,
     write_config,
 )
 from presspass.services.layout import make_folders
@@ -48,7 +51,8 @@ _PEOPLE_MIN: Final = {"solo": 1, "team": 2}
     ),
 )
 @click.option(
-    "--url", help="The exact origin of the gate, as browsers will see it. It can never change."
+    "--url",
+    help="The exact origin of the gate, as browsers will see it. Another one later takes new keys.",
 )
 @click.option(
     "--person",
@@ -103,6 +107,48 @@ _PEOPLE_MIN: Final = {"solo": 1, "team": 2}
     type=click.IntRange(0, 65_535),
     help=f"The port it listens on (default: that of an http --url, else {DEFAULT_PORT}).",
 )
+@click.option(
+    "--database",
+    "database_url",
+    default="",
+    metavar="URL",
+    help="Keep the databases on PostgreSQL: postgresql://HOST[:PORT]/DATABASE, without user and password. "
+    "(Default: SQLite files in the home.)",
+)
+@click.option(
+    "--database-admin",
+    default="",
+    metavar="URL",
+    help="With --database: prepare it as this administrator (postgresql://USER@HOST/DATABASE; the password by "
+    "PGPASSWORD or ~/.pgpass), with new roles and passwords.",
+)
+@click.option(
+    "--database-roles",
+    default="presspass",
+    show_default=True,
+    metavar="PREFIX",
+    help="With --database: the roles are PREFIX_owner, PREFIX_gateway and PREFIX_press.",
+)
+@click.option(
+    "--gateway-password",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --database: a file with the password of the gateway's role, where somebody else has prepared it.",
+)
+@click.option(
+    "--press-password",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --database: a file with the password of the press's role.",
+)
+@click.option(
+    "--upload-url",
+    default="",
+    help="Where packages are uploaded, if not at --url: an origin with another host name.",
+)
+@click.option(
+    "--trial-tls",
+    is_flag=True,
+    help="Speak TLS with a certificate made now by a private CA. For trials.",
+)
 @click.option("--seal", is_flag=True, help="Compare fingerprints and seal genesis.")
 @click.option(
     "--confirm",
@@ -121,8 +167,9 @@ _PEOPLE_MIN: Final = {"solo": 1, "team": 2}
 @format_option
 def init_command(
     url: str | None, people: tuple[NamedPerson, ...], profile: str, approvals: int, veto_window: int, key_wait: int,
-    quiet_period: int, software_keys: bool, host: str, port: int | None, seal: bool, confirmed: tuple[str, ...],
-    all_compared: bool, home: Path, as_json: bool,
+    quiet_period: int, software_keys: bool, host: str, port: int | None, database_url: str, database_admin: str,
+    database_roles: str, gateway_password: Path | None, press_password: Path | None, upload_url: str, trial_tls: bool,
+    seal: bool, confirmed: tuple[str, ...], all_compared: bool, home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Make the home of a new installation, on the press's host.
 
@@ -131,6 +178,9 @@ def init_command(
     aloud by its owner, and seals who may sign, the rules, and the origin. The press publishes nothing before that.
 
     In solo, the one person gets two links, for two keys.
+
+    With --database, the schemas, roles and grants must be there: made by --database-admin, or by an administrator from
+    the SQL of `presspass database sql`.
 
     Exit codes: 0 done; 1 refused; 3 the press did not answer; 4 something cannot be written.
     """
@@ -152,16 +202,27 @@ def init_command(
     if policy.new_key_wait_s >= policy.approval_life_s:
         raise click.UsageError("With this --key-wait every request for a key would expire first.")
     origin = check_origin(url)
-    listen = Listen(host, _port_of(origin) if port is None else port)
-    config = Config(origin, listen=listen, genesis=Policy.from_json(policy.to_json()))
+    listen = Listen(host, _port_of(origin, trial_tls) if port is None else port)
+    database = database_section(database_url, database_roles)
+    config = Config(
+        origin,
+        listen=listen,
+        genesis=Policy.from_json(policy.to_json()),
+        database=database,
+        upload_url=upload_url,
+        tls=Tls("private-ca" if trial_tls else "off"),
+    )
+    parse_config(config.to_toml())  # what does not fit together is refused before anything is made
     _check_people(people, profile, approvals)
-    _make(home, config, people, as_json)
+    _check_place(home)
+    passwords = make_ready(database, database_admin, gateway_password, press_password)
+    _make(home, config, people, passwords, as_json)
 
 
-def _port_of(origin: str) -> int:
-    """Where browsers find http://localhost:PORT there is no proxy in between; https belongs to one."""
+def _port_of(origin: str, own_tls: bool) -> int:
+    """Where we speak ourselves what browsers ask for, its port is ours; https otherwise belongs to a proxy."""
     parts = urlsplit(origin)
-    return parts.port if parts.scheme == "http" and parts.port else DEFAULT_PORT
+    return parts.port if (parts.scheme == "http" or own_tls) and parts.port else DEFAULT_PORT
 
 
 def _check_people(people: tuple[NamedPerson, ...], profile: str, approvals: int) -> None:
@@ -184,13 +245,18 @@ def _check_people(people: tuple[NamedPerson, ...], profile: str, approvals: int)
         )
 
 
-def _make(home: Path, config: Config, people: tuple[NamedPerson, ...], as_json: bool) -> None:
+def _make(
+    home: Path,
+    config: Config,
+    people: tuple[NamedPerson, ...],
+    passwords: dict[str, str],
+    as_json: bool,
+) -> None:
     """Builds the home beside its place and renames it: a crash leaves no half a home."""
-    _check_place(home)
     work = home.absolute().with_name(f".{home.absolute().name}.making")
     shutil.rmtree(work, ignore_errors=True)
     try:
-        recovery_key, links = _fill(work, config, people)
+        recovery_key, links = _fill(work, config, people, passwords)
         work.rename(home)
     except OSError as error:
         raise Fault(
@@ -218,14 +284,18 @@ def _check_place(home: Path) -> None:
 
 
 def _fill(
-    home: Path, config: Config, people: tuple[NamedPerson, ...]
+    home: Path, config: Config, people: tuple[NamedPerson, ...], passwords: dict[str, str]
 ) -> tuple[str, list[dict[str, Any]]]:
     """The parts of the home; returns the recovery key's text, and a link for each key that is to be enrolled."""
     from presspass.cli.genesis import keep_identity, make_links
+    from presspass.gateway.tls.trial import make_trial
     from presspass.services import press
 
     make_folders(home)
     write_config(home, config)
+    keep_passwords(home, passwords)
+    if config.tls.mode == "private-ca":
+        make_trial(home / "gateway" / "tls", config.hosts)
     identity = press.initialise(home)
     keep_identity(home, identity.log_key, identity.recovery_public)
     wanted = [person for person in people for _ in range(_LINKS_PER_PERSON[config.genesis.profile])]
@@ -259,4 +329,7 @@ def _tell(
     )
     say()
     at = quoted(home)
+    if config.tls.mode == "private-ca":
+        ca = quoted(home / "gateway" / "tls" / "ca.pem")
+        note(f"TLS for trials only: clients must trust {ca} (SSL_CERT_FILE={ca}); see docs/tls.md")
     note(f"Next: presspass serve --home {at}; people enrol; then presspass init --seal --home {at}")

@@ -16,6 +16,7 @@ from presspass.cli.sessions import chosen_origin, gate_origin, keep_session, sig
 from presspass.cli.show import emit_json, note, safe, say
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import NAME_CHARS_MAX
+from presspass.core.statement import is_sound_address
 
 _GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 _SLOWER_S = 5
@@ -38,13 +39,13 @@ def login_command(url: str, as_json: bool) -> None:
     Exit codes: 0 signed in; 1 denied, expired or refused; 3 nobody answered; 4 the gate cannot be reached.
     """
     origin = gate_origin(url)
-    client = f"presspass on {platform.node() or 'a terminal'} ({getpass.getuser()})"[
-        :NAME_CHARS_MAX
-    ]
+    client = f"presspass on {_host()}"[:NAME_CHARS_MAX]
     with Gate(origin) as gate:
-        asked = gate.post_form("/device_authorization", {"client_id": client})
+        places = gate.get_json("/.well-known/oauth-authorization-server")
+        begin = _endpoint(origin, places["device_authorization_endpoint"])
+        asked = gate.post_form(begin, {"client_id": client}, oauth_errors=True)
         _tell(asked, as_json)
-        token = _wait(gate, asked)
+        token = _wait(gate, _endpoint(origin, places["token_endpoint"]), asked)
     keep_session(origin, token)
     with signed_in(origin) as gate:
         who = gate.get_json("/api/v1/session")
@@ -52,6 +53,16 @@ def login_command(url: str, as_json: bool) -> None:
         emit_json({"origin": origin, **who})
         return
     say(f"signed in at {safe(origin)} as {safe(who['name'] or who['person'])}")
+
+
+def _host() -> str:
+    """This machine and user, as the page shows them; both are this machine's own word."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # nobody has this number here
+        user = "unknown user"
+    found = f"{platform.node() or 'a terminal'} ({user})"
+    return "".join(char if char.isprintable() else "?" for char in found)
 
 
 def _tell(asked: dict[str, Any], as_json: bool) -> None:
@@ -62,13 +73,23 @@ def _tell(asked: dict[str, Any], as_json: bool) -> None:
     note("Allow it there only if the page shows this code. Waiting …")
 
 
-def _wait(gate: Gate, asked: dict[str, Any]) -> str:
+def _endpoint(origin: str, address: object) -> str:
+    """Where the gate says it answers (RFC 8414): where uploads have a host of their own, tokens are had there."""
+    found = address if isinstance(address, str) else ""
+    if not is_sound_address(found) or (origin.startswith("https:") and found.startswith("http:")):
+        raise Fault(
+            "gate.bad-answer", f"{origin} names an address that is not https.", retryable=False
+        )
+    return found
+
+
+def _wait(gate: Gate, place: str, asked: dict[str, Any]) -> str:
     interval = float(asked["interval"])
     deadline = time.monotonic() + min(float(asked["expires_in"]), _WAIT_S_MAX)
     form = {"grant_type": _GRANT, "device_code": str(asked["device_code"])}
     while time.monotonic() < deadline:
         time.sleep(max(0.1, interval))
-        answer = gate.post_form("/token", form)
+        answer = gate.post_form(place, form, oauth_errors=True)
         if "access_token" in answer:
             return str(answer["access_token"])
         error = answer.get("error")

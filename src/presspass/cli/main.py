@@ -21,6 +21,7 @@ from presspass.cli.exits import (
     REFUSED,
     TIMED_OUT,
     CannotSayError,
+    EndedError,
     TimedOutError,
 )
 from presspass.cli.show import safe
@@ -31,6 +32,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("init", "Make a home, and seal its genesis."),
     "serve": ("serve", "Run the gate: gateway and press."),
     "upstream": ("upstream", "Registries that the press publishes to."),
+    "publisher": ("publisher", "Which workload may ask for which packages."),
+    "delegation": ("delegation", "What a bot may ask for, for whom."),
     "token": ("tokens", "Upload tokens."),
     "invite": ("people", "Make an enrolment link for a person."),
     "enrol": ("people", "Enrol a key of yours by a link."),
@@ -47,7 +50,11 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "approve": ("approve", "Look at a release or request, and sign it."),
     "veto": ("approve", "End a release or request by one signature."),
     "freeze": ("freeze", "Stop publishing, of one project or of all."),
+    "revoke": ("revoke", "End what somebody or something may do."),
     "verify": ("verify", "Check a file against its proof, offline."),
+    "database": ("database", "Prepare a PostgreSQL database, or print the SQL for it."),
+    "origin": ("move", "Move the gate to another address."),
+    "tls": ("certificates", "The certificate of the gate's port."),
     "doctor": ("doctor", "Check a home and this machine, with fixes."),
     "backup": ("backup", "Write a consistent copy of a home to a file."),
     "restore": ("backup", "Make a home from a backup; it starts frozen."),
@@ -144,7 +151,8 @@ def _explain(error: PresspassError, *, as_json: bool) -> int:
 def _describe(error: PresspassError) -> tuple[int, dict[str, Any]]:
     match error:
         case Refusal():
-            return REFUSED, {"code": error.code.value, "message": error.message, "hint": error.hint}
+            code = error.exit_code if isinstance(error, EndedError) else REFUSED
+            return code, {"code": error.code.value, "message": error.message, "hint": error.hint}
         case Fault():
             return FAULT, {"code": error.code, "message": error.message, "hint": ""}
         case CannotSayError():

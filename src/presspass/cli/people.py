@@ -34,12 +34,19 @@ from presspass.formats import sshsig
     multiple=True,
     help="The person's id at a forge, e.g. github:12345 (repeatable).",
 )
+@click.option(
+    "--next-origin",
+    "at_next",
+    is_flag=True,
+    help="For the address to which this gate is about to move (presspass origin prepare).",
+)
 @home_option
 @format_option
 def invite_command(
     people: tuple[NamedPerson, ...],
     groups: tuple[str, ...],
     forge_ids: tuple[str, ...],
+    at_next: bool,
     home: Path,
     as_json: bool,
 ) -> None:
@@ -60,6 +67,7 @@ def invite_command(
                 "addresses": list(person.addresses),
                 "groups": list(groups),
                 "forge_ids": list(forge_ids),
+                "at_next": at_next,
             }
             links.append({"name": person.name, **gate.post_json("/links", asked)})
     show_links(links, as_json)

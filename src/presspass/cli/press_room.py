@@ -19,7 +19,7 @@ from presspass.core.digests import JsonObject, parse_canonical
 from presspass.core.errors import Fault
 from presspass.core.limits import INBOX_WAIT_S_MAX, JSON_BODY_BYTES_MAX
 from presspass.core.roster import Details, Key, Person, Roster
-from presspass.core.statement import GenesisBody, RosterBody, Statement
+from presspass.core.statement import Statement, roster_set_by
 from presspass.store import journal_view
 from presspass.store.gateway_tables import ENROLMENT, PERSON_DETAILS
 from presspass.store.journal_view import Decision
@@ -113,12 +113,8 @@ def new_keys(home: Path) -> list[NewKey]:
 
 
 def _keys_in(statement: Statement) -> list[str]:
-    body = statement.body
-    return (
-        [key.id for key in body.roster.all_keys()]
-        if isinstance(body, GenesisBody | RosterBody)
-        else []
-    )
+    roster = roster_set_by(statement.body)
+    return [] if roster is None else [key.id for key in roster.all_keys()]
 
 
 def names_in(home: Path, roster: Roster) -> dict[str, str]:

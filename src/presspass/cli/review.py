@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 from urllib.parse import quote
 
 from presspass.cli.client import Gate, PageUrl
@@ -33,6 +33,13 @@ from presspass.core.statement import (
     Statement,
     UpstreamBody,
 )
+
+#: What an approver does not know while a statement that the release names is not shown.
+_UNKNOWN: Final = {
+    "upstream": "where the files would go is not known",
+    "publisher": "which workload asked is not known",
+    "delegation": "on whose behalf the bot asked is not known",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +86,25 @@ def _check_is_release(statement: Statement, release: str) -> None:
 def fetch_upstream(gate: Gate, page: PageUrl, release: Statement) -> UpstreamBody:
     """The registry that a release statement names by digest: its own statement, from the gate, checked against that."""
     digest = release.body_as(ReleaseBody).upstream
+    return fetch_named(gate, page, release, digest, "upstream").body_as(UpstreamBody)
+
+
+def fetch_named(gate: Gate, page: PageUrl, release: Statement, digest: str, what: str) -> Statement:
+    """A statement that a release names by its digest, from the gate, checked against that. `what` it is, in words."""
     text = gate.get_json(PageUrl(page.base, "q", digest).api).get("statement")
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b""
     if sha256_hex(data) != digest:
         raise Refusal(
             Code.APPROVAL_WRONG_STATEMENT,
-            "The gate does not show the upstream that the release names.",
-            "Do not sign: where the files would go is not known.",
+            f"The gate does not show the {what} that the release names.",
+            f"Do not sign: {_UNKNOWN[what]}.",
         )
-    upstream = _read_statement(data)
-    if (upstream.genesis, upstream.space) != (release.genesis, release.space):
+    named = _read_statement(data)
+    if (named.genesis, named.space) != (release.genesis, release.space):
         raise Refusal(
-            Code.STATEMENT_FOREIGN, "The release names an upstream of another installation."
+            Code.STATEMENT_FOREIGN, f"The release names a {what} of another installation."
         )
-    return upstream.body_as(UpstreamBody)
+    return named
 
 
 def release_page(page: PageUrl, statement: Statement) -> PageUrl:

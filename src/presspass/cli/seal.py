@@ -69,7 +69,7 @@ def _check_unsealed(home: Path) -> None:
 def _show_rules(config: Config) -> None:
     rules = config.genesis
     who = "keys of the one person" if rules.profile == "solo" else "people beside the one who asks"
-    note(f"What is sealed, for good: origin {config.origin}, space {config.space}")
+    note(f"What is sealed: origin {config.origin}, space {config.space}")
     note(f"  profile {rules.profile}; approvals of a release: {rules.approvals} ({who})")
     note(f"  a veto window of {rules.veto_window_s} s; requests live {rules.approval_life_s} s")
     counting = "COUNT: whoever has the file can sign" if rules.software_keys else "do not count"

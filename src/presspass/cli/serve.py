@@ -58,5 +58,5 @@ def serve_command(home: Path, as_json: bool) -> None:
                     f"Presspass is ready at {config.origin} (listening on {listening}). Ctrl-C ends it."
                 )
 
-        specs = serve.child_specs(home, found)
+        specs = serve.child_specs(home, found, acme=config.tls.mode == "acme")
         serve.Supervisor(specs, tell=lambda line: note(f"presspass: {line}")).run(ready)

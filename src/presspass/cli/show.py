@@ -75,6 +75,13 @@ def _rich_table(columns: Sequence[str], cells: list[list[str]]) -> None:
     Console(stderr=json_is_wanted()).print(shown)
 
 
+def show_lines(lines: Sequence[str], lines_max: int, indent: str) -> int:
+    """Lines of a difference, hostile, at most `lines_max`, coloured by their sign; how many of them were shown."""
+    for line in lines[:lines_max]:
+        say(f"{indent}{safe(line)}", fg={"+": "green", "-": "red"}.get(line[:1]))
+    return min(len(lines), lines_max)
+
+
 def quoted(path: object) -> str:
     """A path or argument as a shell takes it whole, for commands that people copy."""
     return shlex.quote(str(path))

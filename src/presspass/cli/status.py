@@ -9,18 +9,33 @@ from typing import Any, Final
 import click
 
 from presspass.cli.client import Gate, PageUrl, control, parse_page_url
-from presspass.cli.exits import DONE, INTERRUPTED, TimedOutError
+from presspass.cli.exits import (
+    DONE,
+    EXPIRED,
+    FAILED,
+    INTERRUPTED,
+    OVERTAKEN,
+    REFUSED,
+    EndedError,
+    TimedOutError,
+)
 from presspass.cli.options import Duration, example, format_option, home_option
 from presspass.cli.sessions import gate_origin, signed_in
 from presspass.cli.show import emit_json, note, quoted, safe, safe_lines, say, table
 from presspass.core.digests import JsonObject
-from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.errors import Code, Fault
 from presspass.core.lifecycle import SETTLED, State
 
 _POLL_FIRST_S, _POLL_MAX_S = 0.2, 3.0
 #: States in which a release or request will not change by itself any more.
 _ENDED: Final = frozenset({"stale", *(state.value for state in SETTLED)})
 _DONE: Final = frozenset({State.VERIFIED.value, "admitted"})
+_EXIT_CODES: Final = {
+    State.EXPIRED.value: EXPIRED,
+    State.FAILED.value: FAILED,
+    State.WITHDRAWN.value: OVERTAKEN,
+    "stale": OVERTAKEN,
+}
 
 
 @click.command(
@@ -64,22 +79,44 @@ def status_command(
 @click.command(
     "wait",
     short_help="Wait until a release is published or ended.",
-    epilog=example("presspass wait https://gate.example/r/4x… --timeout 2h"),
+    epilog=example(
+        "presspass wait https://gate.example/r/4x… --timeout 2h",
+        "presspass wait k5zq2n7m4c6r3t8x… --url https://gate.example",
+    ),
 )
-@click.argument("url")
+@click.argument("release")
+@click.option(
+    "--url",
+    default="",
+    envvar="PRESSPASS_URL",
+    show_envvar=True,
+    help="The gate, where RELEASE is an id alone.",
+)
 @click.option(
     "--timeout", type=Duration(), default="1h", show_default=True, help="Give up after this time."
 )
 @format_option
-def wait_command(url: str, timeout: int, as_json: bool) -> int:
-    """Wait until the release at URL is published and read back, or has ended otherwise.
+def wait_command(release: str, url: str, timeout: int, as_json: bool) -> int:
+    """Wait until RELEASE, an address or an id, is published and read back, or has ended otherwise.
+
+    The id is a read-only handle: it opens the release's page and nothing else, and is good long after the pass that
+    uploaded it is over. A gate that restarts meanwhile is waited for.
 
     For a request (/q/…): until it is admitted or has ended.
 
-    Exit codes: 0 verified (or admitted), nothing less; 1 rejected, expired, withdrawn or failed; 3 timed out;
-    4 the gate cannot be reached.
+    Exit codes: 0 verified (or admitted), nothing less; 1 rejected or revoked; 3 timed out; 4 the gate cannot be
+    reached; 5 expired, nobody decided in time; 6 failed; 7 withdrawn, or overtaken by a newer request.
     """
-    return wait_for(parse_page_url(url), timeout, as_json=as_json)
+    return wait_for(page_of(release, url), timeout, as_json=as_json)
+
+
+def page_of(text: str, url: str) -> PageUrl:
+    """The page of a release by its address, or by its id at the gate `url` (any address below it)."""
+    if "://" in text:
+        return parse_page_url(text)
+    if not url.startswith(("https://", "http://")):
+        raise click.UsageError("An id alone needs the gate's address: --url or PRESSPASS_URL.")
+    return PageUrl(url.partition("/pypi/")[0].rstrip("/"), "r", text)
 
 
 def wait_for(page: PageUrl, timeout_s: int, *, as_json: bool) -> int:
@@ -128,13 +165,15 @@ def _ask(gate: Gate, page: PageUrl, deadline: float) -> JsonObject:
             time.sleep(min(_POLL_MAX_S, max(0.0, deadline - time.monotonic())))
 
 
-def _ended(answer: JsonObject) -> Refusal:
+def _ended(answer: JsonObject) -> EndedError:
     try:
         code = Code(answer.get("code") or "")
     except ValueError:
         code = Code.RELEASE_WRONG_STATE
     reason = answer.get("reason") or answer.get("message") or "No reason was given."
-    return Refusal(code, f"It ended {answer['state']}: {reason}", str(answer.get("hint") or ""))
+    ended = EndedError(code, f"It ended {answer['state']}: {reason}", str(answer.get("hint") or ""))
+    ended.exit_code = _EXIT_CODES.get(str(answer["state"]), REFUSED)
+    return ended
 
 
 def _progress_line(answer: JsonObject) -> str:

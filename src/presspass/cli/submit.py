@@ -1,9 +1,13 @@
-"""`submit`: upload what is not there yet, then close the set. Safe to run again: the gate answers the same."""
+"""`submit`: upload what is not there yet, then close the set. Safe to run again: the gate answers the same.
+
+With an upload token, or in CI with nothing but the gate's address: then the job proves what it is, and gets a pass.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import click
 
@@ -22,9 +27,14 @@ from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.lifecycle import State
 from presspass.core.limits import READ_CHUNK_BYTES
+from presspass.core.statement import ReleaseFile
 from presspass.formats.filenames import ArtifactName, parse_filename
 
 TOKEN_VARIABLE = "PRESSPASS_TOKEN"
+URL_VARIABLE = "PRESSPASS_URL"
+#: Names that are taken from a folder; others beside them are left where they are.
+_ARTIFACTS = ("*.whl", "*.tar.gz")
+_HANDLE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +61,23 @@ _token_option = click.option(
     epilog=example(
         "export PRESSPASS_TOKEN=ppu_…",
         "presspass submit dist/* --url https://gate.example/pypi/private/ --wait",
+        "presspass submit dist --url https://gate.example        (in a bound CI job)",
     ),
 )
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
-)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option(
-    "--url", required=True, help="The gate's upload address, https://GATE/pypi/UPSTREAM/."
+    "--url",
+    envvar=URL_VARIABLE,
+    show_envvar=True,
+    required=True,
+    help="The gate's upload address, https://GATE/pypi/UPSTREAM/; for a bound CI job https://GATE is enough.",
 )
 @_token_option
+@click.option(
+    "--env-file",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Write PRESSPASS_RELEASE and PRESSPASS_RELEASE_URL here too, for later jobs (GitLab's dotenv reports).",
+)
 @click.option(
     "--wait", "wait_for_it", is_flag=True, help="Wait until it is published, like `presspass wait`."
 )
@@ -71,24 +89,32 @@ def submit_command(
     files: tuple[Path, ...],
     url: str,
     token_file: Path | None,
+    env_file: Path | None,
     wait_for_it: bool,
     timeout: int,
     as_json: bool,
 ) -> int:
-    """Upload FILES (wheels and one sdist of one version) to the gate and close the set.
+    """Upload FILES (wheels and one sdist of one version, or folders with them) to the gate and close the set.
 
     A closed set never changes again: an inspection and a request for approval follow. Running the same command again
     sends nothing that the gate already has. Prints the address of the release. Files that twine or uv have uploaded
     before count: then `submit` only closes the set (or the gate closes it after its quiet period).
 
-    Exit codes: 0 staged (with --wait: published and verified); 1 refused; 3 timed out; 4 the gate cannot be reached.
+    In CI no token is needed: a job that people have bound (`presspass publisher bind`) proves what it is and gets a
+    pass for these very files, good for minutes. The job ends when the files are staged; `presspass wait` with the
+    release's id follows it from anywhere. In GitHub Actions the outputs `release` and `url` are set.
+
+    Exit codes: 0 staged (with --wait: as `presspass wait`); 1 refused; 3 timed out; 4 the gate cannot be reached.
     """
-    token = _read_token(token_file)
-    base, path = _upload_address(url)
-    local = _read_files(files)
-    with Gate(base, token=token) as gate:
-        page = _send_all(gate, path, local, token)
-        release = _close(gate, page)
+    local = _read_files(_expanded(files))
+    token = _token_at_hand(token_file)
+    base, upstream = _upload_address(url, need_upstream=bool(token))
+    page, release = (
+        _send_with_token(base, upstream, local, token)
+        if token
+        else _send_as_job(base, upstream, local)
+    )
+    _hand_on(page, env_file)
     _tell(page, release, as_json and not wait_for_it)
     if not wait_for_it:
         return DONE
@@ -126,25 +152,108 @@ def withdraw_command(url: str, token_file: Path | None, as_json: bool) -> None:
     say(f"{safe(answer['project'])} {safe(answer['version'])}: {safe(answer['state'])}")
 
 
-def _read_token(token_file: Path | None) -> str:
-    token = (
+def _token_at_hand(token_file: Path | None) -> str:
+    """The upload token, or "" where there is none."""
+    return (
         token_file.read_text().strip() if token_file else os.environ.get(TOKEN_VARIABLE, "").strip()
     )
+
+
+def _read_token(token_file: Path | None) -> str:
+    token = _token_at_hand(token_file)
     if not token:
-        raise click.UsageError(
-            f"No upload token: set {TOKEN_VARIABLE} or give --token-file. `presspass token create` makes one."
-        )
+        raise click.UsageError(_NO_TOKEN)
     return token
 
 
-def _upload_address(url: str) -> tuple[str, str]:
-    """(base, path of the upload door). Takes …/pypi/NAME, …/pypi/NAME/ and …/pypi/NAME/legacy/."""
+_NO_TOKEN = f"No upload token: set {TOKEN_VARIABLE} or give --token-file. `presspass token create` makes one."
+
+
+def _upload_address(url: str, *, need_upstream: bool) -> tuple[str, str]:
+    """(base, name of the upstream). Takes …/pypi/NAME, …/pypi/NAME/ and …/pypi/NAME/legacy/; and where the upstream is
+    not needed, the gate's own address ("" then)."""
     before, mark, rest = url.rstrip("/").removesuffix("/legacy").partition("/pypi/")
-    if not mark or not rest or "/" in rest or not before.startswith(("https://", "http://")):
+    sound = bool(rest) and "/" not in rest if mark else not need_upstream
+    if not sound or not before.startswith(("https://", "http://")):
         raise click.UsageError(
             f"{url!r} is no upload address; it looks like https://GATE/pypi/UPSTREAM/."
         )
-    return before, f"/pypi/{rest}/legacy/"
+    return before, unquote(rest)
+
+
+def _send_with_token(
+    base: str, upstream: str, files: Sequence[LocalFile], token: str
+) -> tuple[PageUrl, JsonObject]:
+    with Gate(base, token=token) as gate:
+        page = _send_all(gate, f"/pypi/{quote(upstream, safe='')}/legacy/", files, token)
+        return page, _close(gate, page)
+
+
+def _send_as_job(
+    base: str, upstream: str, files: Sequence[LocalFile]
+) -> tuple[PageUrl, JsonObject]:
+    """By the identity of the CI job that this runs in; wrong usage where it runs in none."""
+    from presspass.cli.ci_identity import find_identity
+    from presspass.cli.exchange import end, exchange
+
+    identity = find_identity(os.environ)
+    if identity is None:
+        raise click.UsageError(
+            f"{_NO_TOKEN} Nor does this run in a CI system that is known here; any other one hands its identity token "
+            "over in PRESSPASS_ID_TOKEN or PRESSPASS_ID_TOKEN_FILE."
+        )
+    listed = [ReleaseFile(one.path.name, one.sha256, one.size) for one in files]
+    with Gate(base) as gate:
+        got = exchange(gate, identity, upstream, files[0].name.project, listed)
+    if not got.bound:
+        note(
+            f"{safe(identity.system)}: the token was made before the files were, so it does not name them. A standing "
+            "approval does not apply; people compare what the gate has received."
+        )
+    if got.stage_only:
+        note("The workflow is another than the bound one: whoever approves this release binds it.")
+    with Gate(base, token=got.secret) as gate:
+        page = _send_all(gate, got.path, files, got.secret)
+        release = _close(gate, page)
+        end(gate, got.secret)
+    return page, release
+
+
+def _hand_on(page: PageUrl, env_file: Path | None) -> None:
+    """Tells later steps and jobs which release it is: its id is the read-only handle that outlives the pass."""
+    output = os.environ.get("GITHUB_OUTPUT")
+    if output is None and env_file is None:
+        return
+    if not _HANDLE.fullmatch(page.id) or not page.url.isprintable():
+        # Another line in these files would be another output.
+        raise Fault(
+            "gate.bad-answer", "The gate names a release that cannot be one.", retryable=False
+        )
+    try:
+        if output:
+            with Path(output).open("a", encoding="utf-8") as file:
+                file.write(f"release={page.id}\nurl={page.url}\n")
+        if env_file is not None:
+            env_file.write_text(f"PRESSPASS_RELEASE={page.id}\nPRESSPASS_RELEASE_URL={page.url}\n")
+    except OSError as error:
+        raise Fault(
+            "output.unwritable",
+            f"{error.filename} cannot be written: {error.strerror}.",
+            retryable=False,
+        ) from None
+
+
+def _expanded(given: Sequence[Path]) -> list[Path]:
+    """Files as given, and of each folder its wheels and sdists."""
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            found += sorted(one for shape in _ARTIFACTS for one in path.glob(shape))
+        else:
+            found.append(path)
+    if not found:
+        raise click.UsageError("There is no wheel and no sdist in there.")
+    return found
 
 
 def _read_files(files: Sequence[Path]) -> list[LocalFile]:

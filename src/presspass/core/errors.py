@@ -48,6 +48,7 @@ class Code(StrEnum):
     # home and configuration
     BACKUP_INVALID = "backup.invalid"
     CONFIG_INVALID = "config.invalid"
+    DATABASE_UNUSABLE = "database.unusable"
     HOME_EXISTS = "home.exists"
     HOME_IN_USE = "home.in-use"
     HOME_MISSING = "home.missing"
@@ -96,6 +97,7 @@ class Code(StrEnum):
     REQUEST_NOT_FOUND = "request.not-found"
     REQUEST_TOO_LARGE = "request.too-large"
     REQUEST_UNSUPPORTED = "request.unsupported"
+    REQUEST_WRONG_HOST = "request.wrong-host"
     STORAGE_FULL = "storage.full"
     # publishers: which workload may ask for which package
     PUBLISHER_ENVIRONMENT = "publisher.wrong-environment"
@@ -130,7 +132,6 @@ class Code(StrEnum):
     SESSION_CROSS_SITE = "session.cross-site"
     SESSION_MISSING = "session.missing"
     SESSION_NOT_FRESH = "session.not-fresh"
-    SIGN_IN_BUSY = "sign-in.busy"
     SIGN_IN_EXPIRED = "sign-in.expired"
     SIGN_IN_KEY_INVALID = "sign-in.key-invalid"
     SIGN_IN_LINK_INVALID = "sign-in.link-invalid"
@@ -144,6 +145,11 @@ class Code(StrEnum):
     SCIM_TOKEN = "scim.token-invalid"
     # time
     CLOCK_UNTRUSTED = "clock.untrusted"
+    # TLS
+    TLS_BAD_CERTIFICATE = "tls.bad-certificate"
+    TLS_BAD_KEY = "tls.bad-key"
+    TLS_NOT_VALID_NOW = "tls.not-valid-now"
+    TLS_WRONG_NAME = "tls.wrong-name"
     # upload tokens
     TOKEN_EXPIRED = "token.expired"
     TOKEN_INVALID = "token.invalid"

@@ -56,6 +56,19 @@ PASS_S = 900
 PROJECTS_PER_PUBLISHER_MAX = 1000
 REFS_PER_PUBLISHER_MAX = 16
 REF_CHARS_MAX = 255
+# addresses and TLS (gateway)
+PROXIES_MAX = 64  # networks whose forwarding headers are believed
+FORWARDED_HOPS_MAX = 16  # addresses in one X-Forwarded-For that are looked at
+TLS_PEM_BYTES_MAX = 256 * KIB  # a file with a certificate and its chain, or with a key
+TLS_LOOK_S = 10  # between two looks at whether the certificate's files have changed
+TLS_WARN_S = 14 * 86_400  # a certificate that ends within this time is told of
+TLS_TRIAL_S = 90 * 86_400  # life of a certificate of the private CA for trials
+
+ACME_TIMEOUT_S = 30  # one answer of the ACME server
+ACME_ORDER_S_MAX = 180  # from the order of a certificate to the certificate
+ACME_RETRY_FIRST_S = 60  # after the first failure; doubled by each further one
+ACME_RETRY_S_MAX = 6 * 3600
+ACME_LOOK_S = 3600  # a clock that was set is noticed within this time
 
 # people's links
 VIEW_TOKEN_S = 12 * 3600
@@ -68,7 +81,9 @@ SESSION_IDLE_S_MAX = 3600  # of a browser; a terminal's session has its end alon
 SESSION_FRESH_S = 900  # how young a session must be to make another sign-in passkey
 SIGN_IN_ATTEMPT_S = 600  # from leaving for the sign-in provider to coming back
 SIGN_IN_CHALLENGE_S = 300
-SIGN_IN_WAITING_MAX = 10_000  # attempts, challenges and device codes that wait at once, each
+SIGN_IN_WAITING_MAX = (
+    10_000  # attempts, challenges, device codes that wait at once; beyond, the oldest of them goes
+)
 SIGN_IN_KEYS_PER_PERSON_MAX = 16
 PROVIDER_ANSWER_BYTES_MAX = 256 * KIB
 PROVIDER_TIMEOUT_S = 10
@@ -164,6 +179,7 @@ CLIENT_ANSWER_BYTES_MAX = (
 CLIENT_TIMEOUT_S = 60
 CHILD_READY_S_MAX = 30
 CHILD_LINE_BYTES_MAX = 64 * KIB
+ACME_DRAIN_S_MAX = 5
 GATEWAY_DRAIN_S_MAX = 30
 PRESS_DRAIN_S_MAX = (
     90  # longer than one answer of an upstream, so that a publication under way can end
@@ -180,6 +196,19 @@ CONSOLE_CHANGES_MAX = 500
 CONSOLE_DIFF_LINES_MAX = 8000
 CONSOLE_ODD_FIRST_MAX = 3
 VETO_NOTE_CHARS_MAX = 500
+ASKER_NOTE_CHARS_MAX = 2000  # what whoever asks for a release may say beside it
+IDENTITIES_PER_KIND_MAX = 500  # rows of one kind on the page of what can be revoked
+
+# databases
+READ_S_MAX = 10  # one snapshot of another process's database
+DATABASE_CONNECT_S_MAX = 3
+DATABASE_SILENT_S_MAX = (
+    10  # a PostgreSQL server that acknowledges nothing for so long counts as gone
+)
+DATABASE_TURN_S_MAX = 15  # waiting for the other writers of a schema
+DATABASE_IDLE_TRANSACTION_S_MAX = 30  # then the server ends a writer that hangs in its turn
+DATABASE_PASSWORD_BYTES_MAX = 1 * KIB
+ROLE_CHARS_MAX = 63  # of a name in PostgreSQL
 
 # what people type
 FINGERPRINT_PREFIX_CHARS_MIN = 8  # fewer digits of a fingerprint name nothing

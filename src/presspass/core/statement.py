@@ -47,6 +47,7 @@ class Kind(StrEnum):
     PUBLISHER = "publisher"
     DELEGATION = "delegation"
     REVOCATION = "revocation"
+    ORIGIN = "origin"
 
 
 class Intent(StrEnum):
@@ -357,6 +358,32 @@ class RevocationBody:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginBody:
+    """Another address, and the whole roster of the keys enrolled there: one step, since passkeys stay behind.
+
+    `origin`, `rp_id` as in genesis. It is the next element of the roster's chain.
+    """
+
+    origin: str
+    rp_id: str
+    roster: Roster
+
+    def to_json(self) -> JsonObject:
+        return {"origin": self.origin, "roster": self.roster.to_json(), "rp_id": self.rp_id}
+
+    @classmethod
+    def from_json(cls, value: object) -> OriginBody:
+        members = Members(value, "origin statement")
+        body = cls(
+            origin=members.text("origin", chars_max=URL_CHARS_MAX),
+            rp_id=members.text("rp_id", chars_max=253),
+            roster=Roster.from_json(members.take("roster")),
+        )
+        members.done()
+        return body
+
+
+@dataclass(frozen=True, slots=True)
 class GenesisBody:
     """The beginning of one installation, and the trust root that users pin.
 
@@ -404,11 +431,17 @@ Body = (
     | PolicyBody
     | UpstreamBody
     | FreezeBody
+    | OriginBody
     | PublisherBody
     | DelegationBody
     | RevocationBody
 )
 B = TypeVar("B")
+
+
+def roster_set_by(body: Body) -> Roster | None:
+    """The whole roster that a statement with this body puts in force; None for kinds that leave it as it is."""
+    return body.roster if isinstance(body, GenesisBody | RosterBody | OriginBody) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,10 +468,20 @@ class Statement:
         Kind.PUBLISHER: PublisherBody,
         Kind.DELEGATION: DelegationBody,
         Kind.REVOCATION: RevocationBody,
+        Kind.ORIGIN: OriginBody,
     }
     CHAINED: ClassVar[frozenset[Kind]] = frozenset(
-        {Kind.ROSTER, Kind.POLICY, Kind.UPSTREAM, Kind.PUBLISHER, Kind.DELEGATION}
+        {
+            Kind.ROSTER,
+            Kind.POLICY,
+            Kind.UPSTREAM,
+            Kind.ORIGIN,
+            Kind.PUBLISHER,
+            Kind.DELEGATION,
+        }
     )
+    #: Kinds that are elements of the roster's chain.
+    ROSTERS: ClassVar[frozenset[Kind]] = frozenset({Kind.ROSTER, Kind.ORIGIN})
 
     @property
     def kind(self) -> Kind:

@@ -29,7 +29,7 @@ class Members:
         raise Refusal(Code.STATEMENT_MALFORMED, f"The {self.what} {why}.")
 
     def has(self, name: str) -> bool:
-        """Whether the member is there: for the few that came later and may be absent."""
+        """Whether there is a member `name` that nobody has taken yet."""
         return name in self._left
 
     def take(self, name: str) -> Any:

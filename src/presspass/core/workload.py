@@ -55,10 +55,15 @@ class Workload:
     @property
     def key(self) -> str:
         """What a revocation names the workload by, whatever it is called: SHA-256 of issuer and ids, hex."""
-        lines = [self.issuer, self.provider, *(f"{name}={value}" for name, value in self.ids)]
-        return sha256_hex("\n".join(lines).encode())
+        return workload_key(self.issuer, self.provider, self.ids)
 
     @property
     def run_key(self) -> str:
         """As `key`, for one run of it."""
         return sha256_hex(f"{self.key}\n{self.run}".encode())
+
+
+def workload_key(issuer: str, provider: str, ids: tuple[tuple[str, str], ...]) -> str:
+    """`Workload.key` of whatever has this issuer and these ids, such as a publisher's binding."""
+    lines = [issuer, provider, *(f"{name}={value}" for name, value in ids)]
+    return sha256_hex("\n".join(lines).encode())

@@ -140,6 +140,15 @@ def run_client(
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
+def trusting(ca: Path | None) -> dict[str, str]:
+    """The variables that make the clients trust these certificates (PEM) and no others; {} for None.
+
+    SSL_CERT_FILE is read by uv and by OpenSSL's users, REQUESTS_CA_BUNDLE by twine, NODE_EXTRA_CA_CERTS by npm.
+    """
+    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+    return {} if ca is None else dict.fromkeys(names, str(ca))
+
+
 def run_twine(
     url: str,
     user: str,
@@ -147,6 +156,7 @@ def run_twine(
     files: Sequence[Path],
     *options: str,
     timeout_s: float = CLIENT_TIMEOUT_S,
+    ca: Path | None = None,
 ) -> Answer:
     """`twine upload` of these files, in this order. The password travels in the environment."""
     command: list[str | Path] = [peer("twine"), "upload", "--non-interactive"]
@@ -156,6 +166,7 @@ def run_twine(
         timeout_s,
         TWINE_USERNAME=user,
         TWINE_PASSWORD=password,
+        **trusting(ca),
     )
 
 
@@ -166,6 +177,7 @@ def run_uv_publish(
     files: Sequence[Path],
     *options: str,
     timeout_s: float = CLIENT_TIMEOUT_S,
+    ca: Path | None = None,
 ) -> Answer:
     """`uv publish` of these files, in this order. The password travels in the environment."""
     command: list[str | Path] = [peer("uv"), "publish", "--no-progress", "--publish-url", url]
@@ -175,6 +187,7 @@ def run_uv_publish(
         timeout_s,
         UV_PUBLISH_USERNAME=user,
         UV_PUBLISH_PASSWORD=password,
+        **trusting(ca),
     )
 
 

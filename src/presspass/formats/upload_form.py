@@ -4,8 +4,8 @@ Rules (multipart/form-data, RFC 7578; field names as PyPI's legacy API has them)
 
 1. Exactly one part `content` with a file name. A second one, or a file under another name, is refused; a detached
    `gpg_signature` is read past, since old clients send one and nothing here uses it.
-2. Fields may come in any order, before and after the file, and may repeat. Only `:action`, `protocol_version` and the
-   three digests are looked at. Two different values for one digest are a contradiction and refused.
+2. Fields may come in any order, before and after the file, and may repeat. Only `:action`, `protocol_version`, the
+   three digests and `comment` are looked at. Two different values for one of them are a contradiction and refused.
 3. Metadata in the form is ignored: it is the client's claim, and differs between clients. Attestations too.
 4. Everything is limited: parts, headers of a part, bytes of a field, bytes of everything that is not the file.
 """
@@ -27,6 +27,7 @@ from multipart import (
 
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import (
+    ASKER_NOTE_CHARS_MAX,
     FILE_BYTES_MAX,
     FORM_FIELD_BYTES_MAX,
     FORM_PART_HEADER_BYTES_MAX,
@@ -37,7 +38,8 @@ from presspass.core.limits import (
 
 #: Form field and hex digits of each digest a client may send.
 DIGESTS: Final = {"sha256_digest": 64, "blake2_256_digest": 64, "md5_digest": 32}
-_KEPT: Final = frozenset({":action", "protocol_version", *DIGESTS})
+_COMMENT: Final = "comment"
+_KEPT: Final = frozenset({":action", "protocol_version", _COMMENT, *DIGESTS})
 _BOUNDARY = re.compile(r"[ -~]{1,200}")
 _HEX = re.compile(r"[0-9a-f]+")
 _AGAIN: Final = "Upload again with a current twine or uv."
@@ -53,11 +55,14 @@ class FileStart:
 
 @dataclass(frozen=True, slots=True)
 class UploadForm:
-    """A whole form. `digests`: field name to lower-case hex, every one that the client sent."""
+    """A whole form. `digests`: field name to lower-case hex, every one that the client sent; `comment`: what whoever
+    uploads has to say, unproved, for people to read.
+    """
 
     filename: str
     digests: dict[str, str]
     size: int
+    comment: str = ""
 
 
 Event: TypeAlias = FileStart | bytes
@@ -114,7 +119,9 @@ class FormReader:
         self._check_action()
         if self._filename is None:
             raise _malformed("The form has no file in the field 'content'")
-        return UploadForm(self._filename, self._digests(), self.size)
+        return UploadForm(
+            self._filename, self._digests(), self.size, self._fields.get(_COMMENT, "")
+        )
 
     def _begin(self, segment: MultipartSegment) -> Iterator[Event]:
         self._name, filename = segment.name or "", segment.filename
@@ -155,6 +162,10 @@ class FormReader:
             return
         if self._name in DIGESTS:
             value = _hex(self._name, value)
+        if self._name == _COMMENT and len(value) > ASKER_NOTE_CHARS_MAX:
+            raise _too_large(
+                f"The comment has {len(value)} characters; it may have {ASKER_NOTE_CHARS_MAX}"
+            )
         if self._fields.setdefault(self._name, value) != value:
             raise _malformed(f"The form names two different values for {self._name!r}")
 

@@ -22,14 +22,25 @@ from presspass.core.findings import InputFile, parse_report
 from presspass.core.lifecycle import State
 from presspass.core.limits import JSON_BODY_BYTES_MAX
 from presspass.core.quorum import Tally
-from presspass.core.statement import Kind, ReleaseBody, ReleaseFile, RosterBody, Statement
-from presspass.gateway import approvals, enrolment, people, requests, rights, sets, tokens
+from presspass.core.statement import ReleaseBody, ReleaseFile, Statement, roster_set_by
+from presspass.gateway import (
+    approvals,
+    asking,
+    enrolment,
+    identities,
+    people,
+    requests,
+    rights,
+    sets,
+    tokens,
+)
+from presspass.gateway.console import revoking, situation_of, view_token
 from presspass.gateway.console.models import ReleaseFacts
 from presspass.gateway.console.text import told
-from presspass.gateway.facts import Facts, received_for, tally
+from presspass.gateway.facts import Facts, received_for
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import Receive, Scope, Send, json_answer, read_body, read_json, reply
-from presspass.gateway.problems import Answer
+from presspass.gateway.problems import HEALTHY_PHRASE, Answer
 from presspass.gateway.requests import Request
 from presspass.store import journal_view
 from presspass.store.journal_view import Decision
@@ -76,6 +87,7 @@ class Api:
             route(release + "/close", "POST", self.close),
             route(release + "/withdraw", "POST", self.withdraw),
             route(release + "/review", "GET", self.review),
+            route(release + "/workflow", "GET", self.workflow),
             route(release + "/proofs/{name}", "GET", self.proof),
             Route(release + "/files/{name}", self.file, methods=["GET"]),
             Route(release + "/baseline/{name}", self.baseline, methods=["GET"]),
@@ -83,14 +95,27 @@ class Api:
             route(request, "GET", self.request),
             route(request + "/approvals", "POST", self.approve),
             route("/api/v1/narrowings", "POST", self.narrow),
+            route("/api/v1/identities", "GET", self.identities),
             route("/api/v1/enrolments/begin", "POST", self.begin_enrolment),
             route("/api/v1/enrolments", "POST", self.enrol),
         ]
 
-    def health(self, _request: HttpRequest, _body: bytes) -> Answer:
-        """GET /healthz"""
-        sealed = self._gate.journal.rules.sealed
-        return json_answer({"ok": True, "sealed": sealed, "version": __version__})
+    def health(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /healthz. `seen` shows the asker what a proxy made of the request; `doctor` looks at it."""
+        rules = self._gate.journal.rules
+        seen: JsonObject = {
+            "scheme": request.url.scheme,
+            "host": request.headers.get("host", ""),
+            "client": request.client.host if request.client else "",
+        }
+        health: JsonObject = {
+            "ok": True,
+            "sealed": rules.sealed,
+            "genesis": rules.genesis_digest,
+            "version": __version__,
+            "seen": seen,
+        }
+        return json_answer(health, reason=HEALTHY_PHRASE)
 
     def release(self, request: HttpRequest, _body: bytes) -> Answer:
         """GET /api/v1/releases/<id>"""
@@ -123,6 +148,17 @@ class Api:
         if facts is None or facts.report is None:
             raise Refusal(Code.REQUEST_NOT_FOUND, "There is no report at this address.")
         return Answer(200, facts.report, headers=(("content-disposition", "attachment"),))
+
+    def workflow(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /api/v1/releases/<id>/workflow: what ran, and what people had bound."""
+        facts = self._facts.release(request.path_params["id"])
+        if facts is None or facts.asker is None or facts.asker.workflow is None:
+            raise Refusal(
+                Code.REQUEST_NOT_FOUND,
+                "There is no workflow at this address.",
+                "Only a workload whose issuer names one has a workflow.",
+            )
+        return json_answer(asking.workflow_json(facts.asker.workflow))
 
     def proof(self, request: HttpRequest, _body: bytes) -> Answer:
         """GET /api/v1/releases/<id>/proofs/<filename>"""
@@ -188,6 +224,22 @@ class Api:
             )
         return json_answer({"statement": approvals.narrow(self._gate, text, approval)}, 202)
 
+    def identities(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /api/v1/identities: what can be revoked, and what is; for who is signed in or holds a view token."""
+        viewer = situation_of(self._facts, request).viewer
+        token = view_token(request, self._facts.origin)
+        if viewer is None and self._facts.view_token_until(token) is None:
+            raise Refusal(
+                Code.TOKEN_INVALID,
+                "What can be revoked is shown to who is signed in or holds a view token.",
+                "Ask whoever runs the gate for a view link; send its token as `Authorization: Bearer TOKEN`.",
+            )
+        found = self._facts.identities()
+        if found is None:
+            self._gate.journal.rules.trust()  # refuses: there is nobody yet
+            return json_answer({})
+        return json_answer(identities.identities_json(revoking.for_viewer(found, viewer)))
+
     def begin_enrolment(self, _request: HttpRequest, body: bytes) -> Answer:
         """POST /api/v1/enrolments/begin"""
         return json_answer(enrolment.begin(self._gate, read_json(body)))
@@ -226,6 +278,8 @@ class Api:
             "reason": facts.reason,
             "hint": _hint(facts),
             "requester": facts.requester,
+            "asked_by": asking.asker_json(facts.asker, facts.requester),
+            "note": facts.note,
             "opened_at": facts.opened_ms // 1000,
             "files": [one.to_json() for one in facts.files],
             "request": statement.digest if statement else None,
@@ -247,11 +301,7 @@ class Api:
             opened = self._opened(connection, request.statement)
             decision = self._facts.decision(digest)
             code, message = self._facts.word_on(connection, request, decision)
-        rules, around = (
-            self._gate.journal.now(),
-            self._gate.journal.circumstances(request.statement.body),
-        )
-        count = tally(rules, request.statement, [one.approval for one in received], around)
+            count = self._facts.count(connection, self._gate.journal.now(), request)
         return {
             "digest": digest,
             "veto_digest": request.veto_digest,
@@ -266,7 +316,7 @@ class Api:
             "url": self._url(request),
             "details": opened,
             "roster_now": self._gate.journal.rules.roster.to_json()
-            if request.kind == Kind.ROSTER
+            if request.statement.kind in Statement.ROSTERS
             else None,
         }
 
@@ -277,10 +327,11 @@ class Api:
 
     def _opened(self, connection: Connection, statement: Statement) -> JsonObject:
         """The details of the people whom a roster statement adds or changes: what approvers must be able to read."""
-        if not isinstance(statement.body, RosterBody):
+        after = roster_set_by(statement.body)
+        if after is None:
             return {}
         found = {}
-        for person in (*statement.body.roster.people, *self._gate.journal.rules.roster.people):
+        for person in (*after.people, *self._gate.journal.rules.roster.people):
             details = people.open_details(self._gate, connection, person.details)
             if details is not None:
                 found[person.details] = details.to_json()

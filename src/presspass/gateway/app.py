@@ -18,6 +18,7 @@ from presspass.gateway import console, events
 from presspass.gateway.api import Api
 from presspass.gateway.exchange.doors import Doors
 from presspass.gateway.facts import Facts
+from presspass.gateway.front import Front
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import AsgiApp, ClientGoneError, Message, Receive, Scope, Send, reply
 from presspass.gateway.identity.oidc_client import Provider
@@ -27,6 +28,7 @@ from presspass.gateway.problems import (
     plain_problem,
     refusal_answer,
     standard_phrase,
+    unavailable,
 )
 from presspass.gateway.pypi.legacy import PATH, LegacyUpload
 from presspass.gateway.scim.doors import Scim
@@ -53,7 +55,13 @@ def public_app(
         door = upload if PATH.fullmatch(scope["path"]) else rest
         await door(scope, receive, send)
 
-    return app
+    return Front(gate, app)
+
+
+def _check_path(scope: Scope) -> None:
+    """Nothing of ours is named with a control character, and PostgreSQL does not even take the question."""
+    if not str(scope.get("path", "")).isprintable():
+        raise HTTPException(404)
 
 
 class Routed:
@@ -75,6 +83,7 @@ class Routed:
             self  # with it, Starlette raises for a wrong path or method instead of answering itself
         )
         try:
+            _check_path(scope)
             await self._router(scope, receive, noting)
         except ClientGoneError:
             return
@@ -92,7 +101,9 @@ class Routed:
         if isinstance(error, HTTPException):
             code = Code.REQUEST_NOT_FOUND if error.status_code == 404 else Code.REQUEST_UNSUPPORTED
             if scope["method"] == "POST" and not scope["path"].startswith("/api/"):
-                hint = f"An upload address looks like {self._gate.site[0]}/pypi/UPSTREAM/legacy/."
+                hint = (
+                    f"An upload address looks like {self._gate.upload_site}/pypi/UPSTREAM/legacy/."
+                )
                 message = f"Nothing can be uploaded to this address. {hint}"
                 return plain_problem(error.status_code, code.value, message)
             message = (
@@ -101,6 +112,9 @@ class Routed:
                 else "This cannot be asked here."
             )
             return plain_problem(error.status_code, code.value, message)
+        away = unavailable(error)
+        if away is not None:
+            return away
         number = events.internal(error, str(scope.get("path", ""))[:100])
         return plain_problem(500, "internal", f"internal error {number}", close=True)
 

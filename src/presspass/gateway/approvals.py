@@ -120,8 +120,11 @@ def _check(rules: Rules, statement: Statement, approval: Approval, *, narrowing:
             "This is a software key; it does not prove that a person was there, so the policy does not count it.",
             "Sign with a passkey or a security key.",
         )
-    body = chain.body
-    verify_approval(statement.to_bytes(), approval, key, origin=body.origin, rp_id=body.rp_id)
+    if narrowing:
+        chain.verify_at_one(statement.to_bytes(), approval, key)
+        return
+    origin, rp_id = chain.sites.get(statement.heads.roster, chain.site)
+    verify_approval(statement.to_bytes(), approval, key, origin=origin, rp_id=rp_id)
 
 
 def _key(rules: Rules, approval: Approval) -> Key:

@@ -136,9 +136,12 @@ class Control:
         return json_answer({"revoked": token_hash})
 
     def make_link(self, _request: HttpRequest, body: bytes) -> Answer:
-        """POST /links {person, name, addresses, groups, forge_ids}: an enrolment link, its secret in the fragment."""
-        secret, expires_ms = people.invite(self._gate, read_json(body))
-        url = f"{self._gate.site[0]}/enrol#{secret}"
+        """POST /links {person, name, addresses, groups, forge_ids, at_next?}: an enrolment link, its secret in the
+        fragment; with `at_next` at the address to which the gate is about to move."""
+        asked = read_json(body)
+        secret, expires_ms = people.invite(self._gate, asked)
+        origin = self._gate.next_origin if asked.get("at_next") else self._gate.site[0]
+        url = f"{origin}/enrol#{secret}"
         return json_answer({"url": url, "expires_at": expires_ms // 1000}, 201)
 
     def make_view_token(self, _request: HttpRequest, _body: bytes) -> Answer:
@@ -151,12 +154,18 @@ class Control:
         return json_answer({"url": url, "expires_at": expires // 1000}, 201)
 
     def make_request(self, _request: HttpRequest, body: bytes) -> Answer:
-        """POST /requests: a statement (its canonical text, or {"statement": text}) is put before the approvers."""
-        text = body.decode("utf-8", "replace")
+        """POST /requests: a statement (its canonical text, or {"statement": text}) is put before the approvers.
+
+        Beside a publisher's statement, `workflow`: the content of the file that it binds.
+        """
+        text, workflow = body.decode("utf-8", "replace"), None
         value = read_json(body)
         if isinstance(value.get("statement"), str):
             text = value["statement"]
-        digest = requests.submit(self._gate, text)
+            workflow = value.get("workflow")
+        if not isinstance(workflow, str | None):
+            raise Refusal(Code.REQUEST_MALFORMED, "The workflow is not text.")
+        digest = requests.submit(self._gate, text, workflow)
         return json_answer({"digest": digest, "url": self._gate.request_url(digest)}, 201)
 
     def make_sign_in_link(self, _request: HttpRequest, body: bytes) -> Answer:

@@ -5,6 +5,8 @@
 3. A key is stored once; a key that anybody has enrolled before is refused.
 4. Before genesis the key waits for the seal. Afterwards the same transaction puts a roster statement before people:
    the whole roster with this key added, or with it in place of others of the same person.
+5. A link may be for the origin that the gate is about to move to. Its key is bound to that one, and waits there for
+   the `origin` statement that brings all of them at once.
 
 Registration follows WebAuthn Level 3 section 7.1 (py_webauthn), with user verification required, no attestation, and
 ES256, EdDSA or RS256 keys, which are what `verify` can check.
@@ -17,6 +19,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -93,7 +96,6 @@ def begin(gate: Gate, value: JsonObject) -> JsonObject:
     members = Members(value, "enrolment")
     secret = members.text("link")
     members.done()
-    origin, rp_id = gate.site
     challenge = secrets.token_bytes(_CHALLENGE_BYTES)
 
     def work(connection: Connection) -> tuple[Invitee, str, list[bytes]]:
@@ -107,12 +109,14 @@ def begin(gate: Gate, value: JsonObject) -> JsonObject:
         )
 
     who, name, credentials = gate.writer.run(work)
+    origin, rp_id = _site_of(gate, who)
     return {
         "person": who.person,
         "origin": origin,
         "rp_id": rp_id,
         "public_key": _creation_options(rp_id, who.person, name, challenge, credentials),
         "sealed": gate.journal.now().sealed,
+        "moving": _is_for_move(gate, who),
     }
 
 
@@ -156,6 +160,23 @@ def with_key(roster: Roster, who: Invitee, key: Key, replaced: Iterable[str]) ->
 def read_key(data: bytes) -> Key:
     """The key in an ENROLMENT row."""
     return Key.from_json(parse_canonical(data, bytes_max=JSON_BODY_BYTES_MAX, what="key"))
+
+
+def _site_of(gate: Gate, who: Invitee) -> tuple[str, str]:
+    """The origin that a key of this link is bound to, and its RP id."""
+    if not _is_for_move(gate, who):
+        return gate.site
+    if who.origin != gate.next_origin:
+        raise Refusal(
+            Code.ENROLMENT_EXPIRED,
+            "This link is for a move of the gate that is no longer planned.",
+            "Ask the operator of the gate for a new link.",
+        )
+    return who.origin, urlsplit(who.origin).hostname or ""
+
+
+def _is_for_move(gate: Gate, who: Invitee) -> bool:
+    return bool(who.origin) and who.origin != gate.site[0]
 
 
 # --- beginning ----------------------------------------------------------------------------------------------------
@@ -222,8 +243,8 @@ def _read_offer(gate: Gate, value: JsonObject) -> _Offered:
     if "ssh_public_key" in value:
         key = _ssh_key(members.text("ssh_public_key", chars_max=_SSH_LINE_CHARS_MAX))
     else:
-        challenge = _asked(gate, secret)
-        key = _passkey(gate, members.take("credential"), challenge, software=software)
+        challenge, site = _asked(gate, secret)
+        key = _passkey(site, members.take("credential"), challenge, software=software)
     members.done()
     return _Offered(secret, key, challenge, replaced)
 
@@ -240,19 +261,21 @@ def _fingerprint(item: object) -> str:
     return text
 
 
-def _asked(gate: Gate, secret: str) -> bytes:
-    """The challenge given out for this link. In the writer's turn: link and challenge are spent together."""
+def _asked(gate: Gate, secret: str) -> tuple[bytes, tuple[str, str]]:
+    """The challenge given out for this link, and its origin and RP id. In the writer's turn: link and challenge are
+    spent together."""
 
-    def work(connection: Connection) -> bytes | None:
+    def work(connection: Connection) -> tuple[bytes | None, Invitee]:
         now = gate.clock()
-        return _challenge(connection, people.invitee(connection, secret, now).link_hash, now)
+        who = people.invitee(connection, secret, now)
+        return _challenge(connection, who.link_hash, now), who
 
-    found = gate.writer.run(work)
+    found, who = gate.writer.run(work)
     if found is None:
         raise Refusal(
             Code.ENROLMENT_INVALID, "No passkey was asked for by this link.", "Open the link again."
         )
-    return found
+    return found, _site_of(gate, who)
 
 
 def _enrol(gate: Gate, connection: Connection, offered: _Offered) -> Enrolled:
@@ -289,8 +312,18 @@ def _enrol(gate: Gate, connection: Connection, offered: _Offered) -> Enrolled:
 def _ask_for(
     gate: Gate, connection: Connection, who: Invitee, offered: _Offered, now_ms: int
 ) -> str | None:
-    """The request for a roster with the key; None before genesis, when keys wait for the seal."""
+    """The request for a roster with the key; None where keys wait: before genesis for the seal, and for a move for
+    the one statement that brings them all."""
     rules = gate.journal.rules
+    if rules.sealed and _is_for_move(gate, who):
+        if offered.replaced:
+            raise Refusal(
+                Code.ENROLMENT_INVALID,
+                "A key for the new address replaces your passkeys of the old one anyway.",
+                "Enrol it without --replace.",
+            )
+        _site_of(gate, who)
+        return None
     if not rules.sealed:
         if offered.replaced:
             raise Refusal(Code.ENROLMENT_INVALID, "Nothing is enrolled yet that could be replaced.")
@@ -311,8 +344,8 @@ def _refuse_known(gate: Gate, connection: Connection, key: Key) -> None:
 # --- keys ---------------------------------------------------------------------------------------------------------
 
 
-def _passkey(gate: Gate, credential: Any, challenge: bytes, *, software: bool) -> Key:
-    origin, rp_id = gate.site
+def _passkey(site: tuple[str, str], credential: Any, challenge: bytes, *, software: bool) -> Key:
+    origin, rp_id = site
     try:
         verified = verify_registration_response(
             credential=credential,

@@ -50,6 +50,12 @@ class Events:
         else:
             log("refused", kind=kind, code=refusal.code.value)
 
+    def happened(self, kind: str, detail: str) -> None:
+        """Something that changes who may look or ask, for those who look back: who signed in, what was allowed."""
+        if self._within_bound():
+            row = {"at_ms": self._clock(), "kind": kind, "detail": detail[:_DETAIL_CHARS_MAX]}
+            self._writer.submit(lambda connection: connection.execute(sa.insert(EVENT), row))
+
     def _within_bound(self) -> bool:
         minute = self._clock() // _MINUTE_MS
         with self._lock:

@@ -6,7 +6,7 @@ All of it is for people to look at. Nothing that is computed here decides anythi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,14 +21,16 @@ from presspass.core.quorum import ORDINARY, Circumstances, Tally
 from presspass.core.statement import (
     FreezeBody,
     Intent,
+    ReleaseBody,
     ReleaseFile,
     Statement,
     UpstreamBody,
 )
-from presspass.gateway import people, requests, tokens
+from presspass.gateway import asking, identities, people, requests, stops, tokens
 from presspass.gateway.console import differences
 from presspass.gateway.console.models import (
     Ballot,
+    Identities,
     Overview,
     ReleaseFacts,
     ReleaseLine,
@@ -77,6 +79,11 @@ class Facts:
         """The exact origin of the console."""
         return self._gate.site[0]
 
+    @property
+    def next_origin(self) -> str:
+        """Where keys may be enrolled for a move of the gate."""
+        return self._gate.next_origin
+
     def situation(self) -> Situation:
         """What holds now, for the banners."""
         rules = self._gate.journal.now()
@@ -101,6 +108,8 @@ class Facts:
             ballot = self._ballot(connection, rules, request) if request else None
             upstream = rules.upstreams.get(row.upstream)
             code, reason = self.word_on_release(connection, row)
+            body = request.statement.body if request else None
+            asked = body if isinstance(body, ReleaseBody) else None
             return ReleaseFacts(
                 id=row.id,
                 upstream=row.upstream,
@@ -116,6 +125,8 @@ class Facts:
                 report=report_of(connection, row.review),
                 ballot=ballot,
                 proofs=self.proofs(row.statement) if request else (),
+                asker=asking.asker(self._gate, connection, row, asked),
+                note=row.note,
             )
 
     def request(self, digest: str) -> RequestFacts | None:
@@ -164,6 +175,10 @@ class Facts:
             sees_everything=bool(session.roles & SEE_EVERYTHING),
             may_ask=Role.ADMIN in session.roles,
         )
+
+    def identities(self) -> Identities | None:
+        """What can be revoked; None before genesis."""
+        return identities.identities(self._gate)
 
     def view_token_until(self, token: str) -> int | None:
         """Until when (ms) this view token lets its holder look; None when it is unknown or over."""
@@ -244,6 +259,30 @@ class Facts:
         words = f"{name} vetoed it: “{note}”" if note else f"{name} vetoed it"
         return f"{words}." if ended else f"{words}. The press ends it when it sees that."
 
+    def count(self, connection: Connection, rules: Rules, request: Request) -> Tally | None:
+        """The count under a request as things stand, without what was revoked; None before genesis."""
+        around, revoked = self.around(connection, request)
+        given = [
+            one.approval
+            for one in received_for(connection, request)
+            if _id(one.approval) not in revoked
+        ]
+        return tally(rules, request.statement, given, around)
+
+    def around(
+        self, connection: Connection, request: Request
+    ) -> tuple[Circumstances, frozenset[str]]:
+        """What counts beside the signatures, and which of them were revoked: as the press has it, and what was signed
+        at this gate since, which the press is about to latch.
+        """
+        rules = self._gate.journal.rules
+        around = self._gate.journal.circumstances(request.statement.body)
+        mine = ("approval", "person")
+        found = stops.standing(connection, rules.narrowings, rules.cleared, mine)
+        gone = {one.target for one in found if one.what == "person"}
+        revoked = {one.target for one in found if one.what == "approval"}
+        return replace(around, suspended=around.suspended | gone), frozenset(revoked)
+
     # parts
 
     def _request_facts(
@@ -287,8 +326,9 @@ class Facts:
 
     def _ballot(self, connection: Connection, rules: Rules, request: Request) -> Ballot | None:
         received = received_for(connection, request)
-        around = self._gate.journal.circumstances(request.statement.body)
-        count = tally(rules, request.statement, [one.approval for one in received], around)
+        around, revoked = self.around(connection, request)
+        standing = [one.approval for one in received if _id(one.approval) not in revoked]
+        count = tally(rules, request.statement, standing, around)
         if count is None or rules.chain is None:
             return None
         electorate = rules.chain.electorate(request.statement, rules.chain.policy, around)
@@ -296,7 +336,7 @@ class Facts:
             statement=request.statement.to_bytes(),
             electorate=electorate,
             tally=count,
-            signatures=tuple(_signature(request, one, ended_approvals(rules)) for one in received),
+            signatures=tuple(_signature(request, one, revoked) for one in received),
             decision=self.decision(request.digest),
         )
 
@@ -305,9 +345,7 @@ class Facts:
         if row.state == State.AWAITING.value:
             request, count = requests.find(connection, row.statement), None
             if request:
-                around = self._gate.journal.circumstances(request.statement.body)
-                given = _approvals(connection, request)
-                count = tally(rules, request.statement, given, around)
+                count = self.count(connection, rules, request)
             if count:
                 needed, counted = count.needed, len(count.counted)
         return ReleaseLine(
@@ -378,7 +416,7 @@ def _verified(chain: Chain, statement: Statement, approval: Approval) -> Signed 
     key = next((found for roster in rosters if (found := roster.key(approval.key))), None)
     if key is None:
         return None
-    origin, rp_id = chain.body.origin, chain.body.rp_id
+    origin, rp_id = chain.sites[statement.heads.roster]
     try:
         return verify_approval(statement.to_bytes(), approval, key, origin=origin, rp_id=rp_id)
     except Refusal:
@@ -413,18 +451,18 @@ def report_of(connection: Connection, review: str | None) -> bytes | None:
     return data
 
 
-def _approvals(connection: Connection, request: Request) -> list[Approval]:
-    return [one.approval for one in received_for(connection, request)]
+def _id(approval: Approval) -> str:
+    return approval_id(approval.statement, approval.key)
 
 
-def _signature(request: Request, one: Received, ended: frozenset[str]) -> SignatureFacts:
+def _signature(request: Request, one: Received, revoked: frozenset[str]) -> SignatureFacts:
     veto = one.approval.statement == request.veto_digest
     return SignatureFacts(
         one.approval.key,
         Intent.VETO if veto else Intent.APPROVE,
         one.received_ms,
         one.note,
-        ended=approval_id(one.approval.statement, one.approval.key) in ended,
+        revoked=_id(one.approval) in revoked,
     )
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 
 from presspass.core.limits import FILE_BYTES_MAX
 from presspass.gateway.events import Events
@@ -25,7 +26,9 @@ def wall_clock_ms() -> int:
 class Gate:
     """`origin`, `rp_id`, `space`: as configured; once sealed, genesis says origin and rp_id (`site`).
 
-    `pool`: threads for the disk work of uploads. `clock`: milliseconds since the epoch.
+    `pool`: threads for the disk work of uploads. `clock`: milliseconds since the epoch. `upload_origin`: where packages
+    are uploaded, "" where that is the origin. `trusted_proxies`: whose X-Forwarded-* headers are believed.
+    `next_origin`: where keys may be enrolled for a move that is not in force yet, "" for nowhere.
     """
 
     origin: str
@@ -40,12 +43,25 @@ class Gate:
     file_bytes_max: int = FILE_BYTES_MAX
     zones_separated: bool = False
     key_sets: KeySets = field(default_factory=KeySets)
+    upload_origin: str = ""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    next_origin: str = ""
 
     @property
     def site(self) -> tuple[str, str]:
         """The origin that passkeys are bound to, and its RP id."""
         chain = self.journal.rules.chain
-        return (self.origin, self.rp_id) if chain is None else (chain.body.origin, chain.body.rp_id)
+        return (self.origin, self.rp_id) if chain is None else chain.site
+
+    @property
+    def console_origins(self) -> frozenset[str]:
+        """Where pages are served: the origin in force, and on a move the one before and the one to come."""
+        return frozenset({self.site[0], self.origin, self.next_origin} - {""})
+
+    @property
+    def upload_site(self) -> str:
+        """The origin that clients upload to."""
+        return self.upload_origin or self.site[0]
 
     def projects_of(self, right: Right) -> tuple[str, ...]:
         """The projects that a right may be for: a pass's publisher says it, as it stands now."""

@@ -6,7 +6,8 @@ Three things that uvicorn's connection does not do, and clients need:
 2. A bound on the bytes of a request's head, and an end for clients that stop sending in the middle.
 3. A lingering close (RFC 9112 section 9.6): a client that is still sending when it is refused loses the answer if the
    connection is closed under it. So the sending side is closed first, and what still arrives is read and dropped,
-   up to LINGER_BYTES_MAX and LINGER_S_MAX.
+   up to LINGER_BYTES_MAX and LINGER_S_MAX. TLS cannot be closed on one side in Python: there the answer stands with
+   its length and `connection: close`, and the connection ends when the request's body has, or the client ends it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from presspass.core.digests import JsonObject
@@ -161,6 +163,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = self._in_request = False
         self._head_bytes = 0
         self._linger_bytes: int | None = None
+        self._read_on = False
         self._unwanted = 0
         self._heard_at = self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
@@ -195,7 +198,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._heard_at = self.loop.time()
         if self._linger_bytes is not None:
-            self._drop(len(data))
+            self._drop(data)
             return
         if self._in_head:
             self._head_bytes += len(data)
@@ -214,6 +217,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._linger_bytes is not None:  # a next request, on a connection that is being closed
+            return
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > REQUEST_HEADER_BYTES_MAX:
             self.app = _head_too_large
@@ -221,6 +226,8 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        if self._linger_bytes is not None:
+            return
         cycle = self.cycle
         if cycle.response_complete:
             self._unwanted += len(body)
@@ -235,6 +242,9 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_request = False
+        if self._linger_bytes is not None:
+            self._end()
+            return
         super().on_message_complete()
 
     def shutdown(self) -> None:
@@ -269,18 +279,27 @@ class Connection(HttpToolsProtocol):
             return
         line.flush()
         line.closing = True
-        if not self._in_request or raw.is_closing() or not raw.can_write_eof():
+        if not self._in_request or raw.is_closing():
             raw.close()
             return
         self._linger_bytes = LINGER_BYTES_MAX
-        raw.write_eof()
+        if raw.can_write_eof():
+            raw.write_eof()
+        else:
+            self._read_on = not self._in_head
         self.flow.resume_reading()
         self._watch(LINGER_S_MAX, self._end)
 
-    def _drop(self, count: int) -> None:
-        self._linger_bytes = (self._linger_bytes or 0) - count
+    def _drop(self, data: bytes) -> None:
+        self._linger_bytes = (self._linger_bytes or 0) - len(data)
         if self._linger_bytes <= 0:
             self._end()
+        elif self._read_on:  # to find the end of the body; nothing of it is kept
+            try:
+                self.parser.feed_data(data)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+                self._read_on = False
+            self.headers.clear()  # trailers
 
     def _end(self) -> None:
         if self._raw is not None:

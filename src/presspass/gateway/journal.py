@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection
@@ -21,7 +20,8 @@ from presspass.core.quorum import ORDINARY, Circumstances
 from presspass.core.roster import Roster
 from presspass.core.statement import UpstreamBody
 from presspass.store import journal_view
-from presspass.store.database import ChangeSignal, Reader
+from presspass.store.address import Place
+from presspass.store.database import ChangeSignal, Reader, exists
 from presspass.store.journal_view import Narrowing
 from presspass.verify.chain import Chain
 
@@ -76,12 +76,12 @@ _DEFAULT = Policy()
 
 
 class Journal:
-    """The press's journal.db. Every method may be called from any thread."""
+    """The press's journal. Every method may be called from any thread."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._reader = Reader(path)
-        self._signal = ChangeSignal(path)
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._reader = Reader(place)
+        self._signal = ChangeSignal(place)
         self._lock = threading.Lock()
         self._rules = Rules()
         self._versions: dict[tuple[str, str], frozenset[str]] = {}
@@ -93,15 +93,23 @@ class Journal:
         return self._rules
 
     def refresh(self) -> bool:
-        """Reads the rules again if the press has committed since; says whether it had (or could not be asked)."""
+        """Reads the rules again if the press has committed since; says whether it had.
+
+        Before genesis the press may just be making its tables, and there are no rules to miss; afterwards
+        Fault("store.unreadable") when it cannot be asked.
+        """
         with self._lock:
-            if not self._path.exists() or not self._signal.changed():
+            if not exists(self._place) or not self._signal.changed():
                 return False
             try:
                 # A new dict, not a cleared one: who still fills the old one fills it with what is now old.
                 self._rules, self._versions = self._reader.run(_read_rules), {}
             except Fault:
-                self._signal.close()  # the press is just making its tables: ask again next time
+                self._signal.close()  # ask again next time
+                if (
+                    self._rules.sealed
+                ):  # who cannot hear what was revoked goes on with nothing (law 8)
+                    raise
             return True
 
     def now(self) -> Rules:

@@ -33,12 +33,13 @@ _ASK_AGAIN = "Ask the operator of the gate for a new link."
 
 @dataclass(frozen=True, slots=True)
 class Invitee:
-    """Whom a link is for. `details`: commitment to name and addresses."""
+    """Whom a link is for. `details`: commitment to name and addresses; `origin`: of a move, "" for the one in force."""
 
     link_hash: str
     person: str
     details: str
     groups: tuple[str, ...]
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,22 @@ class _Invitation:
     person: str
     details: Details
     groups: tuple[str, ...]
+    at_next: bool
 
 
 def invite(gate: Gate, value: JsonObject) -> tuple[str, int]:
     """Makes a link for the person that `value` describes; (its secret, until when in ms).
 
-    `value`: `{person, name, addresses, groups, forge_ids}`. Where `person` is "", the name finds somebody who is known,
-    or else a new id is made. What the invitation leaves empty stays as it is known.
+    `value`: `{person, name, addresses, groups, forge_ids, at_next?}`. Where `person` is "", the name finds somebody who
+    is known, or else a new id is made. What the invitation leaves empty stays as it is known.
     """
     wanted = _read_invitation(value)
+    if wanted.at_next and not gate.next_origin:
+        raise Refusal(
+            Code.REQUEST_UNSUPPORTED,
+            "This gate is not about to move.",
+            "Name the new address first: presspass origin prepare URL; then restart `presspass serve`.",
+        )
     secret, now = tokens.new_secret(), gate.clock()
     expires = now + ENROLMENT_LINK_S * 1000
     gate.journal.refresh()
@@ -74,6 +82,7 @@ def invite(gate: Gate, value: JsonObject) -> tuple[str, int]:
             "groups": json.dumps(sorted(set(groups))),
             "created_ms": now,
             "expires_ms": expires,
+            "origin": gate.next_origin if wanted.at_next else "",
         }
         connection.execute(sa.insert(ENROLMENT_LINK), row)
 
@@ -95,7 +104,7 @@ def invitee(connection: Connection, secret: str, now_ms: int) -> Invitee:
         )
     if now_ms >= row.expires_ms:
         raise Refusal(Code.ENROLMENT_EXPIRED, "This enrolment link has expired.", _ASK_AGAIN)
-    return Invitee(link_hash, row.person, row.details, tuple(json.loads(row.groups)))
+    return Invitee(link_hash, row.person, row.details, tuple(json.loads(row.groups)), row.origin)
 
 
 def known_people(gate: Gate, connection: Connection) -> dict[str, Details]:
@@ -169,8 +178,9 @@ def _read_invitation(value: JsonObject) -> _Invitation:
         salt=secrets.token_hex(16),
     )
     groups = members.items("groups", name, count_max=GROUPS_PER_PERSON_MAX)
+    at_next = members.boolean("at_next") if members.has("at_next") else False
     members.done()
-    return _Invitation(person, details, groups)
+    return _Invitation(person, details, groups, at_next)
 
 
 def _id_by_name(known: dict[str, Details], name: str) -> str:

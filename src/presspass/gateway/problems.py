@@ -15,9 +15,13 @@ from typing import Final
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal
 
+#: Of `GET /healthz`: whoever asks can see whether reason phrases get through.
+HEALTHY_PHRASE: Final = "Presspass is well"
 PROBLEM_TYPE: Final = "application/problem+json"
 _REASON_CHARS_MAX = 400
 _RETRY_AFTER_S = 300
+_AWAY: Final = frozenset({"store.busy", "store.unreachable", "store.unreadable"})
+_AWAY_RETRY_S = 5
 
 _BAD, _DENIED, _MISSING, _GONE, _LARGE = 400, 403, 404, 410, 413
 #: Codes that are not listed are 403: a reason that this table does not know is never a "yes" nor a "try again".
@@ -40,6 +44,7 @@ STATUS: Final[dict[Code, int]] = {
     Code.IDENTITY_ISSUER_UNKNOWN: _MISSING,
     Code.IDENTITY_MALFORMED: _BAD,
     Code.PUBLISHER_NONE: _MISSING,
+    Code.REQUEST_WRONG_HOST: _MISSING,
     Code.RELEASE_OTHER_BYTES: _BAD,
     Code.SIGN_IN_EXPIRED: _BAD,
     Code.SIGN_IN_KEY_INVALID: _BAD,
@@ -66,6 +71,7 @@ _PHRASES: Final = {
     413: "Content Too Large",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
+    503: "Service Unavailable",
 }
 
 
@@ -102,6 +108,17 @@ class Answer:
     reason: str = ""
     headers: tuple[tuple[str, str], ...] = field(default=())
     close: bool = False
+
+
+def unavailable(error: Exception, *, close: bool = False) -> Answer | None:
+    """The answer where the database cannot be asked just now, and nothing was changed: 503, for the client to send
+    again. None for every other error."""
+    if not isinstance(error, Fault) or error.code not in _AWAY:
+        return None
+    message = "The gate cannot reach its database just now; nothing was changed."
+    again = (("retry-after", str(_AWAY_RETRY_S)),)
+    body = problem(503, error.code, message, "Try again in some seconds.")
+    return Answer(503, body, PROBLEM_TYPE, reason_phrase(message), again, close)
 
 
 def as_refusal(error: Exception) -> Refusal | None:

@@ -13,9 +13,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from presspass.core.digests import sha256_hex
 from presspass.core.errors import Code, Refusal
+from presspass.core.publisher import PublisherBody
 from presspass.core.statement import Body, Intent, Kind, RosterBody, Statement
 from presspass.gateway.gate import Gate
+from presspass.gateway.workflow_files import keep_workflow
 from presspass.store.gateway_tables import REQUEST
 from presspass.verify.chain import veto_of
 
@@ -105,8 +108,11 @@ def bringing_keys(connection: Connection) -> dict[str, list[Request]]:
     return found
 
 
-def submit(gate: Gate, text: str) -> str:
-    """Puts a statement that was made on the gate's host before people; its digest."""
+def submit(gate: Gate, text: str, workflow: str | None = None) -> str:
+    """Puts a statement that was made on the gate's host before people; its digest.
+
+    `workflow`: the content that a publisher's statement binds, kept for the page that people sign it on.
+    """
     statement = Statement.from_bytes(text.encode("utf-8"))
     if statement.kind in _MADE_ELSEWHERE or statement.intent is not Intent.APPROVE:
         raise Refusal(
@@ -116,4 +122,23 @@ def submit(gate: Gate, text: str) -> str:
     gate.journal.now().trust().check_belongs(statement)
     now_ms = gate.clock()
     statement.check_alive(now_ms // 1000)
-    return gate.writer.run(lambda connection: put(connection, statement, None, now_ms))
+    content = None if workflow is None else _bound_content(statement, workflow)
+
+    def work(connection: Connection) -> str:
+        if content is not None:
+            keep_workflow(connection, sha256_hex(content), content, now_ms)
+        return put(connection, statement, None, now_ms)
+
+    return gate.writer.run(work)
+
+
+def _bound_content(statement: Statement, workflow: str) -> bytes:
+    """The workflow as bytes; refuses any other than the one that the statement binds."""
+    content = workflow.encode("utf-8", "surrogatepass")
+    body = statement.body
+    if not isinstance(body, PublisherBody) or body.workflow_sha256 != sha256_hex(content):
+        raise Refusal(
+            Code.REQUEST_MALFORMED,
+            "The workflow that was sent along is not the one that the statement binds.",
+        )
+    return content

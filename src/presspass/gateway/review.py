@@ -5,14 +5,16 @@
 2. `reviewed`: the statement is written under the present heads; the request and the move to `awaiting` are one.
 
 A state moves only together with its product, so a crash at any point leaves the set where it was, and the next look
-takes it up again. One thread does this for the whole gateway: nothing needs to be claimed.
+takes it up again. One thread does this for the whole gateway. Where several gateways share a database, each set is
+claimed first, so that it is inspected once; that nothing moves twice does not rest on it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,17 +59,26 @@ class _Set:
     files: tuple[ReleaseFile, ...]
 
 
+#: Claims a set for this gateway while the context lasts; says whether it could.
+Claim = Callable[[str], AbstractContextManager[bool]]
+
+
+def _alone(_release: str) -> AbstractContextManager[bool]:
+    return contextlib.nullcontext(True)
+
+
 class Reviews:
     """Does one step for each set that waits for one. Call `step` from one thread only."""
 
-    def __init__(self, gate: Gate, inspector: Inspector) -> None:
+    def __init__(self, gate: Gate, inspector: Inspector, claim: Claim = _alone) -> None:
         self._gate = gate
         self._inspector = inspector
+        self._claim = claim
         self._later: dict[str, tuple[int, int]] = {}  # release: (not before, delay), after a fault
 
     def step(self) -> int:
         """Moves every waiting set by one step; how many it moved."""
-        return sum(self._move(one) for one in self._waiting())
+        return sum(self._move_claimed(one) for one in self._waiting())
 
     def _waiting(self) -> list[_Set]:
         wanted = [State.STAGED.value]
@@ -82,6 +93,16 @@ class Reviews:
 
     def _is_due(self, release: str) -> bool:
         return self._later.get(release, (0, 0))[0] <= self._gate.clock()
+
+    def _move_claimed(self, one: _Set) -> bool:
+        with self._claim(one.id) as ours:
+            return ours and self._is_still(one) and self._move(one)
+
+    def _is_still(self, one: _Set) -> bool:
+        """Whether nobody moved it since it was listed: before it was claimed, another gateway may have."""
+        with self._gate.writer.read() as connection:
+            query = sa.select(RELEASE.c.state).where(RELEASE.c.id == one.id)
+            return bool(connection.execute(query).scalar() == one.state.value)
 
     def _move(self, one: _Set) -> bool:
         try:

@@ -37,7 +37,7 @@ _NEW_VERSION: Final = "Release it under a new version."
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A file that has arrived whole: what it is, and by whose right."""
+    """A file that has arrived whole: what it is, and by whose right. `note`: what was said with it, for people."""
 
     right: Right
     project: str
@@ -45,6 +45,7 @@ class Offer:
     filename: str
     sha256: str
     size: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ _SETS = Prepared(
 )
 _OPENED = (
     *("id", "upstream", "project", "version", "requester", "token_hash", "state", "live"),
-    *("workload", "code", "reason", "opened_ms", "touched_ms", "updated_ms"),
+    *("workload", "note", "code", "reason", "opened_ms", "touched_ms", "updated_ms"),
 )
 _ADDED = ("release", "filename", "sha256", "size", "uploaded_ms")
 _OPEN = Prepared(sa.insert(RELEASE).values({name: sa.bindparam(name) for name in _OPENED}))
@@ -240,6 +241,8 @@ def place(
     if isinstance(target, FileSet):
         release = target.id
         _TOUCH.run(connection, the_id=release, now=now_ms)
+        if offer.note:
+            _say(connection, release, offer.note)
     else:
         release = _open_set(connection, offer, now_ms)
         if right.workload:
@@ -269,6 +272,7 @@ def _open_set(connection: Connection, offer: Offer, now_ms: int) -> str:
         state=State.OPEN.value,
         live=1,
         workload=right.workload,
+        note=offer.note,
         code="",
         reason="",
         opened_ms=now_ms,
@@ -276,6 +280,12 @@ def _open_set(connection: Connection, offer: Offer, now_ms: int) -> str:
         updated_ms=now_ms,
     )
     return release
+
+
+def _say(connection: Connection, release: str, note: str) -> None:
+    """The first note of a set stays: what people have read does not change under them."""
+    silent = sa.and_(RELEASE.c.id == release, RELEASE.c.note == "")
+    connection.execute(sa.update(RELEASE).where(silent).values(note=note))
 
 
 def new_release_id() -> str:

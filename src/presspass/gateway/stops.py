@@ -7,7 +7,7 @@ cleared it; the gateway itself never ends one.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from presspass.core.errors import Code, Refusal
 from presspass.gateway import passes
 from presspass.gateway.gate import Gate
 from presspass.store.gateway_tables import PASS, STOP
+from presspass.store.journal_view import Narrowing
 
 _REASON_CHARS_MAX = 500
 
@@ -68,6 +69,14 @@ def record(connection: Connection, stop: Stop, now_ms: int) -> bool:
     return True
 
 
+def end_passes(connection: Connection, latched: Collection[Narrowing], now_ms: int) -> None:
+    """Ends the passes that the press's own narrowings end: those came to it by the drop box, not through this gate."""
+    for one in latched:
+        ended = _passes_of(Stop(one.what, one.target, one.reason, one.source))
+        if ended is not None:
+            passes.end(connection, [ended], f"{one.what} revoked", now_ms)
+
+
 def _passes_of(stop: Stop) -> sa.ColumnElement[bool] | None:
     if stop.what == "pass":
         return PASS.c.hash == stop.target
@@ -100,26 +109,74 @@ def in_force(
     return next(((id, what, why) for id, what, why in rows if id not in cleared), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A stop in force. `by`: a person's id, "" where nobody signed it or the press has not said yet; `latched`: the
+    press has journalled it.
+    """
+
+    id: str
+    what: str
+    target: str
+    by: str
+    reason: str
+    since_ms: int
+    latched: bool
+
+
+def standing(
+    connection: Connection,
+    narrowings: Iterable[Narrowing],
+    cleared: Collection[str],
+    whats: Collection[str] = (),
+) -> list[Standing]:
+    """Everything in force: what the press has latched (`narrowings`), and what was signed at this gate since.
+
+    `cleared`: ids that a quorum has ended; `whats`: only stops of these kinds.
+    """
+    found = [
+        Standing(one.id, one.what, one.target, one.by, one.reason, one.seen_ms, latched=True)
+        for one in narrowings
+        if not whats or one.what in whats
+    ]
+    known = {*cleared, *(one.id for one in found)}
+    s = STOP.c
+    query = sa.select(s.id, s.what, s.target, s.reason, s.made_ms).order_by(s.serial)
+    rows = connection.execute(query.where(s.what.in_(list(whats))) if whats else query)
+    found += [
+        Standing(row.id, row.what, row.target, "", row.reason, row.made_ms, latched=False)
+        for row in rows
+        if row.id not in known
+    ]
+    return found
+
+
 def require_none(
     connection: Connection, wanted: Collection[tuple[str, str]], cleared: Collection[str]
 ) -> None:
     """Refuses with `identity.revoked` while a stop stands against one of `wanted`."""
     found = in_force(connection, wanted, cleared)
     if found is not None:
-        id, what, reason = found
-        raise _revoked(what, reason, id)
+        raise _revoked(*found)
+
+
+def require_none_latched(
+    latched: Collection[Narrowing], wanted: Collection[tuple[str, str]]
+) -> None:
+    """As `require_none`, for what the press has latched, whichever way it came to it."""
+    for one in latched:
+        if (one.what, one.target) in wanted:
+            raise _revoked(one.id, one.what, one.reason)
 
 
 def require_present(gate: Gate, connection: Connection, person: str) -> None:
     """Refuses with `identity.revoked` whoever has left: stopped here, or by what the press has latched elsewhere."""
     rules = gate.journal.rules
     require_none(connection, [("person", person)], rules.cleared)
-    for one in rules.narrowings:
-        if (one.what, one.target) == ("person", person):
-            raise _revoked("person", one.reason, one.id)
+    require_none_latched(rules.narrowings, [("person", person)])
 
 
-def _revoked(what: str, reason: str, id: str) -> Refusal:
+def _revoked(id: str, what: str, reason: str) -> Refusal:
     return Refusal(
         Code.IDENTITY_REVOKED,
         f"The {what} was revoked: {reason or 'no reason given'}.",

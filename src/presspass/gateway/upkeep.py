@@ -7,7 +7,6 @@ idempotent, so it does not matter where a killed process left off.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -16,11 +15,12 @@ from sqlalchemy.engine import Connection
 from presspass.core.errors import Code
 from presspass.core.lifecycle import TRANSITIONS, State
 from presspass.core.statement import Statement
-from presspass.gateway import leaving, sets
+from presspass.gateway import leaving, sets, stops
 from presspass.gateway.gate import Gate
 from presspass.gateway.journal import Rules
 from presspass.store import journal_view
-from presspass.store.database import ChangeSignal
+from presspass.store.address import Place
+from presspass.store.database import ChangeSignal, exists
 from presspass.store.gateway_tables import RELEASE, REQUEST, SEEN_TOKEN
 from presspass.store.journal_view import Decision
 
@@ -44,23 +44,25 @@ _MIRRORED: Final = (State.AWAITING, State.APPROVED, State.PUBLISHING, State.PUBL
 class Upkeep:
     """Call `look` from one thread only."""
 
-    def __init__(self, gate: Gate, journal_path: Path) -> None:
+    def __init__(self, gate: Gate, journal: Place) -> None:
         self._gate = gate
         self._signal = ChangeSignal(
-            journal_path
+            journal
         )  # its own: another reader must not take the change away from it
-        self._journal_path = journal_path
+        self._journal = journal
         self._expires: dict[str, int] = {}
         self._rules: Rules | None = None
         self._followed: tuple[str, frozenset[str]] = ("", frozenset())
         self._expiry_look_ms = 0
+        self._enforced: set[str] = set()
 
     def look(self) -> None:
         """One look at everything."""
         gate = self._gate
         gate.journal.refresh()
-        if self._journal_path.exists() and self._signal.changed():
+        if exists(self._journal) and self._signal.changed():
             self.mirror()
+            self._end_revoked()
         self._follow_leaving()
         self._close_quiet()
         now = gate.clock()
@@ -89,6 +91,14 @@ class Upkeep:
                 return
         over = sa.delete(SEEN_TOKEN).where(SEEN_TOKEN.c.until_ms <= now_ms)
         self._gate.writer.run(lambda connection: connection.execute(over))
+
+    def _end_revoked(self) -> None:
+        """Passes that a narrowing ends which the press has latched and this gate has not seen yet."""
+        gate = self._gate
+        new = [one for one in gate.journal.rules.narrowings if one.id not in self._enforced]
+        if new:
+            gate.writer.run(lambda c: stops.end_passes(c, new, gate.clock()))
+            self._enforced.update(one.id for one in new)
 
     def close(self) -> None:
         """Closes what it reads with."""

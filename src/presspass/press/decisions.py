@@ -14,17 +14,20 @@ from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     FreezeBody,
     Kind,
+    OriginBody,
     ReleaseBody,
     RevocationBody,
     RosterBody,
     Statement,
     UpstreamBody,
+    roster_set_by,
 )
 from presspass.keystore.envelopes import Vault
 from presspass.press import asks, desk, gatekeeper, journal, notices
 from presspass.press.asks import Ask
 from presspass.press.books import Books
 from presspass.press.clock import Clock
+from presspass.press.forges import Forges
 from presspass.press.inspection import Inspected, Inspection
 from presspass.store import journal_view as view
 from presspass.verify.chain import Verdict
@@ -52,6 +55,7 @@ class Decisions:
     clock: Clock
     vault: Vault
     inspection: Inspection
+    forges: Forges
     _not_before_ms: dict[str, int] = field(default_factory=dict)
     _recovery_told: str = ""
 
@@ -107,7 +111,7 @@ class Decisions:
                 review=inspected.digest,
             )
             upstream = gatekeeper.upstream_of(connection, chain, body)
-            text = notices.release_text(chain.body.origin, upstream.name, body)
+            text = notices.release_text(chain.site[0], upstream.name, body)
             self.books.tell(
                 connection,
                 ask.digest,
@@ -147,8 +151,9 @@ class Decisions:
         if isinstance(statement.body, UpstreamBody):
             self._require_credential(ask.digest)
         details: list[Details] = []
-        if isinstance(statement.body, RosterBody):
-            details = self._details_of(statement.body)
+        after = roster_set_by(statement.body)
+        if after is not None:
+            details = self._details_of(after)
         self.books.writer.run(lambda c: self._approve_change(c, ask, verdict, details, now_ms))
         decision = self.books.decision(ask.digest)
         if not self._only_takes_away(statement) and not self._has_waited(
@@ -165,7 +170,9 @@ class Decisions:
             return False  # never so after `_approve_change`; whatever it is, it is looked at again
         since_reached = self.clock.elapsed_ms(decision.reached_ms, now_ms)
         since_seen = self.clock.elapsed_ms(decision.first_seen_ms, now_ms)
-        new = self.books.read(lambda c: self.books.chain(c).new_keys(statement))
+        new = isinstance(statement.body, OriginBody) or self.books.read(
+            lambda c: self.books.chain(c).new_keys(statement)
+        )
         wait_ms = longest_key_wait_ms(verdict) if new else 0
         return since_reached >= longest_window_ms(verdict) and since_seen >= wait_ms
 
@@ -206,8 +213,8 @@ class Decisions:
                 Code.UPSTREAM_MISSING, f"{fault.message} The upstream waits for it.", hint
             ) from None
 
-    def _details_of(self, body: RosterBody) -> list[Details]:
-        known = {person.details for person in body.roster.people}
+    def _details_of(self, roster: Roster) -> list[Details]:
+        known = {person.details for person in roster.people}
         return self.books.ask_gateway(lambda c: asks.read_details(c, known)) or []
 
     def _evaluate_change(
@@ -235,10 +242,9 @@ class Decisions:
         )
         if isinstance(statement.body, FreezeBody):
             journal.clear(connection, statement.body.narrowings, ask.digest)
-        if isinstance(statement.body, RosterBody):
-            journal.keep_details(
-                connection, details, {person.details for person in statement.body.roster.people}
-            )
+        after = roster_set_by(statement.body)
+        if after is not None:
+            journal.keep_details(connection, details, {person.details for person in after.people})
         journal.decide(connection, ask.digest, "admitted", now_ms)
         self.books.enter(
             connection,
@@ -248,7 +254,7 @@ class Decisions:
             what=statement.kind.value,
             by=list(verdict.tally.counted),
         )
-        origin = self.books.chain(connection).body.origin
+        origin = self.books.chain(connection).site[0]
         text = f"A change of {statement.kind.value} is in force.\nLook: {origin}/q/{ask.digest}"
         self.books.tell(
             connection, ask.digest, f"{statement.kind.value} changed", text, now_ms, also=before
@@ -263,8 +269,9 @@ class Decisions:
 
         def work(connection: Connection) -> None:
             journal.first_sight(connection, ask.statement, release, now_ms)
+            self.forges.note(connection, ask.statement)
             journal.raise_clock_floor(connection, now_ms)
-            origin = self.books.chain(connection).body.origin
+            origin = self.books.chain(connection).site[0]
             place = f"{origin}/r/{release}" if release else f"{origin}/q/{ask.digest}"
             self.books.tell(
                 connection,
@@ -315,7 +322,7 @@ class Decisions:
         if self.clock.elapsed_ms(pending.asked_ms, now_ms) < RECOVERY_WAIT_S * 1000:
             return
         body = statement.body_as(RosterBody)
-        details = self._details_of(body)
+        details = self._details_of(body.roster)
 
         def work(connection: Connection) -> None:
             if journal.vetoed(connection, statement):

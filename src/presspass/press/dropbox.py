@@ -1,8 +1,9 @@
 """The drop box: narrowings that reach the press without the gateway (law 8).
 
-A folder that people who may stop a release can write to. Each file ends in `.json` and says either
-`{"freeze": {"project": "", "reason": "…"}}`, `{"veto": {"statement": "<digest>", "reason": "…"}}`, or carries a signed
-narrowing `{"statement": "<text>", "approval": {…}}`. Signed or not, it is latched: stopping must be easier than
+A folder that people who may stop a release can write to. Each file ends in `.json` and says one of
+`{"freeze": {"project": "", "reason": "…"}}`, `{"veto": {"statement": "<digest>", "reason": "…"}}`,
+`{"revoke": {"what": "pass", "target": "<hash>", "reason": "…"}}`, or carries a signed narrowing
+`{"statement": "<text>", "approval": {…}}`. Signed or not, it is latched: stopping must be easier than
 starting. Files stay where they are: a press restored from an old backup reads them again.
 """
 
@@ -19,7 +20,13 @@ from presspass.core.approval import Approval
 from presspass.core.digests import sha256_hex
 from presspass.core.errors import Refusal
 from presspass.core.limits import JSON_BODY_BYTES_MAX
-from presspass.core.statement import FreezeBody, Intent, Statement
+from presspass.core.statement import (
+    REVOCABLE,
+    FreezeBody,
+    Intent,
+    RevocationBody,
+    Statement,
+)
 from presspass.core.strict import Members
 
 _LOG = logging.getLogger("presspass.press")
@@ -28,7 +35,9 @@ _FILES_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """One narrowing as found. `what`: freeze or veto; `target`: project ("" for all) or statement digest."""
+    """One narrowing as found. `what`: freeze, veto, or of REVOCABLE; `target`: project ("" for all), statement digest,
+    or what is revoked.
+    """
 
     id: str
     what: str
@@ -108,6 +117,10 @@ def read_dropped(data: bytes, place: str = "") -> Dropped:
     if isinstance(value, dict) and "veto" in value:
         inner = Members(members.take("veto"), "veto")
         dropped = Dropped(id, "veto", inner.sha256("statement"), _reason(inner, value["veto"]))
+    elif isinstance(value, dict) and "revoke" in value:
+        inner = Members(members.take("revoke"), "revocation")
+        what, target = inner.choice("what", REVOCABLE), inner.name("target")
+        dropped = Dropped(id, what, target, _reason(inner, value["revoke"]))
     else:
         told = members.take("freeze")
         inner = Members(told, "freeze")
@@ -129,17 +142,13 @@ def _signed(members: Members) -> Dropped:
     )
     approval = Approval.from_json(members.take("approval"))
     members.done()
-    if isinstance(statement.body, FreezeBody) and statement.body.action == "set":
-        return Dropped(
-            statement.digest,
-            "freeze",
-            statement.body.project,
-            statement.body.reason,
-            statement,
-            approval,
-        )
+    body, digest = statement.body, statement.digest
+    if isinstance(body, FreezeBody) and body.action == "set":
+        return Dropped(digest, "freeze", body.project, body.reason, statement, approval)
+    if isinstance(body, RevocationBody) and statement.intent is Intent.APPROVE:
+        return Dropped(digest, body.what, body.target, body.reason, statement, approval)
     if statement.intent is not Intent.VETO:
-        members.refuse("neither vetoes nor freezes")
+        members.refuse("neither vetoes nor freezes nor revokes")
     approve = statement.with_intent(Intent.APPROVE)
     return Dropped(
         statement.digest, "veto", approve.digest, "vetoed by the drop box", statement, approval

@@ -388,7 +388,9 @@ def _held(connection: Connection, lease: Lease, **values: object) -> None:
 def _chain_name(statement: Statement) -> str | None:
     if isinstance(statement.body, UpstreamBody | PublisherBody | DelegationBody):
         return f"{statement.kind.value}:{statement.body.name}"
-    return statement.kind.value if statement.kind in (Kind.ROSTER, Kind.POLICY) else None
+    if statement.kind in Statement.ROSTERS:
+        return Kind.ROSTER.value
+    return statement.kind.value if statement.kind is Kind.POLICY else None
 
 
 def _raise_head(connection: Connection, chain: str, statement: Statement) -> None:

@@ -17,6 +17,7 @@ from presspass.core.digests import sha256_hex
 from presspass.core.roster import Details, Person, Roster
 from presspass.core.statement import (
     FreezeBody,
+    OriginBody,
     PolicyBody,
     ReleaseBody,
     RosterBody,
@@ -108,7 +109,10 @@ def change_text(chain: Chain, statement: Statement, opened: Opened = lambda _: N
         "",
     ]
     body = statement.body
-    if isinstance(body, RosterBody):
+    if isinstance(body, OriginBody):
+        lines += [f"  address: {chain.site[0]} -> {body.origin}", "  keys work there alone:"]
+        lines += _roster_changes(chain.roster, body.roster, opened)
+    elif isinstance(body, RosterBody):
         lines += _roster_changes(chain.roster, body.roster, opened)
     elif isinstance(body, PolicyBody):
         before, after = chain.policy.to_json(), body.policy.to_json()
@@ -122,7 +126,7 @@ def change_text(chain: Chain, statement: Statement, opened: Opened = lambda _: N
         lines.append(f"  {body.name}: read back at {body.index_url}")
     elif isinstance(body, FreezeBody):
         lines += [f"  ends: {id}" for id in body.narrowings]
-    lines += ["", f"Look: {chain.body.origin}/q/{statement.digest}", _HOW_TO_STOP]
+    lines += ["", f"Look: {chain.site[0]}/q/{statement.digest}", _HOW_TO_STOP]
     return "\n".join(lines)
 
 

@@ -25,6 +25,7 @@ from presspass.press.books import Books
 from presspass.press.clock import Clock
 from presspass.press.decisions import Decisions
 from presspass.press.desk import Desk
+from presspass.press.forges import Forges
 from presspass.press.narrowings import Narrowings
 from presspass.press.pending import Pending
 from presspass.press.publication import Tools
@@ -48,6 +49,7 @@ class Press:
     decisions: Decisions
     publications: Publications
     workloads: Workloads
+    forges: Forges
     channels: Sequence[Channel] = ()
     _jumps_kept: tuple[tuple[int, int], ...] | None = None
     # Notices have a thread of their own: a mail server that does not answer must not keep a narrowing waiting.
@@ -110,6 +112,8 @@ class Press:
                 _LOG.error("notices could not be delivered: %r", self._telling.exception())
             self._telling = None
         if self._telling is None and not self._closing.is_set():
-            self._telling = self._messenger.submit(
-                notices.deliver_due, self.books.writer, self.channels, now_ms, self._closing.is_set
-            )
+            self._telling = self._messenger.submit(self._tell, now_ms)
+
+    def _tell(self, now_ms: int) -> int:
+        self.forges.look(now_ms)
+        return notices.deliver_due(self.books.writer, self.channels, now_ms, self._closing.is_set)

@@ -14,7 +14,7 @@ The first and the tenth attempt run the same code.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
@@ -221,8 +221,8 @@ def _write_proofs(connection: Connection, tools: Tools, statement: Statement, no
         files=body.files,
         claimed_at=int(claimed_ms) // 1000,
         verified_at=now_ms // 1000,
-        roster=_last(chain, Kind.ROSTER, genesis.digest),
-        policy=_last(chain, Kind.POLICY, genesis.digest),
+        roster=_last(chain, Statement.ROSTERS, genesis.digest),
+        policy=_last(chain, {Kind.POLICY}, genesis.digest),
         mode="prevented",
         zones=tools.zones,
         workload=view.circumstances(connection, body).workload,
@@ -287,6 +287,6 @@ def _asked_by(connection: Connection, body: ReleaseBody) -> set[tuple[Kind, str]
     return {_subject(one) for one in found if one is not None}
 
 
-def _last(chain: tuple[SignedStatement, ...], kind: Kind, genesis: str) -> str:
-    digests = [signed.statement.digest for signed in chain if signed.statement.kind is kind]
+def _last(chain: tuple[SignedStatement, ...], kinds: Set[Kind], genesis: str) -> str:
+    digests = [signed.statement.digest for signed in chain if signed.statement.kind in kinds]
     return digests[-1] if digests else genesis

@@ -137,7 +137,7 @@ class Workloads:
         if body.issuer != token.issuer:
             raise Refusal(Code.IDENTITY_ISSUER_UNKNOWN, f"The token is of {token.issuer[:200]}.")
         plain, set_digest = split_set(_audience(token))
-        wanted = audiences(chain.body.origin, *self.urls)
+        wanted = audiences(chain.site[0], *self.urls)
         if plain in wanted and set_digest:
             wanted |= {f"{plain}:sha256:{set_digest}"}
         workload = self._workload(token, body, wanted, now_s)
@@ -158,6 +158,9 @@ class Workloads:
             "person": person,
             "set_digest": set_digest,
             "version": version_of_ref(body, workload.ref),
+            "repository": workload.repository,
+            "commit_id": workload.commit,
+            "ref": workload.ref,
             "replay_key": replay_key(token),
         }
 
@@ -368,11 +371,7 @@ def _check_delegation(
     named = [one for digest, one in chain.delegations.values() if digest == asked.delegation]
     if not named or named[0].publisher != publisher.name:
         raise Refusal(Code.DELEGATION_NONE, "The delegation of this release is not in force.")
-    w = t.WORKLOAD.c
-    query = sa.select(sa.func.count()).where(
-        w.delegation == asked.delegation, w.release.is_not(None), w.release != body.release
-    )
-    used = int(connection.execute(query).scalar_one())
+    used = view.delegation_used(connection, asked.delegation, body.release)
     published = view.published_versions(connection, publisher.upstream, body.project)
     check_use(named[0], body.project, body.version, published, used)
 

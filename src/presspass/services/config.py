@@ -1,11 +1,13 @@
 """presspass.toml: where an installation stands and how its processes behave. Written by `init`, read by everybody.
 
 Strict in both directions: an unknown member is refused (a misspelt setting must not be silently the default), and what
-`Config.to_toml` writes, `read_config` reads back as the same value. It holds no secret. Reads and writes that one file.
+`Config.to_toml` writes, `read_config` reads back as the same value. Only what came after version 0.1 may be absent, and
+is then as in 0.1. It holds no secret. Reads and writes that one file.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Callable
@@ -15,10 +17,11 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from presspass.core.errors import Code, Refusal
-from presspass.core.limits import CONFIG_BYTES_MAX, URL_CHARS_MAX
+from presspass.core.limits import CONFIG_BYTES_MAX, PROXIES_MAX, ROLE_CHARS_MAX, URL_CHARS_MAX
 from presspass.core.policy import Policy
 from presspass.core.statement import is_sound_address
 from presspass.core.strict import Members
+from presspass.store.address import Roles, check_url
 
 CONFIG_NAME: Final = "presspass.toml"
 DEFAULT_PORT: Final = 8460
@@ -26,16 +29,42 @@ _FORMAT: Final = 1
 _LEASE_MS_MIN, _LEASE_MS_MAX = 200, 600_000
 _UID_MAX = 2**31 - 1
 _LOCAL_HOSTS = frozenset({"localhost"})
+_PATH_CHARS_MAX = 4096
+TLS_MODES: Final = ("off", "file", "acme", "private-ca")
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where the gateway listens. `port` 0 lets the system choose. TLS is the business of a proxy in front."""
+    """Where the gateway listens. `port` 0 lets the system choose.
+
+    `trusted_proxies`: addresses or networks (CIDR) whose X-Forwarded-* headers are believed; of anybody else they
+    are dropped.
+    """
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
+    trusted_proxies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Who speaks TLS, and where the certificate comes from.
+
+    `mode`: `off` (a proxy in front speaks TLS), `file` (`certificate` and `key` are yours; relative paths start at
+    the home), `acme` (RFC 8555), `private-ca` (for trials). The last two keep what they made in gateway/tls.
+    `acme_ca`: certificates (PEM) to check the ACME server with, "" for those of the system. `acme_port`: where the
+    challenge http-01 is answered, in plain HTTP; 80 as a public server asks it.
+    """
+
+    mode: str = "off"
+    certificate: str = ""
+    key: str = ""
+    acme_directory: str = ""
+    acme_contact: str = ""
+    acme_ca: str = ""
+    acme_port: int = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +96,24 @@ class PressSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Database:
+    """Where the databases are: "" for `url`: SQLite files in the home, else schemas of a PostgreSQL database.
+
+    `url` holds no user and no password. The roles' names; nothing runs as the owner.
+    """
+
+    url: str = ""
+    owner_role: str = "presspass_owner"
+    gateway_role: str = "presspass_gateway"
+    press_role: str = "presspass_press"
+
+    @property
+    def roles(self) -> Roles:
+        """The three names as the store takes them."""
+        return Roles(self.owner_role, self.gateway_role, self.press_role)
+
+
+@dataclass(frozen=True, slots=True)
 class SignIn:
     """The OpenID Connect provider where people sign in; `client_id` "" for none. A secret stands in
     gateway/sign-in.secret, not here.
@@ -87,8 +134,26 @@ class Dial:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgeSettings:
+    """One `[[forge]]`: where the press tells how a release stands. Its token stands in press/keys/forge-NAME.token.
+
+    The members are those of `notify.forge.Forge`.
+    """
+
+    name: str
+    provider: str
+    issuer: str
+    api_url: str
+    repositories: tuple[str, ...] = ()
+    follow_up: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """One installation. `genesis` is what `init` was asked for; once sealed, the policy in the journal counts alone."""
+    """One installation. `genesis` is what `init` was asked for; once sealed, the policy in the journal counts alone.
+
+    `next_origin`: where the gate is about to move; people enrol keys there while the origin is still in force.
+    """
 
     origin: str
     space: str = "main"
@@ -97,8 +162,38 @@ class Config:
     press: PressSettings = field(default_factory=PressSettings)
     mail: Mail = field(default_factory=Mail)
     zones: Zones = field(default_factory=Zones)
+    database: Database = field(default_factory=Database)
     sign_in: SignIn = field(default_factory=SignIn)
     dial: Dial = field(default_factory=Dial)
+    forges: tuple[ForgeSettings, ...] = ()
+    upload_url: str = ""
+    tls: Tls = field(default_factory=Tls)
+    next_origin: str = ""
+
+    @property
+    def upload_origin(self) -> str:
+        """Where packages are uploaded: `upload_url`, or the origin where that is not set."""
+        return self.upload_url or self.origin
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The host names under which clients know this gate, or are about to; its certificate is to name each."""
+        coming = (_host(self.next_origin),) if self.next_origin else ()
+        return tuple(dict.fromkeys((*self.hosts_in_use, *coming)))
+
+    @property
+    def hosts_in_use(self) -> tuple[str, ...]:
+        """Those without which nothing works: a move that is only prepared must not stop the gate."""
+        return tuple(dict.fromkeys((_host(self.origin), _host(self.upload_origin))))
+
+    def tls_files(self, home: Path) -> tuple[Path, Path]:
+        """The files of the certificate (with its chain) and of its key. Only for modes other than `off`."""
+        folder = home / "gateway" / "tls"
+        if self.tls.mode == "file":
+            return home / self.tls.certificate, home / self.tls.key
+        if self.tls.mode == "acme":
+            return folder / "acme.pem", folder / "acme.pem"
+        return folder / "certificate.pem", folder / "key.pem"
 
     @property
     def rp_id(self) -> str:
@@ -107,14 +202,18 @@ class Config:
 
     def to_toml(self) -> str:
         """The file's text."""
-        parts = [_HEADER, _lines(format=_FORMAT, origin=self.origin, space=self.space)]
-        parts.append("\n[listen]\n" + _lines(host=self.listen.host, port=self.listen.port))
+        head = _lines(format=_FORMAT, origin=self.origin, next_origin=self.next_origin)
+        parts = [_HEADER, head, _lines(upload_url=self.upload_url, space=self.space)]
+        parts.append("\n[listen]\n" + _fields(self.listen))
+        parts.append("\n[tls]\n" + _fields(self.tls))
         parts.append(_GENESIS_NOTE + "[genesis]\n" + _lines(**self.genesis.to_json()))
         parts.append("\n[press]\n" + _lines(lease_ms=self.press.lease_ms))
-        parts.append("\n[dial]\n" + _lines(ports=list(self.dial.ports)))
+        parts.append("\n[dial]\n" + _fields(self.dial))
         parts.append("\n[mail]\n" + _fields(self.mail))
         parts.append("\n[zones]\n" + _fields(self.zones))
+        parts.append("\n[database]\n" + _fields(self.database))
         parts.append("\n[sign_in]\n" + _fields(self.sign_in))
+        parts += ["\n[[forge]]\n" + _forge_lines(one) for one in self.forges]
         return "".join(parts)
 
 
@@ -198,12 +297,42 @@ def _config(value: object) -> Config:
         press=_section(members, "press", _read_press),
         mail=_section(members, "mail", _read_mail),
         zones=_section(members, "zones", _read_zones),
-        dial=_section(members, "dial", _read_dial),
-        # It came later than the others: a file without it is one from before, and nobody signs in.
+        # These came later than the others: a file without them is one from before.
+        database=_section(members, "database", _read_database)
+        if members.has("database")
+        else Database(),
         sign_in=_section(members, "sign_in", _read_sign_in) if members.has("sign_in") else SignIn(),
+        dial=_section(members, "dial", _read_dial) if members.has("dial") else Dial(),
+        upload_url=_read_address(members, "upload_url"),
+        next_origin=_read_address(members, "next_origin"),
+        tls=_section(members, "tls", _read_tls) if members.has("tls") else Tls(),
+        forges=members.optional("forge", _read_forges) or (),
     )
     members.done()
+    _check_addresses(config)
     return config
+
+
+def _read_address(members: Members, name: str) -> str:
+    """An origin, or "" where it is empty or absent."""
+    if not members.has(name):
+        return ""
+    url = members.text(name, chars_max=URL_CHARS_MAX, empty=True)
+    return check_origin(url) if url else ""
+
+
+def _check_addresses(config: Config) -> None:
+    """What must fit together: uploads and pages are told apart by host, and TLS makes no http addresses."""
+    urls = (config.origin, config.upload_origin, config.next_origin or config.origin)
+    upload_host, hosts = _host(config.upload_url), {_host(config.origin), _host(config.next_origin)}
+    if config.upload_url not in ("", config.origin) and upload_host in hosts:
+        raise _invalid("upload_url has the host of the origin and is not the origin")
+    if config.tls.mode != "off" and not all(url.startswith("https://") for url in urls):
+        raise _invalid(f'[tls] has mode = "{config.tls.mode}", and an address is not https')
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def _section(members: Members, name: str, read: Callable[[Members], T]) -> T:
@@ -214,7 +343,43 @@ def _section(members: Members, name: str, read: Callable[[Members], T]) -> T:
 
 
 def _read_listen(section: Members) -> Listen:
-    return Listen(section.text("host", chars_max=253), section.integer("port", high=65_535))
+    host, port = section.text("host", chars_max=253), section.integer("port", high=65_535)
+    proxies: tuple[str, ...] = ()
+    if section.has("trusted_proxies"):
+        proxies = section.items("trusted_proxies", _read_network, count_max=PROXIES_MAX)
+    return Listen(host, port, proxies)
+
+
+def _read_network(item: object) -> str:
+    try:
+        ipaddress.ip_network(item if isinstance(item, str) else "")
+    except ValueError as error:
+        raise _invalid(
+            f"listen.trusted_proxies has no address or network: {item!r} ({error})"
+        ) from None
+    return str(item)
+
+
+def _read_tls(section: Members) -> Tls:
+    tls = Tls(
+        mode=section.choice("mode", TLS_MODES),
+        certificate=section.text("certificate", chars_max=_PATH_CHARS_MAX, empty=True),
+        key=section.text("key", chars_max=_PATH_CHARS_MAX, empty=True),
+        acme_directory=section.text("acme_directory", chars_max=URL_CHARS_MAX, empty=True),
+        acme_contact=section.text("acme_contact", chars_max=320, empty=True),
+        acme_ca=section.text("acme_ca", chars_max=_PATH_CHARS_MAX, empty=True),
+        acme_port=section.integer("acme_port", high=65_535),
+    )
+    if tls.mode == "file" and not (tls.certificate and tls.key):
+        raise _invalid('[tls] has mode = "file" and lacks certificate or key')
+    if tls.mode == "acme" and not _is_https(tls.acme_directory):
+        raise _invalid('[tls] has mode = "acme" and no https address in acme_directory')
+    return tls
+
+
+def _is_https(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" and bool(parts.hostname)
 
 
 def _read_press(section: Members) -> PressSettings:
@@ -226,6 +391,34 @@ def _read_dial(section: Members) -> Dial:
         return Members({"port": item}, "section [dial]").integer("port", low=1, high=65_535)
 
     return Dial(section.items("ports", port, count_max=64))
+
+
+def _read_forges(value: object) -> tuple[ForgeSettings, ...]:
+    found = Members({"forge": value}, CONFIG_NAME).items("forge", _read_forge, count_max=64)
+    if len({one.name for one in found}) != len(found):
+        raise _invalid("two [[forge]] sections have the same name")
+    return found
+
+
+def _read_forge(value: object) -> ForgeSettings:
+    section = Members(value, f"section [[forge]] of {CONFIG_NAME}")
+    url = section.text("api_url", chars_max=URL_CHARS_MAX)
+    if not is_sound_address(url):
+        section.refuse(f"has an api_url that is not https, nor http on this machine: {url}")
+
+    def repository(item: object) -> str:
+        return Members({"repositories": item}, section.what).text("repositories")
+
+    found = ForgeSettings(
+        name=section.name("name"),
+        provider=section.choice("provider", ("github", "gitlab")),
+        issuer=section.text("issuer", chars_max=URL_CHARS_MAX),
+        api_url=url,
+        repositories=section.items("repositories", repository, count_max=1000),
+        follow_up=section.text("follow_up", empty=True),
+    )
+    section.done()
+    return found
 
 
 def _read_mail(section: Members) -> Mail:
@@ -247,6 +440,23 @@ def _read_zones(section: Members) -> Zones:
     )
 
 
+def _read_database(section: Members) -> Database:
+    database = Database(
+        url=section.text("url", chars_max=URL_CHARS_MAX, empty=True),
+        owner_role=section.name("owner_role"),
+        gateway_role=section.name("gateway_role"),
+        press_role=section.name("press_role"),
+    )
+    names = {database.owner_role, database.gateway_role, database.press_role}
+    if len(names) != 3 or max(map(len, names)) > ROLE_CHARS_MAX:
+        raise _invalid(
+            f"the roles in [database] are not three names of at most {ROLE_CHARS_MAX} characters"
+        )
+    if database.url:
+        check_url(database.url)
+    return database
+
+
 def _read_sign_in(section: Members) -> SignIn:
     found = SignIn(
         issuer=section.text("issuer", chars_max=URL_CHARS_MAX, empty=True),
@@ -260,18 +470,25 @@ def _read_sign_in(section: Members) -> SignIn:
     return found
 
 
-def _fields(value: Mail | Zones | SignIn) -> str:
+_Value = str | int | bool | tuple[str | int, ...]
+
+
+def _fields(value: Listen | Tls | Mail | Zones | Database | SignIn | Dial) -> str:
     return _lines(**{name: getattr(value, name) for name in value.__slots__})
 
 
-def _lines(**members: str | int | bool | list[int]) -> str:
+def _forge_lines(one: ForgeSettings) -> str:
+    return _lines(**{name: getattr(one, name) for name in one.__slots__})
+
+
+def _lines(**members: _Value) -> str:
     return "".join(f"{name} = {_toml(value)}\n" for name, value in members.items())
 
 
-def _toml(value: str | int | bool | list[int]) -> str:
-    """A TOML value (toml.io v1.0.0: boolean, integer, basic string, array)."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(str, value))}]"
+def _toml(value: _Value) -> str:
+    """A TOML value (toml.io v1.0.0: boolean, integer, basic string, array of them)."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

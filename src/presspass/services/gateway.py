@@ -12,11 +12,14 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import ipaddress
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -34,6 +37,7 @@ from presspass.core.limits import (
     CONNECTIONS_MAX,
     FILE_BYTES_MAX,
     GATEWAY_DRAIN_S_MAX,
+    TLS_LOOK_S,
     UPLOAD_THREADS_MAX,
 )
 from presspass.gateway import events
@@ -53,17 +57,22 @@ from presspass.gateway.identity.oidc_client import Provider, ProviderSettings
 from presspass.gateway.journal import Journal
 from presspass.gateway.pypi.legacy import LegacyUpload
 from presspass.gateway.review import Reviews
+from presspass.gateway.tls.challenges import PlainDoor
+from presspass.gateway.tls.serving import ServingTls
 from presspass.gateway.upkeep import LOOK_S, Upkeep
 from presspass.services.config import Config, read_config
 from presspass.services.isolation import confine_gateway
+from presspass.services.places import Places, places
 from presspass.store import migrate
 from presspass.store.blobs import Blobs
-from presspass.store.database import Writer, open_engine
+from presspass.store.claims import Claims
+from presspass.store.database import ChangeSignal, Writer, open_engine
 from presspass.verify.workflow import WorkflowPath
 
 _KEEP_ALIVE_S = 30
 _BACKLOG = 1024
 _AFTER_BUG_S = 1.0
+_IDLE_LOOK_S = 0.25  # where commits are told of: only the passing of time is still to be looked for
 _DRAIN_MARGIN_S = 5
 _KEYS_S = 1.0
 
@@ -77,6 +86,19 @@ class Options:
     port: int | None = None
     file_bytes_max: int = FILE_BYTES_MAX
     zones: str = "not separated"
+
+
+@dataclass(frozen=True, slots=True)
+class _Listening:
+    """The listeners, opened before the kernel closes the rest. `tls`: of the public one, None for plain HTTP.
+
+    `plain`: where the challenges of ACME are answered, if it is used.
+    """
+
+    public: socket.socket
+    control: socket.socket
+    tls: ServingTls | None
+    plain: socket.socket | None = None
 
 
 class _Server(uvicorn.Server):
@@ -104,10 +126,11 @@ def writer_lock(home: Path) -> Iterator[None]:
 def composed(options: Options, config: Config) -> Iterator[Gate]:
     """A gate put together for a home, closed at the end. The caller holds `writer_lock`."""
     folder = options.home / "gateway"
-    engine = open_engine(folder / "gateway.db")
-    migrate.upgrade(engine, "gateway")
+    found = places(options.home, config, "gateway")
+    engine = open_engine(found.gateway)
+    migrate.bring_up(engine, "gateway")
     writer = Writer(engine)
-    journal = Journal(options.home / "press" / "journal" / "journal.db")
+    journal = Journal(found.journal)
     pool = ThreadPoolExecutor(UPLOAD_THREADS_MAX, thread_name_prefix="upload")
     try:
         yield Gate(
@@ -116,11 +139,14 @@ def composed(options: Options, config: Config) -> Iterator[Gate]:
             space=config.space,
             writer=writer,
             journal=journal,
-            blobs=Blobs(folder / "blobs", folder / "tmp"),
+            blobs=Blobs(folder / "blobs", _incoming(folder, config)),
             events=Events(writer, wall_clock_ms),
             pool=pool,
             file_bytes_max=options.file_bytes_max,
             zones_separated=options.zones == "separated",
+            upload_origin=config.upload_url,
+            next_origin=config.next_origin,
+            trusted_proxies=tuple(map(ipaddress.ip_network, config.listen.trusted_proxies)),
         )
     finally:
         pool.shutdown()
@@ -128,21 +154,39 @@ def composed(options: Options, config: Config) -> Iterator[Gate]:
         journal.close()
 
 
-class _Housekeeping:
-    """The two background threads: upkeep, and reviews, which may wait minutes for one inspection."""
+def _incoming(folder: Path, config: Config) -> Path:
+    """Where files on their way in are kept. Gateways that share a database share the file system of blobs, and a file
+    is linked to its name there: so each has a folder of its own in it, which it empties when it starts."""
+    if not config.database.url:
+        return folder / "tmp"
+    name = folder / "node"
+    if not name.exists() or not name.read_text():
+        name.write_text(secrets.token_hex(8))
+    return folder / "blobs" / "incoming" / name.read_text()
 
-    def __init__(self, gate: Gate, home: Path) -> None:
+
+class _Housekeeping:
+    """The background threads: upkeep; reviews, which may wait minutes for one inspection; and issuers' keys."""
+
+    def __init__(self, gate: Gate, found: Places) -> None:
         self._stop = threading.Event()
         self._gate = gate
         self._inspector = Worker(inspector_command())
-        self._upkeep = Upkeep(gate, home / "press" / "journal" / "journal.db")
-        reviews = Reviews(gate, self._inspector)
+        self._upkeep = Upkeep(gate, found.journal)
+        # What the press commits moves releases on; what a gateway commits, this one or another, makes sets due.
+        # A publisher that is bound has an issuer whose keys are wanted.
+        own, journal = found.gateway, found.journal
+        self._signals = (ChangeSignal(journal), ChangeSignal(own), ChangeSignal(journal))
+        self._claims = Claims(own)
+        reviews = Reviews(gate, self._inspector, self._claims.take)
+        steps = (
+            (self._upkeep.look, "upkeep"),
+            (reviews.step, "review"),
+            (self._keep_keys, "keys"),
+        )
         self._threads = [
-            threading.Thread(
-                target=self._repeat, args=(self._upkeep.look, "upkeep"), name="upkeep"
-            ),
-            threading.Thread(target=self._repeat, args=(reviews.step, "review"), name="review"),
-            threading.Thread(target=self._repeat, args=(self._keep_keys, "keys"), name="keys"),
+            threading.Thread(target=self._repeat, args=(step, name, signal), name=name)
+            for (step, name), signal in zip(steps, self._signals, strict=True)
         ]
 
     def start(self) -> None:
@@ -156,6 +200,9 @@ class _Housekeeping:
             thread.join()
         self._inspector.close()
         self._upkeep.close()
+        self._claims.close()
+        for one in self._signals:
+            one.close()
 
     def _keep_keys(self) -> None:
         """Issuers' keys on their own schedule: of every issuer that people have bound, before its first token comes."""
@@ -165,15 +212,14 @@ class _Housekeeping:
         gate.key_sets.refresh_due()
         self._stop.wait(_KEYS_S)
 
-    def _repeat(self, step: Callable[[], object], name: str) -> None:
-        pause = LOOK_S
-        while not self._stop.wait(pause):
+    def _repeat(self, step: Callable[[], object], name: str, signal: ChangeSignal) -> None:
+        while not self._stop.is_set():
+            signal.wait(LOOK_S, _IDLE_LOOK_S, self._stop)
             try:
                 step()
-                pause = LOOK_S
             except Exception as error:  # the work at hand ends, its rows are as they were; the next look tries again
                 events.internal(error, name)
-                pause = _AFTER_BUG_S
+                self._stop.wait(_AFTER_BUG_S)
 
 
 def run(options: Options) -> int:
@@ -183,14 +229,21 @@ def run(options: Options) -> int:
         config.listen.host, config.listen.port if options.port is None else options.port
     )
     control_path = options.home / "gateway" / "control.sock"
+    tls = _tls(options.home, config)
+    plain = None
+    if config.tls.mode == "acme":
+        (options.home / "gateway" / "tls").mkdir(mode=0o700, exist_ok=True)
+        plain = _listen(config.listen.host, config.tls.acme_port)
     with writer_lock(options.home):
         control = _listen_control(control_path)
         try:
             sign_in = sign_in_settings(options.home, config)
             dials = {*config.dial.ports, *(provider_ports(config) if sign_in else ())}
-            for line in confine_gateway(options.home, tuple(sorted(dials))):
+            files = () if tls is None else config.tls_files(options.home)
+            ports, database = tuple(sorted(dials)), config.database.url
+            for line in confine_gateway(options.home, ports, files, database):
                 print(f"gateway: not confined: {line}", file=sys.stderr)
-            _serve_both(options, config, sign_in, public, control)
+            _serve_both(options, config, sign_in, _Listening(public, control, tls, plain))
         finally:
             control_path.unlink(missing_ok=True)
     return 0
@@ -216,29 +269,49 @@ def provider_ports(config: Config) -> tuple[int, ...]:
     return (parts.port or (443 if parts.scheme == "https" else 80), 443, 53)
 
 
+def _tls(home: Path, config: Config) -> ServingTls | None:
+    """What the public port serves TLS with; None where a proxy does. Refuses what no client would accept."""
+    if config.tls.mode == "off":
+        return None
+    tls = ServingTls(*config.tls_files(home), config.hosts_in_use)
+    try:
+        pair = tls.load()
+    except Refusal as refusal:
+        if config.tls.mode == "private-ca":
+            hint = f"Make it anew: presspass tls trial --home {home}"
+            raise Refusal(refusal.code, refusal.message, hint) from None
+        if config.tls.mode != "acme":
+            raise
+        # The certifier may be getting it right now; until then nobody gets past the handshake.
+        events.log("tls-certificate", taken=False, code=refusal.code.value, detail=refusal.message)
+        return tls
+    if config.tls.mode == "private-ca":
+        print(
+            f"gateway: TLS by a private CA, for trials only: {_private_ca(home)}", file=sys.stderr
+        )
+    events.log("tls-certificate", taken=True, ends=pair.ends.isoformat())
+    return tls
+
+
+def _private_ca(home: Path) -> str:
+    return f"clients must trust {home / 'gateway' / 'tls' / 'ca.pem'} (SSL_CERT_FILE)"
+
+
 def _serve_both(
-    options: Options,
-    config: Config,
-    sign_in: ProviderSettings | None,
-    public: socket.socket,
-    control: socket.socket,
+    options: Options, config: Config, sign_in: ProviderSettings | None, listening: _Listening
 ) -> None:
     with composed(options, config) as gate:
-        housekeeping = _Housekeeping(gate, options.home)
+        housekeeping = _Housekeeping(gate, places(options.home, config, "gateway"))
         housekeeping.start()
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(gate, options, sign_in, public, control))
+                runner.run(_serve(gate, options, sign_in, listening))
         finally:
             housekeeping.stop()
 
 
 async def _serve(
-    gate: Gate,
-    options: Options,
-    sign_in: ProviderSettings | None,
-    public: socket.socket,
-    control: socket.socket,
+    gate: Gate, options: Options, sign_in: ProviderSettings | None, listening: _Listening
 ) -> None:
     facts, upload = Facts(gate), LegacyUpload(gate)
     terminals = {device.GRANT_TYPE: lambda form: device.device_grant(gate, form)}
@@ -250,8 +323,13 @@ async def _serve(
         for server in servers:
             server.should_exit = True
 
-    servers.append(_server(public_app(gate, facts, upload, doors, provider)))
+    context = None if listening.tls is None else listening.tls.context
+    servers.append(_server(public_app(gate, facts, upload, doors, provider), context))
     servers.append(_server(Routed(Control(gate, facts, drain).routes(), gate)))
+    listeners = [listening.public, listening.control]
+    if listening.plain is not None:
+        servers.append(_server(_plain_door(options.home, gate)))
+        listeners.append(listening.plain)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, drain)
@@ -259,10 +337,11 @@ async def _serve(
         loop.add_reader(
             options.supervisor, drain
         )  # readable only at its end: the supervisor writes nothing
-    port = public.getsockname()[1]
+    port = listening.public.getsockname()[1]
+    looking = [] if listening.tls is None else [loop.create_task(_keep_looking(listening.tls))]
     serving = [
         loop.create_task(server.serve(sockets=[listener]))
-        for server, listener in zip(servers, (public, control), strict=True)
+        for server, listener in zip(servers, listeners, strict=True)
     ]
     try:
         while not all(server.started for server in servers) and not any(
@@ -272,6 +351,8 @@ async def _serve(
         print(json.dumps({"ready": True, "port": port}), flush=True)
         await asyncio.gather(*serving)
     finally:
+        for task in looking:
+            task.cancel()
         if options.supervisor is not None:
             loop.remove_reader(options.supervisor)
         upload.close()
@@ -288,7 +369,26 @@ def workflows_of(home: Path) -> GitWorkflows:
     return GitWorkflows(cache, fetch)
 
 
-def _server(app: AsgiApp) -> _Server:
+def _plain_door(home: Path, gate: Gate) -> PlainDoor:
+    origins = dict.fromkeys((gate.site[0], gate.upload_site, *sorted(gate.console_origins)))
+    return PlainDoor(
+        home / "gateway" / "tls", {urlsplit(url).hostname or "": url for url in origins}
+    )
+
+
+async def _keep_looking(tls: ServingTls) -> None:
+    """A renewed certificate is served without a restart."""
+    while True:
+        await asyncio.sleep(TLS_LOOK_S)
+        try:
+            tls.look()
+        except (
+            Exception
+        ) as error:  # the certificate that is served stays; the next look tries again
+            events.internal(error, "tls")
+
+
+def _server(app: AsgiApp, context: ssl.SSLContext | None = None) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
@@ -304,6 +404,7 @@ def _server(app: AsgiApp) -> _Server:
             limit_concurrency=CONNECTIONS_MAX,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=GATEWAY_DRAIN_S_MAX - _DRAIN_MARGIN_S,
+            ssl_context_factory=None if context is None else lambda _config, _default: context,
         )
     )
 
@@ -354,6 +455,8 @@ def main() -> int:
         )
     except (PresspassError, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
+        if isinstance(error, Refusal) and error.hint:
+            print(f"gateway: {error.hint}", file=sys.stderr)
         return 4
 
 

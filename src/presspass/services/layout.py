@@ -10,6 +10,7 @@ FOLDERS: Final = (
     "gateway",
     "gateway/blobs",
     "gateway/tmp",
+    "gateway/tls",
     "press",
     "press/journal",
     "press/keys",

@@ -28,11 +28,13 @@ from sqlalchemy.engine import Connection
 from presspass.confine.worker import Worker, inspector_command
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, PresspassError, Refusal
+from presspass.core.limits import FORGE_TOKEN_BYTES_MAX
 from presspass.core.roster import b64u, unb64u
 from presspass.core.statement import GenesisBody, UpstreamBody
 from presspass.issuers import KeySets
 from presspass.keystore.envelopes import KeyEncryptionKey, Vault, read_private, write_private
 from presspass.notify import Channel
+from presspass.notify.forge import Forge
 from presspass.notify.mail import Mail
 from presspass.notify.webhook import Webhook
 from presspass.press import desk, gatekeeper, journal
@@ -42,6 +44,7 @@ from presspass.press.custody import Spool
 from presspass.press.decisions import Decisions
 from presspass.press.desk import Desk
 from presspass.press.dropbox import DropBox
+from presspass.press.forges import Forges
 from presspass.press.inspection import Inspection
 from presspass.press.log import Log
 from presspass.press.narrowings import Narrowings
@@ -55,10 +58,12 @@ from presspass.press.signing import PressKey
 from presspass.press.workloads import Workloads
 from presspass.services.config import Config, read_config
 from presspass.services.isolation import confine_press
+from presspass.services.places import places
 from presspass.store import journal_view as view
 from presspass.store import migrate
+from presspass.store.address import Place
 from presspass.store.blobs import shelf
-from presspass.store.database import ChangeSignal, Reader, Writer, open_engine
+from presspass.store.database import ChangeSignal, Reader, Writer, exists, open_engine
 from presspass.verify.chain import Chain
 from presspass.verify.proof import log_origin
 
@@ -90,13 +95,27 @@ def initialise(home: Path) -> PressIdentity:
     KeyEncryptionKey.create(press / "keys" / "kek")
     key = PressKey.create(press / "keys" / "log.key")
     write_private(press / "keys" / "webhook.key", os.urandom(_SECRET_BYTES), exclusive=True)
-    engine = open_engine(press / "journal" / "journal.db")
-    migrate.upgrade(engine, "journal")
-    engine.dispose()
+    _begin_journal(places(home, read_config(home), "press").journal)
     seed = os.urandom(_SECRET_BYTES)
     recovery = Ed25519PrivateKey.from_private_bytes(seed).public_key()
     public = recovery.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return PressIdentity(key.public.hex(), public.hex(), _RECOVERY_PREFIX + b64u(seed))
+
+
+def _begin_journal(place: Place) -> None:
+    """An empty journal; refuses with `database.unusable` where there is one that has begun already."""
+    engine = open_engine(place)
+    try:
+        migrate.bring_up(engine, "journal")
+        with engine.connect() as connection:
+            if view.genesis(connection) is not None:
+                raise Refusal(
+                    Code.DATABASE_UNUSABLE,
+                    "This database has the journal of an installation that is sealed.",
+                    "Name an empty database; another node of that installation gets a copy of its home.",
+                )
+    finally:
+        engine.dispose()
 
 
 def recovery_signer(text: str) -> Ed25519PrivateKey:
@@ -162,13 +181,17 @@ def writer_lock(home: Path) -> Iterator[None]:
 class _Gateway:
     """The gateway's database, opened when it is there."""
 
-    path: Path
+    place: Place
     _reader: Reader | None = field(default=None)
 
     def __call__(self) -> Reader | None:
-        if self._reader is None and self.path.exists():
-            self._reader = Reader(self.path)
+        if self._reader is None and exists(self.place):
+            self._reader = Reader(self.place)
         return self._reader
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
 
 
 @contextlib.contextmanager
@@ -184,22 +207,24 @@ def composed(
     """
     config = read_config(home)
     folder = home / "press"
-    engine = open_engine(folder / "journal" / "journal.db")
-    migrate.upgrade(engine, "journal")
+    found = places(home, config, "press")
+    engine = open_engine(found.journal)
+    migrate.bring_up(engine, "journal")
     writer = Writer(engine, commit)
     key = PressKey.load(folder / "keys" / "log.key")
     vault = Vault(folder / "keys" / "credentials", KeyEncryptionKey.load(folder / "keys" / "kek"))
     inspector = Worker(inspector_command())
     clock = clock or Clock()
     blobs = home / "gateway" / "blobs" / "sha256"
-    log = Log(_log_origin(config), key.public, key.sign_raw)
+    log = Log(_log_origin(writer, config), key.public, key.sign_raw)
+    # Each has a reader of its own: the loop's may hang where that of stops does not.
+    stops, asks, judged = (_Gateway(found.gateway) for _ in range(3))
     narrowings = Narrowings(
         writer=writer,
         log=log,
         clock=clock,
         dropbox=DropBox(home / "drop"),
-        # A reader of its own: the loop's may hang where this one does not.
-        gateway=_Gateway(home / "gateway" / "gateway.db"),
+        gateway=stops,
     )
     tools = Tools(
         writer=writer,
@@ -217,22 +242,25 @@ def composed(
         writer=writer,
         log=log,
         clock=clock,
-        gateway=_Gateway(home / "gateway" / "gateway.db"),
+        gateway=judged,
         key_sets=KeySets(),
-        urls=(config.origin,),
+        urls=(config.origin, config.upload_origin),
     )
-    books = Books(writer, log, _Gateway(home / "gateway" / "gateway.db"))
+    books = Books(writer, log, asks)
     inspection = Inspection(books, tools.spool, inspector.call)
+    told = forges(config, home)
+    reports = Forges(writer, told, config.origin)
     press = Press(
         books=books,
         clock=clock,
         narrowings=narrowings,
         desk=Desk(folder / "inbox", vault, log, writer.run),
         pending=Pending(books, clock),
-        decisions=Decisions(books, clock, vault, inspection),
+        decisions=Decisions(books, clock, vault, inspection, reports),
         publications=Publications(books, clock, tools, inspection),
         workloads=workloads,
-        channels=channels(config, home),
+        forges=reports,
+        channels=(*channels(config, home), *told),
     )
     try:
         _check_chain(writer)
@@ -244,6 +272,8 @@ def composed(
         press.close()
         inspector.close()
         writer.close()
+        for reader in (stops, asks, judged):
+            reader.close()
 
 
 def _open_blob(path: Path) -> int:
@@ -295,7 +325,49 @@ def channels(config: Config, home: Path) -> tuple[Channel, ...]:
     return tuple(found)
 
 
-def _log_origin(config: Config) -> str:
+def forges(config: Config, home: Path) -> tuple[Forge, ...]:
+    """The forges that are told about releases, with their tokens from press/keys."""
+    keys = home / "press" / "keys"
+    return tuple(
+        Forge(
+            name=one.name,
+            provider=one.provider,
+            issuer=one.issuer,
+            api_url=one.api_url,
+            token=_forge_secret(keys / f"forge-{one.name}.token"),
+            repositories=one.repositories,
+            follow_up=one.follow_up,
+            trigger_token=_forge_secret(keys / f"forge-{one.name}.trigger")
+            if one.follow_up and one.provider == "gitlab"
+            else "",
+        )
+        for one in config.forges
+    )
+
+
+def _forge_secret(path: Path) -> str:
+    """A token that nobody else on this host can read; refuses with `config.invalid`."""
+    hint = f"Put the token into press/keys/{path.name}, mode 0600, owned by the press's user."
+    try:
+        if path.stat().st_mode & 0o077:
+            raise Refusal(Code.CONFIG_INVALID, f"{path.name} can be read by others.", hint)
+        with path.open(encoding="ascii", errors="replace") as file:
+            text = file.read(FORGE_TOKEN_BYTES_MAX + 1).strip()
+    except OSError as error:
+        raise Refusal(
+            Code.CONFIG_INVALID, f"{path.name} cannot be read: {error.strerror}.", hint
+        ) from None
+    if not text or len(text) > FORGE_TOKEN_BYTES_MAX or not text.isprintable() or " " in text:
+        raise Refusal(Code.CONFIG_INVALID, f"{path.name} holds no token.", hint)
+    return text
+
+
+def _log_origin(writer: Writer, config: Config) -> str:
+    """The log's name: by genesis, and for good. Before genesis it is what genesis will say."""
+    with writer.read() as connection:
+        genesis = view.genesis(connection)
+    if genesis is not None:
+        return log_origin(genesis.body_as(GenesisBody))
     return config.origin.split("://", 1)[-1] + "/log"
 
 
@@ -326,25 +398,31 @@ def _take_restore(home: Path, press: Press) -> None:
 def run(home: Path, supervisor: int | None, zones: str) -> int:
     """The loop, until the supervisor is gone or asks to end. Returns the exit code."""
     stop = _Stop(supervisor)
-    for line in confine_press(home):
+    config = read_config(home)
+    for line in confine_press(home, config.database.url):
         _LOG.warning("not confined: %s", line)
     with writer_lock(home), composed(home, zones) as press:
-        _check_log_origin(press)
+        _check_origin(home, press)
         with _listening(press):
             print(json.dumps({"ready": True}), flush=True)
-            _loop(press, stop, ChangeSignal(home / "gateway" / "gateway.db"))
+            _loop(press, stop, ChangeSignal(places(home, config, "press").gateway))
     return 0
 
 
 def _loop(press: Press, stop: _Stop, gateway: ChangeSignal) -> None:
     next_timer = 0.0
-    while not stop.asked(_POLL_S):
+    while not stop.asked(_pause_s(press, gateway), gateway.fileno()):
         now = time.monotonic()
         timer = now >= next_timer
         if timer:
             next_timer = now + _TIMER_S
         if gateway.changed() or timer or press.busy:
             press.tick()
+
+
+def _pause_s(press: Press, gateway: ChangeSignal) -> float:
+    """Until the next look: a moment, or until the next timer where the gateway's commits are told of."""
+    return _POLL_S if press.busy or gateway.fileno() is None else _TIMER_S
 
 
 @contextlib.contextmanager
@@ -372,14 +450,16 @@ def _listening(press: Press) -> Iterator[None]:
             thread.join(_STOPS_END_S)
 
 
-def _check_log_origin(press: Press) -> None:
+def _check_origin(home: Path, press: Press) -> None:
+    """The configured address must be the one in force, or the one that a move has just put in force."""
+    config = read_config(home)
     with press.books.writer.read() as connection:
-        genesis = view.genesis(connection)
-    if genesis is not None and log_origin(genesis.body_as(GenesisBody)) != press.tools.log.origin:
+        site = view.site(connection)
+    if site is not None and site[0] not in (config.origin, config.next_origin):
         raise Refusal(
             Code.GENESIS_SEALED,
-            "presspass.toml names another origin than genesis did.",
-            "The origin is part of every signature; put the old one back.",
+            f"presspass.toml names {config.origin}, and keys are enrolled at {site[0]}.",
+            f'Set origin = "{site[0]}": it is part of every signature. `presspass origin` changes it for all.',
         )
 
 
@@ -394,10 +474,11 @@ class _Stop:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
 
-    def asked(self, wait_s: float) -> bool:
-        """Waits a moment; True once the process should end."""
-        ready, _, _ = select.select(self._watched, [], [], wait_s)
-        self._asked = self._asked or bool(ready)
+    def asked(self, wait_s: float, news: int | None = None) -> bool:
+        """Waits a moment, or until the descriptor `news` can be read; True once the process should end."""
+        also = [] if news is None else [news]
+        ready, _, _ = select.select([*self._watched, *also], [], [], wait_s)
+        self._asked = self._asked or any(one != news for one in ready)
         return self._asked
 
 

@@ -30,6 +30,7 @@ from typing import IO, Any
 from presspass.confine.worker import FOLDER, environment, module_command
 from presspass.core.errors import Code, Fault, Refusal, broken, invariant
 from presspass.core.limits import (
+    ACME_DRAIN_S_MAX,
     CHILD_LINE_BYTES_MAX,
     CHILD_READY_S_MAX,
     GATEWAY_DRAIN_S_MAX,
@@ -100,17 +101,21 @@ class _Child:
         return self.process is not None
 
 
-def child_specs(home: Path, identities: dict[str, Identity] | None = None) -> tuple[ChildSpec, ...]:
-    """Gateway and press, in the order in which they are drained."""
+def child_specs(
+    home: Path, identities: dict[str, Identity] | None = None, *, acme: bool = False
+) -> tuple[ChildSpec, ...]:
+    """Gateway and press, in the order in which they are drained; with `acme` the certifier before them."""
     found = identities or {}
     zones = "separated" if found else "not separated"
 
     def spec(name: str, drain_s: float) -> ChildSpec:
         words = ("--home", str(home.absolute()), "--fd-supervisor", "{fd}", "--zones", zones)
         command = (*module_command(f"presspass.services.{name}"), *words)
-        return ChildSpec(name, command, drain_s, found.get(name), name == "gateway")
+        user = found.get("gateway" if name == "acme" else name)
+        return ChildSpec(name, command, drain_s, user, name == "gateway")
 
-    return spec("gateway", GATEWAY_DRAIN_S_MAX), spec("press", PRESS_DRAIN_S_MAX)
+    both = spec("gateway", GATEWAY_DRAIN_S_MAX), spec("press", PRESS_DRAIN_S_MAX)
+    return (spec("acme", ACME_DRAIN_S_MAX), *both) if acme else both
 
 
 class Supervisor:
@@ -386,4 +391,4 @@ def shown_url(config: Config, ready: dict[str, dict[str, Any]]) -> str:
     """Where the gateway listens, as its own ready line says (the port may have been chosen by the system)."""
     port = ready.get("gateway", {}).get("port", config.listen.port)
     host = f"[{config.listen.host}]" if ":" in config.listen.host else config.listen.host
-    return f"http://{host}:{port}"
+    return f"{'http' if config.tls.mode == 'off' else 'https'}://{host}:{port}"

@@ -23,6 +23,7 @@ from presspass.services.config import Config
 _SHARED_FOLDER, _PRIVATE_FOLDER = 0o2750, 0o700
 _SHARED_FILE, _PRIVATE_FILE = 0o640, 0o600
 _UMASK_SHARED = 0o027
+_PRIVATE_IN_GATEWAY = frozenset({"keys", "tls"})
 _PRIVATE_IN_PRESS = frozenset({"keys", "inbox", "spool"})
 
 
@@ -61,7 +62,7 @@ def prepare(home: Path, found: dict[str, Identity]) -> None:
     root = Identity(0, gateway.gid)
     _give(home, root, 0o750)
     _give(home / "presspass.toml", root, _SHARED_FILE)
-    _hand_over(home / "gateway", gateway, frozenset())
+    _hand_over(home / "gateway", gateway, _PRIVATE_IN_GATEWAY)
     _hand_over(home / "press", press, _PRIVATE_IN_PRESS)
     _open_drop_box(home / "drop", press.gid)
 

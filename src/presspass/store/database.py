@@ -1,9 +1,11 @@
-"""One writer per database.
+"""One writer per database, and the one door to it, whichever kind of database it is.
 
-Every database has exactly one writing process, and in it one writer thread. The thread takes the work that is waiting,
-does it in one transaction (`BEGIN IMMEDIATE`, so that no read turns into a write half-way) and commits once: group
-commit. A caller gets its answer after the commit is durable (`synchronous=FULL`), never before.
-Other processes open the same file read-only.
+A `Place` is where a database is: the path of a SQLite file, or a schema of a PostgreSQL server (`store.postgresql`).
+In every writing process one writer thread takes the work that is waiting, does it in one transaction and commits once:
+group commit. A caller gets its answer after the commit is durable, never before. No read of a transaction turns into a
+write half-way: SQLite's file has one writing process, and it begins with `BEGIN IMMEDIATE`, synced at commit
+(`synchronous=FULL`); on PostgreSQL, where many processes of a kind may write to a schema, each transaction begins by
+taking the schema's turn. Other processes open the same place read-only.
 """
 
 from __future__ import annotations
@@ -23,10 +25,17 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DBAPIError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from presspass.core.errors import Fault, PresspassError, invariant
+from presspass.core.limits import READ_S_MAX
+from presspass.store import postgresql
+from presspass.store.address import Place, Server
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -35,7 +44,7 @@ GROUP_MAX = 128
 _READ_RETRIES = 40
 _READ_RETRY_S = 0.05
 _BUSY_TIMEOUT_MS = 5_000
-_READ_S_MAX = 10.0
+_READ_S_MAX: float = READ_S_MAX
 _READ_STEPS = 100_000  # virtual machine steps between two looks at the time: some milliseconds
 
 
@@ -45,8 +54,23 @@ class _Job(Generic[T]):
     future: Future[T]
 
 
-def open_engine(path: Path) -> Engine:
-    """An engine for the SQLite file of this process (created if missing), in WAL mode, every commit synced."""
+def open_engine(place: Place) -> Engine:
+    """An engine for the database that this process writes: a SQLite file (created if missing; WAL, every commit
+    synced), or a schema of a PostgreSQL server."""
+    return postgresql.open_engine(place) if isinstance(place, Server) else _open_file(place)
+
+
+def exists(place: Place) -> bool:
+    """Whether there may be something to read: a schema is there before any process starts, a file may not be yet."""
+    return isinstance(place, Server) or place.exists()
+
+
+def name_of(place: Place) -> str:
+    """What to call it in a message."""
+    return str(place) if isinstance(place, Server) else place.name
+
+
+def _open_file(path: Path) -> Engine:
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)), isolation_level="AUTOCOMMIT"
     )
@@ -66,11 +90,14 @@ def open_engine(path: Path) -> Engine:
 
 
 class Writer:
-    """The only writer of one database. `commit` can be replaced by tests that make a commit fail."""
+    """The only writer of one database in this process. `commit` can be replaced by tests that make a commit fail."""
 
     def __init__(self, engine: Engine, commit: Callable[[Connection], None] | None = None) -> None:
         self.engine = engine
-        self._commit = commit or (lambda connection: _driver(connection, "COMMIT"))
+        self._commit = commit or _commit
+        self._begin = (
+            "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else postgresql.BEGIN_WRITE
+        )
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -92,8 +119,8 @@ class Writer:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for reading what this process itself has committed."""
-        with self.engine.connect() as connection:
+        """A connection for reading what has been committed. Fault("store.unreachable") when there is none to be had."""
+        with _connect(self.engine) as connection:
             yield connection
 
     def close(self) -> None:
@@ -105,13 +132,47 @@ class Writer:
             self.engine.dispose()
 
     def _run(self) -> None:
-        with self.engine.connect() as connection:
-            while (first := self._jobs.get()) is not None:
-                group, last = self._gather(first)
-                if group:
-                    self._write(connection, group)
-                if last:
-                    return
+        connection: Connection | None = None
+        last = False
+        while not last and (first := self._jobs.get()) is not None:
+            group, last = self._gather(first)
+            if group:
+                connection = self._serve(connection, group)
+        if connection is not None:
+            connection.close()
+
+    def _serve(self, connection: Connection | None, group: list[_Job[Any]]) -> Connection | None:
+        """Does the group's work; the connection to go on with, None where there is none to be had."""
+        try:
+            connection = self._begun(connection)
+        except (
+            Exception
+        ) as error:  # nothing has happened yet; the callers hear of it and the thread lives on
+            _tell(group, error)
+            return None
+        self._write(connection, group)
+        return connection
+
+    def _begun(self, connection: Connection | None) -> Connection:
+        """A transaction begun, on a new connection where there was none or the server has gone meanwhile."""
+        if connection is not None:
+            try:
+                if not postgresql.is_lost(connection):
+                    _driver(connection, self._begin)
+                    return connection
+                _discard(connection)
+            except DBAPIError:
+                lost = postgresql.is_lost(connection)
+                _discard(connection)
+                if not lost:
+                    raise
+        connection = _connect(self.engine)
+        try:
+            _driver(connection, self._begin)
+        except DBAPIError:
+            _discard(connection)
+            raise
+        return connection
 
     def _gather(self, first: _Job[Any]) -> tuple[list[_Job[Any]], bool]:
         group = [first]
@@ -130,9 +191,6 @@ class Writer:
     def _write(self, connection: Connection, group: list[_Job[Any]]) -> None:
         done: list[tuple[_Job[Any], Any]] = []
         try:
-            _driver(
-                connection, "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN"
-            )
             for job in group:
                 self._work_one(connection, job, done)
             self._commit(connection)
@@ -148,13 +206,13 @@ class Writer:
         _driver(connection, "SAVEPOINT job")
         try:
             value = job.work(connection)
+            _driver(connection, "RELEASE SAVEPOINT job")
         except Exception as error:  # the caller's own error: it goes back to the caller, and only its work is undone
             self._undo_one(connection, error)
             job.future.set_exception(
                 _fault(error) if isinstance(error, OperationalError) else error
             )
             return
-        _driver(connection, "RELEASE SAVEPOINT job")
         done.append((job, value))
 
     @staticmethod
@@ -167,10 +225,20 @@ class Writer:
     def _abandon(self, connection: Connection, group: list[_Job[Any]], error: Exception) -> None:
         with contextlib.suppress(SQLAlchemyError):
             _driver(connection, "ROLLBACK")
-        fault = error if isinstance(error, PresspassError) else _fault(error)
-        for job in group:
-            if not job.future.done():
-                job.future.set_exception(fault)
+        _tell(group, error)
+
+
+def _tell(group: list[_Job[Any]], error: Exception) -> None:
+    fault = error if isinstance(error, PresspassError) else _fault(error)
+    for job in group:
+        if not job.future.done():
+            job.future.set_exception(fault)
+
+
+def _discard(connection: Connection) -> None:
+    with contextlib.suppress(SQLAlchemyError):
+        connection.invalidate()
+        connection.close()
 
 
 _ODD_SCHEMA = """SELECT 1 FROM sqlite_schema WHERE type NOT IN ('table', 'index')
@@ -180,18 +248,21 @@ _ODD_SCHEMA = """SELECT 1 FROM sqlite_schema WHERE type NOT IN ('table', 'index'
 class Reader:
     """Another process's database, read-only. Retries while its owner is just opening, recovering or closing it.
 
-    Its owner may be in other hands: whatever the file holds, an answer or a Fault comes in bounded time. Column types
-    are not to be relied on either (SQLite keeps any value in any column).
+    Its owner may be in other hands: whatever the database holds, an answer or a Fault comes in bounded time. Column
+    types are not to be relied on either (SQLite keeps any value in any column).
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self._deadlines = threading.local()
-        url = sa.URL.create(
-            "sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"}
-        )
-        self._engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-        event.listen(self._engine, "connect", self._configure)
+        self._is_file = not isinstance(place, Server)
+        if isinstance(place, Server):
+            self._begin = postgresql.BEGIN_READ
+            self._engine = postgresql.open_engine(place, reading=True)
+        else:
+            self._begin = "BEGIN"
+            self._engine = _open_file_to_read(place)
+            event.listen(self._engine, "connect", self._configure)
 
     def run(self, work: Work[T]) -> T:
         """`work` on one consistent snapshot. Fault("store.unreadable") after 2 s of trying or 10 s of reading."""
@@ -199,18 +270,18 @@ class Reader:
         for attempt in range(_READ_RETRIES):
             try:
                 with self._engine.connect() as connection:
-                    _driver(connection, "BEGIN")
+                    _driver(connection, self._begin)
                     try:
                         self._check_schema(connection)
                         return work(connection)
                     finally:
-                        _driver(connection, "ROLLBACK")
+                        self._end(connection)
             except DBAPIError as error:
                 hopeless = not isinstance(error, OperationalError) or time.monotonic() > deadline
                 if hopeless or attempt == _READ_RETRIES - 1:
                     raise Fault(
                         "store.unreadable",
-                        f"{self.path.name} cannot be read: {error.orig}",
+                        f"{name_of(self.place)} cannot be read: {error.orig}",
                         retryable=True,
                     ) from error
                 time.sleep(_READ_RETRY_S)
@@ -219,13 +290,19 @@ class Reader:
     def close(self) -> None:
         self._engine.dispose()
 
+    @staticmethod
+    def _end(connection: Connection) -> None:
+        """What is not over with the connection itself; an error on the way here says more than a second one."""
+        if not postgresql.is_lost(connection):
+            _driver(connection, "ROLLBACK")
+
     def _check_schema(self, connection: Connection) -> None:
         """Plain tables only: a view or a computed column in place of one can compute for ever in a single step, which
-        no deadline ends."""
-        if connection.exec_driver_sql(_ODD_SCHEMA).first() is not None:
+        no deadline ends. On PostgreSQL the server's own deadline ends every statement, and no process makes tables."""
+        if self._is_file and connection.exec_driver_sql(_ODD_SCHEMA).first() is not None:
             raise Fault(
                 "store.unreadable",
-                f"{self.path.name} has more than plain tables in it.",
+                f"{name_of(self.place)} has more than plain tables in it.",
                 retryable=True,
             )
 
@@ -237,32 +314,73 @@ class Reader:
         return time.monotonic() > getattr(self._deadlines, "value", float("inf"))
 
 
-class ChangeSignal:
-    """Tells cheaply whether another process has committed to its database since the last look (SQLite data_version).
+def _open_file_to_read(path: Path) -> Engine:
+    url = sa.URL.create(
+        "sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"}
+    )
+    return sa.create_engine(url, isolation_level="AUTOCOMMIT")
 
-    It is asked many times a second and with every upload, so it speaks to the driver itself: six times as fast.
+
+class ChangeSignal:
+    """Tells whether a database was committed to since the last look: by any process but, in a file, this connection.
+
+    `changed` asks the database itself, so that what was committed before the question is never missed: some
+    microseconds in SQLite, one round trip to a server. `wait` sleeps in between. Used by one thread at a time.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._reader = Reader(path)
-        self._connection: Connection | None = None
-        self._driver: sqlite3.Connection | None = None
+    def __init__(self, place: Place) -> None:
+        self._source = (
+            postgresql.CommitCount(place) if isinstance(place, Server) else _DataVersion(place)
+        )
         self._seen = -1
 
     def changed(self) -> bool:
-        """True on the first call, after a commit by the owner, and when the database cannot be asked just now."""
+        """True on the first call, after a commit, and when the database cannot be asked just now."""
         try:
-            driver = self._driver or self._connect()
-            version = int(driver.execute("PRAGMA data_version").fetchone()[0])
-        except (DBAPIError, sqlite3.Error):
+            version = self._source.read()
+        except (DBAPIError, sqlite3.Error, Fault):
             self.close()
             return True
         changed, self._seen = version != self._seen, version
         return changed
 
+    def wait(self, pause_s: float, idle_s: float, stop: threading.Event) -> None:
+        """Sleeps until it is worth looking again, or `stop` is set: `pause_s` where nobody tells of commits (SQLite),
+        else until one is told of, `idle_s` at most."""
+        self._source.wait(pause_s, idle_s, stop)
+
+    def fileno(self) -> int | None:
+        """A descriptor that becomes readable when a commit is told of; None where nobody tells."""
+        return self._source.fileno()
+
+    def close(self) -> None:
+        """Closes the connection; the next question opens another."""
+        self._source.close()
+        self._seen = -1
+
+
+class _DataVersion:
+    """SQLite's data_version. It is asked many times a second and with every upload, so it speaks to the driver itself:
+    six times as fast."""
+
+    def __init__(self, path: Path) -> None:
+        self._engine = _open_file_to_read(path)
+        self._connection: Connection | None = None
+        self._driver: sqlite3.Connection | None = None
+
+    def read(self) -> int:
+        driver = self._driver or self._connect()
+        return int(driver.execute("PRAGMA data_version").fetchone()[0])
+
+    def wait(self, pause_s: float, _idle_s: float, stop: threading.Event) -> None:
+        stop.wait(pause_s)
+
+    def fileno(self) -> None:
+        return None
+
     def _connect(self) -> sqlite3.Connection:
-        self._connection = self._reader._engine.connect()
-        driver: sqlite3.Connection = self._connection.connection.driver_connection  # type: ignore[assignment]  # SQLite's: see Reader
+        self._connection = self._engine.connect()
+        driver: sqlite3.Connection = self._connection.connection.driver_connection  # type: ignore[assignment]  # SQLite's: see above
         self._driver = driver
         return driver
 
@@ -271,7 +389,32 @@ class ChangeSignal:
             with contextlib.suppress(SQLAlchemyError):
                 self._connection.close()
             self._connection = self._driver = None
-            self._seen = -1
+
+
+class Lookup:
+    """A connection that is kept for small questions, and opened anew when the server was gone. One thread only."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    def run(self, work: Work[T]) -> T:
+        """`work` outside any transaction. Fault("store.unreachable") when there is no connection to be had."""
+        if self._connection is not None:
+            try:
+                return work(self._connection)
+            except DBAPIError:
+                if not postgresql.is_lost(self._connection):
+                    raise
+                self.close()
+        self._connection = _connect(self._engine)
+        return work(self._connection)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                self._connection.close()
+            self._connection = None
 
 
 class Prepared:
@@ -306,6 +449,15 @@ class Prepared:
         return found
 
 
+def _connect(engine: Engine) -> Connection:
+    try:
+        return engine.connect()
+    except OperationalError as error:
+        raise Fault(
+            "store.unreachable", f"The database cannot be reached: {error.orig}", retryable=True
+        ) from None
+
+
 def _driver(connection: Connection, statement: str, values: Any = ()) -> Any:
     """Executes on the driver's own connection, in the transaction under way; its errors come as SQLAlchemy's do."""
     driver: Any = connection.connection.driver_connection
@@ -318,7 +470,16 @@ def _driver(connection: Connection, statement: str, values: Any = ()) -> Any:
         ) from error
 
 
+def _commit(connection: Connection) -> None:
+    result = _driver(connection, "COMMIT")
+    if connection.dialect.name == "postgresql":
+        postgresql.check_committed(result)
+
+
 def _fault(error: Exception) -> Fault:
-    full = "disk is full" in str(error) or "database or disk is full" in str(error)
+    cause = getattr(error, "orig", None)
+    if postgresql.says_busy(cause):
+        return Fault("store.busy", "The database is held by another writer.", retryable=True)
+    full = "disk is full" in str(error) or postgresql.says_full(cause)
     code = "store.full" if full else "store.write-failed"
     return Fault(code, f"The database could not be written: {error}", retryable=full)

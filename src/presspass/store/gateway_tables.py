@@ -118,6 +118,7 @@ STOP = Table(
 Index("stop_by_target", STOP.c.what, STOP.c.target)
 
 #: One set of files of one version. `live` is 1 until the set is settled, then null: at most one live set per version.
+#: `note`: what whoever asked says beside it, unproved.
 RELEASE = Table(
     "release",
     METADATA,
@@ -137,6 +138,7 @@ RELEASE = Table(
     Column("statement", String(64)),
     Column("review", String(64)),
     Column("workload", String(64), nullable=False, default="", server_default=""),
+    Column("note", String, nullable=False, default="", server_default=""),
     Column("updated_ms", BigInteger, nullable=False),
     UniqueConstraint("upstream", "project", "version", "live", name="one_live_set_per_version"),
 )
@@ -198,7 +200,8 @@ NARROWING = Table(
     Column("received_ms", BigInteger, nullable=False),
 )
 
-#: Single-use links by which one named person enrols one key. Only the hash of the link is kept.
+#: Single-use links by which one named person enrols one key. Only the hash of the link is kept. `origin`: where the key
+#: is enrolled for a move of the gate, "" for the origin in force.
 ENROLMENT_LINK = Table(
     "enrolment_link",
     METADATA,
@@ -209,6 +212,7 @@ ENROLMENT_LINK = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
     Column("used_ms", BigInteger),
+    Column("origin", String(2048), nullable=False, default="", server_default=""),
 )
 
 #: Keys as enrolled, waiting for genesis or for an approved roster statement.

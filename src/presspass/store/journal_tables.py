@@ -93,6 +93,7 @@ INTENT = Table(
 
 #: Workloads as the press has verified them, by the hash of their token. `state`: "seen", "verified", or "refused" with
 #: `code`. `person`: id or ""; `release`: the set it was used for, once, and whether it `counted` as an identity then.
+#: `repository`, `commit_id` and `ref`: what its forge is told about, never what anything is decided by.
 WORKLOAD = Table(
     "workload",
     METADATA,
@@ -109,11 +110,28 @@ WORKLOAD = Table(
     Column("person", String(128), nullable=False, default=""),
     Column("set_digest", String(64), nullable=False, default=""),
     Column("version", String(128), nullable=False, default=""),
+    Column("repository", String, nullable=False, default=""),
+    Column("commit_id", String, nullable=False, default=""),
+    Column("ref", String, nullable=False, default=""),
     Column("replay_key", String(64), unique=True),
     Column("first_seen_ms", BigInteger, nullable=False),
     Column("release", String(64), unique=True),
     Column("counted", Integer, nullable=False, default=0),
 )
+
+#: Releases that a forge is told about. `told`: the last state that was journalled for it ("" for none yet); a row whose
+#: `told` is final is done.
+FORGE_REPORT = Table(
+    "forge_report",
+    METADATA,
+    Column("statement", String(64), primary_key=True),
+    Column("token", String(64), nullable=False),
+    Column("release", String(64), nullable=False),
+    Column("project", String(128), nullable=False),
+    Column("version", String(128), nullable=False),
+    Column("told", String(16), nullable=False, default=""),
+)
+Index("forge_report_by_told", FORGE_REPORT.c.told)
 
 #: Workflow contents that people bound by approving a release that ran them: the newest row of a publisher counts, while
 #: the publisher's own statement is the one named.

@@ -21,12 +21,13 @@ from presspass.core.statement import (
     GenesisBody,
     Heads,
     Kind,
+    OriginBody,
     PolicyBody,
     ReleaseBody,
     ReleaseFile,
-    RosterBody,
     Statement,
     UpstreamBody,
+    roster_set_by,
 )
 from presspass.store import journal_tables as t
 
@@ -118,11 +119,9 @@ def heads(connection: Connection) -> Heads:
 
 
 def roster_at(connection: Connection, digest: str) -> Roster | None:
-    """The roster that the admitted statement `digest` (genesis or roster) set."""
+    """The roster that the admitted statement `digest` (genesis, roster or origin) set."""
     found = statement(connection, digest)
-    if found is None or not isinstance(found.body, GenesisBody | RosterBody):
-        return None
-    return found.body.roster
+    return None if found is None else roster_set_by(found.body)
 
 
 def policy_at(connection: Connection, digest: str) -> Policy | None:
@@ -137,6 +136,13 @@ def roster(connection: Connection) -> Roster:
     """The roster in force; empty before genesis."""
     digest = head(connection, "roster")
     return (digest and roster_at(connection, digest)) or Roster(())
+
+
+def site(connection: Connection) -> tuple[str, str] | None:
+    """The origin that keys are enrolled at now, and its RP id; None before genesis."""
+    bodies = [one.body for one in chained(connection)]
+    moved = [body for body in bodies if isinstance(body, GenesisBody | OriginBody)]
+    return (moved[-1].origin, moved[-1].rp_id) if moved else None
 
 
 def policy(connection: Connection) -> Policy:
@@ -206,6 +212,9 @@ class SeenWorkload:
     person: str
     set_digest: str
     version: str
+    repository: str
+    commit_id: str
+    ref: str
     replay_key: str | None
     first_seen_ms: int
     release: str | None
@@ -232,21 +241,32 @@ def circumstances(connection: Connection, body: object) -> Circumstances:
     gone = suspended(connection)
     if not isinstance(body, ReleaseBody) or body.asked_by is None:
         return Circumstances(suspended=gone)
-    asked, seen = body.asked_by, workload(connection, body.asked_by.token)
+    against = reservations(connection, body, body.asked_by)
+    return Circumstances(workload=not against, suspended=gone)
+
+
+def reservations(connection: Connection, body: ReleaseBody, asked: AskedBy) -> tuple[str, ...]:
+    """Why the workload that asked does not count as one of the two identities; () where it does.
+
+    "unseen" or "refused" alone; else all that holds of "limited" (its publisher), "publisher" (bound anew since),
+    "statement" (the request names another workflow than the token proves), "workflow" (another than the bound one),
+    "person" (the request names another than the press knows).
+    """
+    seen = workload(connection, asked.token)
     if seen is None or seen.state != "verified":
-        return Circumstances(suspended=gone)
+        return ("refused",) if seen is not None and seen.state == "refused" else ("unseen",)
     limited = any(
         one.what == "limited" and one.target == seen.publisher for one in narrowings(connection)
     )
-    counts = (
-        not limited
-        and seen.publisher_statement == asked.publisher
-        and seen.workflow == asked.workflow
+    against = {
+        "limited": limited,
+        "publisher": seen.publisher_statement != asked.publisher,
+        "statement": seen.workflow != asked.workflow,
         # Once claimed, the approval itself may have bound the workflow: what counted then counts on.
-        and _workflow_counts(connection, body, asked, seen)
-        and seen.person == body.requester
-    )
-    return Circumstances(workload=counts, suspended=gone)
+        "workflow": not _workflow_counts(connection, body, asked, seen),
+        "person": seen.person != body.requester,
+    }
+    return tuple(why for why, holds in against.items() if holds)
 
 
 def _workflow_counts(
@@ -266,6 +286,36 @@ def workflow_changed(connection: Connection, asked: AskedBy) -> bool:
             named.body.workflow_sha256 if named and isinstance(named.body, PublisherBody) else ""
         )
     return asked.workflow != bound
+
+
+def workflow_before(
+    connection: Connection, asked: AskedBy, release_statement: str
+) -> tuple[str, bool]:
+    """SHA-256 of the workflow that was bound before this release went out, and whether its approval has bound another
+    one. `release_statement`: the digest of the request, "" before there is one.
+    """
+    named = statement(connection, asked.publisher)
+    bound = named.body.workflow_sha256 if named and isinstance(named.body, PublisherBody) else ""
+    b = t.REBOUND.c
+    rows = connection.execute(
+        sa.select(b.release, b.workflow)
+        .where(b.publisher_statement == asked.publisher)
+        .order_by(b.at_ms, b.release)
+    )
+    for row in rows:
+        if row.release == release_statement:
+            return bound, True
+        bound = row.workflow
+    return bound, False
+
+
+def delegation_used(connection: Connection, delegation: str, besides: str) -> int:
+    """How many releases went out, or began to, under the delegation of this digest, the set `besides` left out."""
+    w = t.WORKLOAD.c
+    query = sa.select(sa.func.count()).where(
+        w.delegation == delegation, w.release.is_not(None), w.release != besides
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def last_release(connection: Connection, upstream: str, project: str) -> PublishedRelease | None:

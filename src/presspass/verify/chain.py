@@ -5,7 +5,9 @@
 3. A chained statement follows the present head of its own chain, and nothing else.
 4. Signatures count under the roster the statement names *and* the present one, and under both policies: where one of
    them asks for more, more is needed.
-5. The offline recovery key can ask for one thing only: another roster. The 72 hours are the press's to keep.
+5. A signature is made at the origin that was in force under the roster which its statement names; an origin comes into
+   force with the roster of the keys enrolled there. A narrowing may also be made at the present one.
+6. The offline recovery key can ask for one thing only: another roster. The 72 hours are the press's to keep.
 
 The press, `presspass verify` and the gateway's page use this same code; only the press's result has an effect.
 """
@@ -30,6 +32,7 @@ from presspass.core.statement import (
     GenesisBody,
     Heads,
     Intent,
+    OriginBody,
     PolicyBody,
     ReleaseBody,
     RosterBody,
@@ -37,7 +40,7 @@ from presspass.core.statement import (
     UpstreamBody,
     signed_message,
 )
-from presspass.verify.approvals import verify_approval
+from presspass.verify.approvals import check_origin, verify_approval
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class Chain:
     upstreams: dict[str, tuple[str, UpstreamBody]] = field(default_factory=dict)
     publishers: dict[str, tuple[str, PublisherBody]] = field(default_factory=dict)
     delegations: dict[str, tuple[str, DelegationBody]] = field(default_factory=dict)
+    #: Digest of each roster to the (origin, RP id) in force with it.
+    sites: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, genesis: Statement) -> Chain:
@@ -111,6 +116,7 @@ class Chain:
             Heads(digest, digest, digest),
             {digest: body.roster},
             {digest: body.policy},
+            sites={digest: (body.origin, body.rp_id)},
         )
 
     @classmethod
@@ -131,9 +137,14 @@ class Chain:
     def policy(self) -> Policy:
         return self.policies[self.heads.policy]
 
+    @property
+    def site(self) -> tuple[str, str]:
+        """The origin that keys are enrolled at now, and its RP id."""
+        return self.sites[self.heads.roster]
+
     def head_of(self, statement: Statement) -> str | None:
         """The present head of the statement's own chain; None for kinds that form none."""
-        if isinstance(statement.body, RosterBody):
+        if statement.kind in Statement.ROSTERS:
             return self.heads.roster
         if isinstance(statement.body, PolicyBody):
             return self.heads.policy
@@ -176,6 +187,8 @@ class Chain:
                 "Something else was decided since this was asked for.",
                 "Ask for it again under the present state.",
             )
+        if isinstance(statement.body, OriginBody):
+            check_origin(statement.body.origin, statement.body.rp_id)
 
     def check_alive(self, statement: Statement, now_s: int) -> None:
         """Refuses a statement that has expired by its own word or by the policy in force, whichever is earlier."""
@@ -195,12 +208,12 @@ class Chain:
     ) -> Verdict:
         """Verifies and counts. Refuses only where the statement does not belong here; bad signatures are problems."""
         self.check_belongs(statement)
-        data = statement.to_bytes()
+        data, site = statement.to_bytes(), self.sites[statement.heads.roster]
         signed: dict[str, Signed] = {}
         problems: list[Problem] = []
         for approval in approvals:
             try:
-                signed[approval.key] = self._verify(data, approval)
+                signed[approval.key] = self._verify(data, approval, site)
             except Refusal as refusal:
                 problems.append(Problem(approval.key, refusal.code, refusal.message))
         electorates = self._electorates(statement, circumstances)
@@ -240,10 +253,21 @@ class Chain:
 
     def verify_narrowing(self, data: bytes, approval: Approval) -> Signed:
         """One signature of somebody in the present roster under a veto or freeze."""
-        signed = self._verify(data, approval)
+        signed = self.verify_at_one(data, approval, self._key(approval.key))
         if not quorum.may_narrow(self.roster, signed):
             raise Refusal(Code.APPROVAL_KEY_REMOVED, "The key is no longer in the roster.")
         return signed
+
+    def verify_at_one(self, data: bytes, approval: Approval, key: Key) -> Signed:
+        """A signature made at the present origin, or at the one that belongs to the statement: both may only stop."""
+        then = self.sites.get(Statement.from_bytes(data).heads.roster, self.site)
+        origin, rp_id = self.site
+        try:
+            return verify_approval(data, approval, key, origin=origin, rp_id=rp_id)
+        except Refusal as refusal:
+            if refusal.code is not Code.APPROVAL_WRONG_ORIGIN or then == self.site:
+                raise
+        return verify_approval(data, approval, key, origin=then[0], rp_id=then[1])
 
     def admit(self, statement: Statement, approvals: Iterable[Approval]) -> None:
         """Checks the quorum and moves the head; refuses otherwise, and where any one signature does not verify.
@@ -264,7 +288,10 @@ class Chain:
     def move_head(self, statement: Statement) -> None:
         """Moves the head of the statement's chain, without asking for signatures: for statements already admitted."""
         digest, body, heads = statement.digest, statement.body, self.heads
-        if isinstance(body, RosterBody):
+        if isinstance(body, RosterBody | OriginBody):
+            self.sites[digest] = (
+                (body.origin, body.rp_id) if isinstance(body, OriginBody) else self.site
+            )
             self.rosters[digest] = body.roster
             self.heads = Heads(digest, heads.policy, heads.revocation)
         elif isinstance(body, PolicyBody):
@@ -299,10 +326,9 @@ class Chain:
             Code.APPROVAL_INVALID, "The recovery key's signature is missing or does not verify."
         )
 
-    def _verify(self, data: bytes, approval: Approval) -> Signed:
-        return verify_approval(
-            data, approval, self._key(approval.key), origin=self.body.origin, rp_id=self.body.rp_id
-        )
+    def _verify(self, data: bytes, approval: Approval, site: tuple[str, str]) -> Signed:
+        key = self._key(approval.key)
+        return verify_approval(data, approval, key, origin=site[0], rp_id=site[1])
 
     def _key(self, key_id: str) -> Key:
         for roster in (self.roster, *self.rosters.values()):

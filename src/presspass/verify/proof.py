@@ -252,7 +252,7 @@ def check_proof(proof: Proof, *, filename: str, sha256: str, size: int, trust_ro
         entry=entry,
         checkpoint=checkpoint,
         position=proof.record.position,
-        origin=chain.body.origin,
+        origin=chain.site[0],
         genesis=proof.genesis.digest,
     )
 

@@ -113,9 +113,13 @@ def _condition(electorate: Electorate, situation: Situation, requester_signed: b
         return _condition_of_new_key(electorate, situation, requester_signed)
     if electorate.kind is not Kind.RELEASE:
         return "by different people"
+    workload = electorate.circumstances.workload
     if not electorate.requester_resolved:
-        return "by different people"
+        unknown = "nobody knows who is behind the run, so one more must sign"
+        return f"by different people; {unknown}" if workload else "by different people"
     name = situation.name(electorate.requester)
+    if workload:
+        return f"by people other than {name}; the workload that asked is the other identity"
     if requester_signed:
         return f"by somebody other than {name}, who has signed for having asked"
     return f"by people other than {name}; one fewer once {name} has signed, too, for having asked"
@@ -170,7 +174,7 @@ def _role(electorate: Electorate, key: str) -> str:
 def _signature(one: SignatureFacts, electorate: Electorate, situation: Situation) -> SignatureView:
     owner = electorate.roster_now.owner(one.key) or electorate.roster_then.owner(one.key)
     why = electorate.why_not(one.key) if one.intent is Intent.APPROVE else None
-    if one.ended:
+    if one.revoked:
         remark = "does not count: it was ended when its signer left, or was revoked"
     elif why is not None:
         remark = NOT_COUNTED.get(why, f"does not count ({why.value})")

@@ -15,6 +15,7 @@ from presspass.core.statement import (
     FreezeBody,
     GenesisBody,
     Kind,
+    OriginBody,
     PolicyBody,
     RosterBody,
     Statement,
@@ -57,8 +58,10 @@ def view(facts: RequestFacts, situation: Situation) -> DifferenceView:
     policy, roster = facts.policy_before or electorate.policy, facts.roster_before
     roster = electorate.roster_now if roster is None else roster
     if isinstance(body, RosterBody):
-        shown = _roster(roster, body, situation)
+        shown = _roster(roster, body, situation, policy)
         return _with_lock(shown, body.roster, policy)
+    if isinstance(body, OriginBody):
+        return _with_lock(_origin(roster, body, situation, policy), body.roster, policy)
     if isinstance(body, PolicyBody):
         return _with_lock(_policy(policy, body.policy), roster, body.policy)
     if isinstance(body, UpstreamBody):
@@ -87,14 +90,14 @@ _HEADLINE_PARTS_MAX = 3
 # --- roster -------------------------------------------------------------------------------------------------------
 
 
-def _roster(now: Roster, body: RosterBody, situation: Situation) -> DifferenceView:
+def _roster(now: Roster, body: RosterBody, situation: Situation, policy: Policy) -> DifferenceView:
     items: list[Item] = []
     news: list[str] = []
     ids = sorted({person.id for person in (*now.people, *body.roster.people)})
     for person_id in ids:
         old, new = now.person(person_id), body.roster.person(person_id)
         if old != new:
-            found = _person(old, new, situation)
+            found = _person(old, new, situation, policy)
             items += found
             news.append(found[0].title)
     items.sort(key=lambda item: not item.odd)
@@ -106,11 +109,22 @@ def _roster(now: Roster, body: RosterBody, situation: Situation) -> DifferenceVi
     return DifferenceView(headline, "the roster", tuple(items))
 
 
-def _person(old: Person | None, new: Person | None, situation: Situation) -> list[Item]:
+def _origin(now: Roster, body: OriginBody, situation: Situation, policy: Policy) -> DifferenceView:
+    """The address first, then every key that comes and goes with it."""
+    note = "Passkeys work at one address only. Whoever has no key there cannot sign any more."
+    address = Item("changed", "Address", (("after", body.origin), ("RP id", body.rp_id)), "", note)
+    keys = _roster(now, RosterBody(body.roster), situation, policy).items
+    headline = f"This gate moves to {body.origin}"
+    return DifferenceView(headline, "the address and the roster", (address, *keys))
+
+
+def _person(
+    old: Person | None, new: Person | None, situation: Situation, policy: Policy
+) -> list[Item]:
     known = old or new
     name = situation.name(known.id) if known else ""
-    items = [_key_item("added", key, name) for key in _keys_beyond(new, old)]
-    items += [_key_item("removed", key, name) for key in _keys_beyond(old, new)]
+    items = [_key_item("added", key, name, policy) for key in _keys_beyond(new, old)]
+    items += [_key_item("removed", key, name, policy) for key in _keys_beyond(old, new)]
     if old is None and new is not None:
         who = (("id", new.id), ("groups", ", ".join(new.groups) or "none"))
         items.insert(0, Item("added", f"{name} joins the roster", who))
@@ -141,7 +155,7 @@ def _keys_beyond(one: Person | None, other: Person | None) -> list[Key]:
     return [key for key in (one.keys if one else ()) if key.id not in known]
 
 
-def _key_item(sign: str, key: Key, name: str) -> Item:
+def _key_item(sign: str, key: Key, name: str, policy: Policy) -> Item:
     odd = ""
     if sign == "added":
         odd = (
@@ -151,7 +165,11 @@ def _key_item(sign: str, key: Key, name: str) -> Item:
         )
     title = f"{name} gets a key" if sign == "added" else f"{name} loses a key"
     kind = KIND_WORDS[key.kind] + (", synced between devices" if key.backed_up else "")
-    return Item(sign, title, (("kind", kind),), key.id, odd)
+    facts = [("kind", kind)]
+    if sign == "added" and policy.key_wait_s is not None and policy.new_key_wait_s:
+        wait = duration(policy.new_key_wait_s)
+        facts.append(("counts", f"{wait} after the press first saw this, at the earliest"))
+    return Item(sign, title, tuple(facts), key.id, odd)
 
 
 # --- policy -------------------------------------------------------------------------------------------------------
@@ -271,10 +289,25 @@ def _plain_http(body: UpstreamBody) -> str:
 # --- freeze -------------------------------------------------------------------------------------------------------
 
 
+_STOP_WORDS = {
+    "person": "Revoked: the person {}",
+    "publisher": "Revoked: the publisher {}",
+    "delegation": "Revoked: the delegation {}",
+    "limited": "Limited: the publisher {}",
+    "pass": "Revoked: the pass {}",
+    "workload": "Revoked: the workload {}",
+    "run": "Revoked: the run {}",
+    "approval": "Revoked: the approval {}",
+}
+
+
 def narrowing_words(one: Narrowing) -> str:
-    """One narrowing in a few words: "Frozen: acme-http", "Frozen: everything", "Vetoed: request 0123…"."""
+    """One narrowing in a few words: "Frozen: acme-http", "Revoked: the publisher acme-ci", "Vetoed: request 0123…"."""
     if one.what == "veto":
         return f"Vetoed: request {one.target[:16]}"
+    if one.what in _STOP_WORDS:
+        target = one.target[:16] if len(one.target) == 64 else one.target
+        return _STOP_WORDS[one.what].format(target)
     return f"Frozen: {one.target or 'everything'}"
 
 
@@ -300,7 +333,14 @@ def _freeze(body: FreezeBody, facts: RequestFacts, situation: Situation) -> Diff
         )
         items.append(Item("removed", narrowing_words(one), whose))
     items.append(Item("changed", "Why it should end", reason))
-    targets = [known[one].target or "everything" for one in body.narrowings if one in known]
-    few = 0 < len(targets) <= _HEADLINE_PARTS_MAX
-    what = f"the freeze of {listed(targets)}" if few else plural(len(body.narrowings), "freeze")
-    return DifferenceView(f"End {what}", "what is frozen", tuple(items))
+    ended = [known[one] for one in body.narrowings if one in known]
+    few, frozen = 0 < len(ended) <= _HEADLINE_PARTS_MAX, all(one.what == "freeze" for one in ended)
+    if few and frozen:
+        what = f"the freeze of {listed([one.target or 'everything' for one in ended])}"
+    elif few:
+        what = f"what was stopped: {listed([narrowing_words(one) for one in ended])}"
+    else:
+        what = plural(len(body.narrowings), "freeze" if frozen else "stop")
+    return DifferenceView(
+        f"End {what}", "what is frozen" if frozen else "what is stopped", tuple(items)
+    )

@@ -61,14 +61,14 @@ class Situation:
 @dataclass(frozen=True, slots=True)
 class SignatureFacts:
     """One signature that the gateway has received and verified. `note`: the reason that came along, itself unsigned;
-    `ended`: a stop stands against this very signature.
+    `revoked`: a stop stands against this very signature.
     """
 
     key: str
     intent: Intent
     received_ms: int
     note: str = ""
-    ended: bool = False
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,77 @@ class Ballot:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkflowFacts:
+    """The workflow file of the run that asked. SHA-256 of what `ran`, of what was `bound` before this release, and of
+    what people `named` when they bound the publisher; `contents`: bytes (hostile) by SHA-256, as far as they are kept.
+    `rebound`: approving this release has bound what ran.
+    """
+
+    path: str
+    ran: str
+    bound: str
+    named: str
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    rebound: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether what ran is another than what people had bound."""
+        return self.ran != self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class ActFacts:
+    """A bot that asks on a person's behalf. `used`: releases under the delegation before this one."""
+
+    bot: str
+    person: str
+    delegation: str
+    used: int
+    count: int
+    not_after_ms: int
+    version_kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AskerFacts:
+    """The workload that asked for a release, as its token says (`ids`, names, run), and what the press made of it.
+
+    `press`: verified, waiting or refused, with `code` and `message`; `against`: why it does not count as one of the two
+    identities (`store.journal_view.reservations`), None while there is no request; `actor`: the forge's id of whoever
+    started the run; `stopped`: stops in force against it: (what, reason).
+    """
+
+    publisher: str
+    publisher_statement: str
+    token: str
+    identity: str
+    run_key: str
+    issuer: str = ""
+    provider: str = ""
+    repository: str = ""
+    ids: tuple[tuple[str, str], ...] = ()
+    ref: str = ""
+    ref_protected: bool | None = None
+    event: str = ""
+    environment: str = ""
+    run: str = ""
+    commit: str = ""
+    actor: str = ""
+    press: str = "waiting"
+    code: str = ""
+    message: str = ""
+    against: tuple[str, ...] | None = None
+    workflow: WorkflowFacts | None = None
+    act: ActFacts | None = None
+    stopped: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseFacts:
-    """One set of files. `report`: the inspector's bytes (hostile); `upstream_body`: None while it is not in force."""
+    """One set of files. `report`: the inspector's bytes (hostile); `upstream_body`: None while it is not in force;
+    `asker`: the workload that asked, None where a person uploaded; `note`: what was said with the files (hostile).
+    """
 
     id: str
     upstream: str
@@ -100,6 +169,8 @@ class ReleaseFacts:
     report: bytes | None = None
     ballot: Ballot | None = None
     proofs: tuple[str, ...] = ()
+    asker: AskerFacts | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +234,75 @@ class Overview:
     requests: tuple[RequestLine, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Revocable:
+    """Something that one person can revoke. `what` and `target` as a statement has them; `facts`: (name, value) pairs;
+    `stopped`: it is revoked already.
+    """
+
+    what: str
+    target: str
+    title: str
+    facts: tuple[tuple[str, str], ...] = ()
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StopLine:
+    """Something that is stopped: a freeze, a revocation, a limited publisher. `title` says of what; `by`: a person's
+    id; `latched`: the press has journalled it.
+    """
+
+    id: str
+    what: str
+    target: str
+    title: str
+    by: str
+    reason: str
+    since_ms: int
+    latched: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SignerFacts:
+    """A key of the roster that can sign a revocation. `credential`: WebAuthn's, "" for keys that sign at a terminal."""
+
+    person: str
+    key: str
+    kind: str
+    credential: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Everything that can be revoked and everything that is; and what a statement that does so has to name.
+
+    `rows`: by kind, in the order of `core.statement.REVOCABLE`; `left_out`: how many more of a kind there are.
+    """
+
+    genesis: str
+    space: str
+    heads: Mapping[str, str]
+    now_s: int
+    life_s: int
+    rows: Mapping[str, tuple[Revocable, ...]] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    stops: tuple[StopLine, ...] = ()
+    signers: tuple[SignerFacts, ...] = ()
+    projects: tuple[str, ...] = ()
+
+
 class Deps(Protocol):
     """What the console needs of the gateway. Calls may block: they run in worker threads, several at a time."""
 
     @property
     def origin(self) -> str:
         """The exact origin of the console, e.g. "https://gate.example"."""
+        ...
+
+    @property
+    def next_origin(self) -> str:
+        """Where keys may be enrolled for a move of the gate; "" for nowhere."""
         ...
 
     def situation(self) -> Situation:
@@ -189,6 +323,10 @@ class Deps(Protocol):
 
     def viewer(self, secret: str) -> Viewer | None:
         """Who is signed in by this session secret, now; None for nobody."""
+        ...
+
+    def identities(self) -> Identities | None:
+        """What can be revoked; None before genesis. Only asked for by those who may see the overview."""
         ...
 
     def view_token_until(self, token: str) -> int | None:

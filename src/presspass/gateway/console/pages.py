@@ -11,7 +11,7 @@ from typing import Literal
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import parse_report
 from presspass.core.lifecycle import SETTLED, State
-from presspass.gateway.console import ballots, differences, review
+from presspass.gateway.console import askers, ballots, differences, review
 from presspass.gateway.console.models import (
     Overview,
     ReleaseFacts,
@@ -83,6 +83,7 @@ class ReleasePage:
     review: review.ReviewView | None
     unreadable: str
     ballot: ballots.BallotView | None
+    asker: askers.AskerView | None
     may_approve: bool
     may_veto: bool
 
@@ -118,12 +119,17 @@ class ListPage:
 
 
 def release_page(facts: ReleaseFacts, situation: Situation) -> ReleasePage:
-    """The page of a release. A report that cannot be read is said to be so, and nobody is asked to approve it."""
+    """The page of a release. A report or a changed workflow that cannot be shown is said to be so, and nobody is asked
+    to approve it.
+    """
     shown, unreadable = _review(facts)
     ballot = None if facts.ballot is None else ballots.view(facts.ballot, situation)
     waits = facts.state not in SETTLED and facts.reason and is_unusual(facts.code)
     words = facts.reason if waits else f"{STATE_WORDS[facts.state]} {facts.reason}".strip()
     open_vote = ballot is not None and facts.state in (State.AWAITING, State.APPROVED)
+    asker = askers.view(facts, situation)
+    unseen = asker is not None and asker.workflow is not None and asker.workflow.lines is None
+    seen = shown is not None and not unseen
     return ReleasePage(
         facts=facts,
         steps=release_steps(facts),
@@ -132,7 +138,8 @@ def release_page(facts: ReleaseFacts, situation: Situation) -> ReleasePage:
         review=shown,
         unreadable=unreadable,
         ballot=ballot,
-        may_approve=open_vote and facts.state is State.AWAITING and shown is not None,
+        asker=asker,
+        may_approve=open_vote and facts.state is State.AWAITING and seen,
         may_veto=open_vote,
     )
 

@@ -246,7 +246,7 @@ def _merge(report: Report) -> list[ChangeView]:
 
 
 def _row(anchor: str, artifact: ArtifactReport, change: Change, sdist: Sdist | None) -> ChangeView:
-    diff = None if change.diff is None else _numbered(change.diff)
+    diff = None if change.diff is None else numbered(change.diff)
     return ChangeView(
         anchor=anchor,
         kind=change.kind,
@@ -367,7 +367,7 @@ def _anchors(changes: list[ChangeView]) -> Callable[[Finding], str]:
 # --- differences --------------------------------------------------------------------------------------------------
 
 
-def _numbered(lines: Iterable[str]) -> tuple[DiffLine, ...]:
+def numbered(lines: Iterable[str]) -> tuple[DiffLine, ...]:
     """Unified diff lines with the line numbers that their hunk headers imply; the two file headers are dropped."""
     shown: list[DiffLine] = []
     old = new = 0

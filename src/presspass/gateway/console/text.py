@@ -80,6 +80,12 @@ def visible_code(line: str) -> Markup:
     return Markup("\t").join(visible(part) for part in line.split("\t"))
 
 
+def visible_lines(text: str) -> list[Markup]:
+    """Like `visible_code`, line by line: a line feed ends a line, however it is written, and anything else is shown."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    return [visible_code(line) for line in lines]
+
+
 def exact(text: str) -> Markup:
     """Text whose characters must survive unchanged (the browser hashes them), with hiding characters marked.
 

@@ -13,13 +13,14 @@ from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from presspass.gateway.console import differences, pages, text
+from presspass.gateway.console import differences, pages, revoking, text
 from presspass.gateway.console.models import Deps, Situation
 
 CONTENT_POLICY: Final = (
@@ -51,6 +52,8 @@ _ASSET_TYPES: Final = {
     "identity.js": "text/javascript",
     "session.js": "text/javascript",
     "live.js": "text/javascript",
+    "revoke.js": "text/javascript",
+    "signing.js": "text/javascript",
     "mark.svg": "image/svg+xml",
 }
 VIEW_COOKIE: Final = "presspass_view"
@@ -89,7 +92,10 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shows = (text.visible, text.visible_code, text.exact, text.told, text.size, text.when, text.iso)
+    shows: tuple[Callable[..., Any], ...] = (
+        *(text.visible, text.visible_code, text.visible_lines, text.exact, text.told),
+        *(text.size, text.when, text.iso),
+    )
     for show in shows:
         environment.filters[show.__name__] = show
     environment.filters |= {"groups": text.groups, "short": text.short, "plural": text.plural}
@@ -136,6 +142,14 @@ def cookie_name(origin: str, name: str) -> str:
     return f"__Host-{name}" if origin.startswith("https:") else name
 
 
+def view_token(request: Request, origin: str) -> str:
+    """The view token that comes with a request, as a bearer's or in the cookie; "" for none."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return secret.strip()
+    return request.cookies.get(cookie_name(origin, VIEW_COOKIE), "")
+
+
 def situation_of(deps: Deps, request: Request) -> Situation:
     """What holds now, and who looks."""
     secret = request.cookies.get(cookie_name(deps.origin, SESSION_COOKIE), "")
@@ -172,8 +186,14 @@ class Console:
         return render("request.html", situation, page=page, origin=self._deps.origin, url=url)
 
     def enrol(self, request: Request) -> Response:
-        """GET /enrol: the secret of the link is in the fragment and never reaches this process with the page."""
-        return render("enrol.html", situation_of(self._deps, request), origin=self._deps.origin)
+        """GET /enrol: the secret of the link is in the fragment and never reaches this process with the page.
+
+        Before a move of the gate it is served at the new address too, and passkeys are bound to where it is served.
+        """
+        coming = self._deps.next_origin
+        moving = bool(coming) and request.url.hostname == urlsplit(coming).hostname
+        origin = coming if moving else self._deps.origin
+        return render("enrol.html", situation_of(self._deps, request), origin=origin)
 
     def list(self, request: Request) -> Response:
         """GET /c, for who is signed in or holds a view token; with ?token=… it first turns the token into a cookie that
@@ -184,16 +204,28 @@ class Console:
             return self._admit(token)
         situation = situation_of(self._deps, request)
         viewer = situation.viewer
-        token = request.cookies.get(self._cookie, "")
-        if viewer is None and self._deps.view_token_until(token) is None:
+        if not self._may_look(request, situation):
             return self._no_view(situation)
         own = viewer.person if viewer and not viewer.sees_everything else None
         page = pages.list_page(self._deps.overview(), own)
         return render("list.html", situation, page=page)
 
-    @property
-    def _cookie(self) -> str:
-        return cookie_name(self._deps.origin, VIEW_COOKIE)
+    def revoke(self, request: Request) -> Response:
+        """GET /revoke: what one person can end at once, and what has been ended."""
+        situation = situation_of(self._deps, request)
+        if not self._may_look(request, situation):
+            return self._no_view(situation)
+        found = self._deps.identities()
+        if found is not None:
+            found = revoking.for_viewer(found, situation.viewer)
+        page = None if found is None else revoking.revoke_page(found, situation)
+        url = f"{self._deps.origin}/revoke"
+        return render("revoke.html", situation, page=page, origin=self._deps.origin, url=url)
+
+    def _may_look(self, request: Request, situation: Situation) -> bool:
+        """Whether more than single releases is for this one to see: somebody signed in, or with a view token."""
+        token = view_token(request, self._deps.origin)
+        return situation.viewer is not None or self._deps.view_token_until(token) is not None
 
     def _admit(self, token: str) -> Response:
         until_ms = self._deps.view_token_until(token)
@@ -201,7 +233,7 @@ class Console:
             return self._no_view(self._deps.situation())
         answer = RedirectResponse("/c", 303, PAGE_HEADERS)
         answer.set_cookie(
-            self._cookie,
+            cookie_name(self._deps.origin, VIEW_COOKIE),
             token,
             max_age=max(1, until_ms // 1000 - int(time.time())),
             httponly=True,
@@ -243,6 +275,7 @@ def routes(deps: Deps) -> list[Route]:
         ("/q/{digest}", console.request),
         ("/enrol", console.enrol),
         ("/c", console.list),
+        ("/revoke", console.revoke),
         ("/assets/{name}", _serve_asset),
         ("/favicon.ico", _favicon),
     ]

@@ -36,7 +36,7 @@ _TOKEN_TYPES: Final = (
     "urn:ietf:params:oauth:token-type:id_token",
 )
 _ACCESS: Final = "urn:ietf:params:oauth:token-type:access_token"
-_SCOPE = re.compile(r"publish:([A-Za-z0-9][A-Za-z0-9._-]{0,127}):(\S{1,214})")
+_SCOPE = re.compile(r"publish:([A-Za-z0-9][A-Za-z0-9._-]{0,127})?:(\S{1,214})")
 _STRANGERS: Final = frozenset({Code.IDENTITY_ISSUER_UNKNOWN, Code.PUBLISHER_NONE})
 _NO_STORE: Final = (("cache-control", "no-store"), ("pragma", "no-cache"))
 #: PyPI's words for its clients, which print them; our own code stands beside each.
@@ -283,13 +283,15 @@ def _form(request: HttpRequest, body: bytes) -> dict[str, str]:
 
 
 def _asked(form: Mapping[str, str]) -> Asked:
-    """`scope`: publish:<upstream>:<project>; `authorization_details` (RFC 9396): the files the workload binds."""
+    """`scope`: publish:<upstream>:<project>, the upstream "" for any; `authorization_details` (RFC 9396): the files
+    that the workload binds.
+    """
     project = upstream = ""
     if form.get("scope"):
         match = _SCOPE.fullmatch(form["scope"])
         if match is None:
             raise _OAuthError("invalid_scope", "A scope is publish:<upstream>:<project>.")
-        upstream, project = match.group(1), tokens.normal_project(match.group(2))
+        upstream, project = match.group(1) or "", tokens.normal_project(match.group(2))
     return Asked(project, upstream, _files(form), acting=bool(form.get("actor_token")))
 
 

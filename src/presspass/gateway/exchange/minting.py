@@ -37,7 +37,8 @@ from presspass.formats.jwt import Jwt, parse_jwt
 from presspass.gateway import passes, people, stops
 from presspass.gateway.gate import Gate
 from presspass.gateway.stops import Stop
-from presspass.store.gateway_tables import EVENT, PASS, SEEN_TOKEN, WORKFLOW, WORKLOAD_TOKEN
+from presspass.gateway.workflow_files import keep_workflow
+from presspass.store.gateway_tables import EVENT, PASS, SEEN_TOKEN, WORKLOAD_TOKEN
 from presspass.verify.chain import Chain
 from presspass.verify.workload import replay_key, replay_until_s, verify_workload
 
@@ -102,11 +103,10 @@ class _Found:
 
 @dataclass(slots=True)
 class Minting:
-    """Safe to use from any thread. `urls`: the addresses of this gate that tokens may be made for."""
+    """Safe to use from any thread."""
 
     gate: Gate
     workflows: Workflows
-    urls: tuple[str, ...] = ()
     _forge_ids: tuple[str, Mapping[str, str]] = ("", {})
     _delegation_refusals: dict[str, list[int]] = field(default_factory=dict)
 
@@ -128,8 +128,9 @@ class Minting:
         """As `mint`; the future answers after the commit."""
         token = parse_jwt(text)
         found = self._find(token, asked)
-        cleared = self.gate.journal.cleared()
-        return self.gate.writer.submit(lambda c: self._issue(c, found, asked, cleared))
+        rules = self.gate.journal.rules
+        stops.require_none_latched(rules.narrowings, _concerned(found))
+        return self.gate.writer.submit(lambda c: self._issue(c, found, asked, rules.cleared))
 
     def show(self, text: str, path: bytes) -> None:
         """Takes the git path of its workflow from a workload, before it asks for a pass. The token is not used up."""
@@ -137,7 +138,7 @@ class Minting:
         chain = self.gate.journal.now().trust()
         bound = [entry for entry in chain.publishers.values() if entry[1].issuer == token.issuer]
         if not bound:
-            raise _stranger(Code.IDENTITY_ISSUER_UNKNOWN)
+            raise _stranger()
         workload = self._verify(token, bound)
         _choose(bound, workload, Asked())
         self.workflows.show(workload, path)
@@ -152,7 +153,7 @@ class Minting:
             self._end_replayed(token)
 
     def _urls(self) -> tuple[str, ...]:
-        return self.urls or (self.gate.site[0],)
+        return (self.gate.upload_site, self.gate.site[0])
 
     # before the transaction
 
@@ -160,7 +161,7 @@ class Minting:
         chain = self.gate.journal.now().trust()
         bound = [entry for entry in chain.publishers.values() if entry[1].issuer == token.issuer]
         if not bound:
-            raise _stranger(Code.IDENTITY_ISSUER_UNKNOWN)
+            raise _stranger()
         workload = self._verify(token, bound)
         statement, body = _choose(bound, workload, asked)
         plain, set_digest = split_set(_audience_of(token))
@@ -193,7 +194,7 @@ class Minting:
                 or refusal.code.value.startswith("publisher.")
             )
             if about_claims and not _is_known(token, bound):
-                raise _stranger(Code.PUBLISHER_NONE) from None
+                raise _stranger() from None
             raise
 
     def _verified(self, token: Jwt, body: PublisherBody) -> Workload:
@@ -336,19 +337,12 @@ class Minting:
         self, connection: Connection, found: _Found, asked: Asked, cleared: frozenset[str]
     ) -> Minted:
         now, body, workload = self.gate.clock(), found.body, found.workload
-        wanted = [
-            ("publisher", body.name),
-            ("workload", workload.key),
-            ("run", workload.run_key),
-            *([("person", found.person)] if found.person else []),
-            *([("delegation", found.delegation[1].name)] if found.delegation else []),
-        ]
-        stops.require_none(connection, wanted, cleared)
+        stops.require_none(connection, _concerned(found), cleared)
         self._claim(connection, found, now)
         if found.changed:
             passes.end(connection, [PASS.c.publisher == body.name], "the workflow changed", now)
         if found.content is not None:
-            _keep_workflow(connection, found.workflow, found.content, now)
+            keep_workflow(connection, found.workflow, found.content, now)
         token_hash = self._keep_token(connection, found, now)
         project = asked.project or (body.projects[0] if len(body.projects) == 1 else "")
         wish = passes.Wish(
@@ -384,10 +378,15 @@ class Minting:
         digest, workload = sha256_hex(found.token.text.encode()), found.workload
         described = {
             "act": _act(found),
+            "actor": workload.actor,
             "commit": workload.commit,
             "environment": workload.environment,
             "event": workload.event,
+            "ids": [list(pair) for pair in workload.ids],
+            "issuer": workload.issuer,
+            "provider": workload.provider,
             "ref": workload.ref,
+            "ref_protected": workload.ref_protected,
             "repository": workload.repository,
             "run": workload.run,
             "workflow": workload.workflow_path,
@@ -426,6 +425,17 @@ class Minting:
         self.gate.writer.run(work)
 
 
+def _concerned(found: _Found) -> list[tuple[str, str]]:
+    """Everybody and everything involved, as revocations name them."""
+    return [
+        ("publisher", found.body.name),
+        ("workload", found.workload.key),
+        ("run", found.workload.run_key),
+        *([("person", found.person)] if found.person else []),
+        *([("delegation", found.delegation[1].name)] if found.delegation else []),
+    ]
+
+
 def _choose(
     bound: list[tuple[str, PublisherBody]], workload: Workload, asked: Asked
 ) -> tuple[str, PublisherBody]:
@@ -435,7 +445,7 @@ def _choose(
         for _, body in bound:
             if had_this_name(body, workload):
                 check_run(body, workload)
-        raise _stranger(Code.PUBLISHER_NONE)
+        raise _stranger()
     fits = [
         entry
         for entry in same
@@ -466,9 +476,13 @@ def _is_known(token: Jwt, bound: list[tuple[str, PublisherBody]]) -> bool:
     )
 
 
-def _stranger(code: Code) -> Refusal:
+def _stranger() -> Refusal:
     """What somebody hears who has nothing to do with this gate: nothing."""
-    return Refusal(code, "Nobody has bound this workload to anything here.", "")
+    return Refusal(
+        Code.PUBLISHER_NONE,
+        "Nobody has bound this workload to anything here.",
+        "If it should be: people bind it with `presspass publisher bind`.",
+    )
 
 
 def _audience_of(token: Jwt) -> object:
@@ -481,13 +495,6 @@ def _act(found: _Found) -> Mapping[str, object]:
     if found.delegation is None:
         return {}
     return {"act": {"sub": found.body.name}, "sub": found.delegation[1].person}
-
-
-def _keep_workflow(connection: Connection, sha256: str, content: bytes, now_ms: int) -> None:
-    known = sa.select(WORKFLOW.c.sha256).where(WORKFLOW.c.sha256 == sha256)
-    if connection.execute(known).first() is None:
-        row = {"sha256": sha256, "content": content, "seen_ms": now_ms}
-        connection.execute(sa.insert(WORKFLOW), row)
 
 
 def _note(connection: Connection, kind: str, code: str, detail: str, now_ms: int) -> None:

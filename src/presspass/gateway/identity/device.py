@@ -55,7 +55,7 @@ def authorize(gate: Gate, form: Mapping[str, str], address: str) -> Answer:
     gate.journal.now().trust()
 
     def work(connection: Connection) -> str:
-        make_room(connection, DEVICE_GRANT, now)
+        make_room(connection, DEVICE_GRANT, DEVICE_GRANT.c.hash, now)
         user_code = "".join(secrets.choice(_LETTERS) for _ in range(_CODE_CHARS))
         row = {
             "hash": tokens.secret_hash(device_code),
@@ -99,10 +99,14 @@ def decide(gate: Gate, session: sessions.Session, user_code: str, *, allow: bool
         values = {"state": "denied"}
         if allow:
             values = {"state": "allowed", "person": session.person, "how": session.how}
-        mine = sa.update(DEVICE_GRANT).where(DEVICE_GRANT.c.hash == row.hash)
-        connection.execute(mine.values(**values))
+        d = DEVICE_GRANT.c
+        mine = sa.update(DEVICE_GRANT).where(d.hash == row.hash, d.state == "waiting")
+        if connection.execute(mine.values(**values)).rowcount != 1:
+            raise _unknown_code()
 
     gate.writer.run(work)
+    word = "allowed" if allow else "denied"
+    gate.events.happened("terminal", f"{session.person} {word} {spaced(user_code)}")
 
 
 def device_grant(gate: Gate, form: Mapping[str, str]) -> Answer:
@@ -148,7 +152,9 @@ def _poll(gate: Gate, connection: Connection, code: str) -> Answer:
 
 
 def _take(gate: Gate, connection: Connection, row: sa.Row[Any], now_ms: int) -> Answer:
-    connection.execute(sa.delete(DEVICE_GRANT).where(DEVICE_GRANT.c.hash == row.hash))
+    gone = connection.execute(sa.delete(DEVICE_GRANT).where(DEVICE_GRANT.c.hash == row.hash))
+    if gone.rowcount != 1:  # another gateway has just given it out
+        return oauth_error("invalid_grant", "This device code was used.")
     if not roles_of(gate.journal.rules.roster, row.person):
         return oauth_error("access_denied", "Who allowed it has left the roster since.")
     try:
@@ -168,12 +174,16 @@ def _waiting_row(connection: Connection, user_code: str, now_ms: int) -> sa.Row[
         )
     ).first()
     if row is None:
-        raise Refusal(
-            Code.DEVICE_UNKNOWN,
-            "No terminal waits under this code.",
-            f"Check the letters; a code is good for {DEVICE_CODE_S // 60} minutes and for one answer.",
-        )
+        raise _unknown_code()
     return row
+
+
+def _unknown_code() -> Refusal:
+    return Refusal(
+        Code.DEVICE_UNKNOWN,
+        "No terminal waits under this code.",
+        f"Check the letters; a code is good for {DEVICE_CODE_S // 60} minutes and for one answer.",
+    )
 
 
 def _answer(value: JsonObject, status: int = 200) -> Answer:

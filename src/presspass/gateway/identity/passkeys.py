@@ -117,12 +117,16 @@ def _link_person(connection: Connection, secret: str, now_ms: int) -> str:
         sa.select(SIGN_IN_LINK).where(SIGN_IN_LINK.c.hash == tokens.secret_hash(secret))
     ).first()
     if row is None or row.used_ms is not None or now_ms >= row.expires_ms:
-        raise Refusal(
-            Code.SIGN_IN_LINK_INVALID,
-            "This link is not known here, or was used, or has expired.",
-            "Ask the operator of the gate for a new one.",
-        )
+        raise _link_over()
     return str(row.person)
+
+
+def _link_over() -> Refusal:
+    return Refusal(
+        Code.SIGN_IN_LINK_INVALID,
+        "This link is not known here, or was used, or has expired.",
+        "Ask the operator of the gate for a new one.",
+    )
 
 
 # --- making -------------------------------------------------------------------------------------------------------
@@ -199,8 +203,11 @@ def finish_making(gate: Gate, session: sessions.Session | None, value: JsonObjec
         _refuse_roster_key(gate, verified.credential_id, key)
         _refuse_known(connection, verified.credential_id, key, person)
         if link:
-            spent = sa.update(SIGN_IN_LINK).where(SIGN_IN_LINK.c.hash == tokens.secret_hash(link))
-            connection.execute(spent.values(used_ms=now))
+            spend = sa.update(SIGN_IN_LINK).where(
+                SIGN_IN_LINK.c.hash == tokens.secret_hash(link), SIGN_IN_LINK.c.used_ms.is_(None)
+            )
+            if connection.execute(spend.values(used_ms=now)).rowcount != 1:
+                raise _link_over()
         row = {
             "credential": b64u(verified.credential_id),
             "person": person,
@@ -213,6 +220,7 @@ def finish_making(gate: Gate, session: sessions.Session | None, value: JsonObjec
 
     gate.journal.refresh()
     gate.writer.run(work)
+    gate.events.happened("sign-in-key", f"{person} made {b64u(verified.credential_id)[:22]}")
     return {"person": person, "credential": b64u(verified.credential_id), "name": name}
 
 
@@ -384,7 +392,7 @@ def _unusable(why: str) -> Refusal:
 
 
 def _keep_challenge(connection: Connection, person: str, challenge: bytes, now_ms: int) -> str:
-    make_room(connection, SIGN_IN_CHALLENGE, now_ms)
+    make_room(connection, SIGN_IN_CHALLENGE, SIGN_IN_CHALLENGE.c.id, now_ms)
     place = tokens.new_secret()
     row = {
         "id": tokens.secret_hash(place),
@@ -400,9 +408,10 @@ def _take_challenge(gate: Gate, place: str) -> tuple[str, bytes]:
     """(person, challenge), taken back for good in the writer's turn, whatever comes of it."""
 
     def work(connection: Connection) -> tuple[str, bytes] | None:
+        # One statement: of two gateways that are asked at once, one gets the row.
         mine = SIGN_IN_CHALLENGE.c.id == tokens.secret_hash(place)
-        row = connection.execute(sa.select(SIGN_IN_CHALLENGE).where(mine)).first()
-        connection.execute(sa.delete(SIGN_IN_CHALLENGE).where(mine))
+        taken = sa.delete(SIGN_IN_CHALLENGE).where(mine).returning(SIGN_IN_CHALLENGE)
+        row = connection.execute(taken).first()
         if row is None or gate.clock() >= row.expires_ms:
             return None
         return row.person, row.challenge

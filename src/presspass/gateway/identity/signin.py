@@ -52,7 +52,7 @@ def leave(gate: Gate, provider: Provider, back_to: str) -> tuple[str, str]:
     now = gate.clock()
 
     def work(connection: Connection) -> None:
-        make_room(connection, SIGN_IN_ATTEMPT, now)
+        make_room(connection, SIGN_IN_ATTEMPT, SIGN_IN_ATTEMPT.c.hash, now)
         row = {
             "hash": tokens.secret_hash(secret),
             "state": attempt.state,
@@ -107,7 +107,9 @@ def start_session(gate: Gate, person: str, how: str, before: str) -> str:
             sessions.end(connection, tokens.secret_hash(before), now)
         return sessions.begin(connection, person, how, sessions.BROWSER, now)
 
-    return gate.writer.run(work)
+    secret = gate.writer.run(work)
+    gate.events.happened("signed-in", f"{person} by {how}")
+    return secret
 
 
 def local_path(text: str) -> str:
@@ -119,21 +121,24 @@ def local_path(text: str) -> str:
     return "/c"
 
 
-def make_room(connection: Connection, table: sa.Table, now_ms: int) -> None:
-    """Removes what has expired; refuses with `sign-in.busy` where too many still wait."""
+def make_room(connection: Connection, table: sa.Table, key: sa.Column[str], now_ms: int) -> None:
+    """Removes what has expired, and the oldest where too many still wait: strangers can fill such a table, and must
+    neither fill the disk nor keep everybody else out. `key`: the table's primary key.
+    """
     connection.execute(sa.delete(table).where(table.c.expires_ms <= now_ms))
     waiting = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0
     if waiting >= SIGN_IN_WAITING_MAX:
-        raise Refusal(
-            Code.SIGN_IN_BUSY, "Too many sign-ins are waiting.", "Try again in some minutes."
+        oldest = (
+            sa.select(key).order_by(table.c.expires_ms).limit(waiting - SIGN_IN_WAITING_MAX + 1)
         )
+        connection.execute(sa.delete(table).where(key.in_(oldest)))
 
 
 def _spend(connection: Connection, secret: str, now_ms: int) -> _Attempt | None:
-    a = SIGN_IN_ATTEMPT.c
-    mine = a.hash == tokens.secret_hash(secret)
-    row = connection.execute(sa.select(SIGN_IN_ATTEMPT).where(mine)).first()
-    connection.execute(sa.delete(SIGN_IN_ATTEMPT).where(mine))
+    # One statement: of two gateways that are asked at once, one gets the row.
+    mine = SIGN_IN_ATTEMPT.c.hash == tokens.secret_hash(secret)
+    taken = sa.delete(SIGN_IN_ATTEMPT).where(mine).returning(SIGN_IN_ATTEMPT)
+    row = connection.execute(taken).first()
     if row is None or row.expires_ms <= now_ms:
         return None
     return _Attempt(row.state, row.nonce, row.verifier, row.back_to)

@@ -29,9 +29,11 @@ from presspass.gateway.problems import (
     plain_problem,
     reason_phrase,
     refusal_answer,
+    unavailable,
 )
 from presspass.gateway.pypi.intake import Intake
 from presspass.gateway.tokens import Right
+from presspass.store.database import Lookup
 from presspass.store.keeper import Keeper
 
 PATH = re.compile(r"/pypi/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/legacy/?")
@@ -66,6 +68,9 @@ class LegacyUpload:
 
     def _no(self, error: Exception, upload: _Upload) -> Answer:
         refusal = as_refusal(error)
+        away = unavailable(error, close=not upload.read_whole)
+        if away is not None:
+            return away
         if refusal is None:
             number = events.internal(error, "upload")
             return plain_problem(500, "internal", f"internal error {number}", close=True)
@@ -82,7 +87,7 @@ class _Rights:
 
     def __init__(self, gate: Gate) -> None:
         self._clock = gate.clock
-        self._reads: Connection = gate.writer.engine.connect()
+        self._reads = Lookup(gate.writer.engine)
         self._known: dict[str, tuple[float, Right]] = {}
 
     def of(self, token: str) -> Right:
@@ -91,7 +96,7 @@ class _Rights:
         until, known = self._known.get(token_hash, (now, None))
         if known is not None and now < until:
             return known
-        right = rights.check_right(self._reads, token, self._clock())
+        right = self._reads.run(lambda c: rights.check_right(c, token, self._clock()))
         if len(self._known) >= _REMEMBERED_MAX:
             self._known.clear()
         self._known[token_hash] = (now + _REMEMBERED_S, right)
@@ -189,7 +194,9 @@ class _Upload:
             )
 
         def place(sha256: str) -> Future[tuple[sets.Placed, sets.Offer]]:
-            offer = sets.Offer(right, name.project, name.version, form.filename, sha256, form.size)
+            offer = sets.Offer(
+                right, name.project, name.version, form.filename, sha256, form.size, form.comment
+            )
             return self._gate.writer.submit(
                 lambda connection: (self._place(connection, offer), offer)
             )

@@ -27,7 +27,7 @@ async function enrol() {
   const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(begun.public_key);
   const credential = await navigator.credentials.create({ publicKey });
   const enrolled = await post("/api/v1/enrolments", { link, credential: credential.toJSON() });
-  return { ...enrolled, person, sealed: begun.sealed };
+  return { ...enrolled, person, next: begun.moving ? "moving" : begun.sealed ? "sealed" : "unsealed" };
 }
 
 function done(result) {
@@ -39,7 +39,7 @@ function done(result) {
     group.textContent = four;
     element("fingerprint").append(group, " ");
   }
-  element(result.sealed ? "next-sealed" : "next-unsealed").hidden = false;
+  element(`next-${result.next}`).hidden = false;
   if (result.request) element("request").href = `/q/${result.request}`;
   element("done").hidden = false;
   element("done").focus();

@@ -97,3 +97,4 @@ def upgrade() -> None:
     op.add_column(
         "release", sa.Column("workload", sa.String(64), server_default="", nullable=False)
     )
+    op.add_column("release", sa.Column("note", sa.String(), server_default="", nullable=False))

@@ -1,0 +1,383 @@
+"""The press and workloads: it verifies the raw token itself, and believes only it, the bytes and its own journal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from press_rig import TOKEN, Rig
+from presspass.cli.workflow_path import read_workflow_path
+from presspass.core.approval import approval_id
+from presspass.core.digests import sha256_hex
+from presspass.core.policy import Policy
+from presspass.core.publisher import PublisherBody
+from presspass.core.statement import AskedBy, FreezeBody, ReleaseFile, Statement, set_bytes
+from presspass.drill.packages import make_wheel
+from presspass.drill.world.forge import Forge
+from presspass.drill.world.registry import Registry
+from presspass.drill.world.runner import GithubJob
+from presspass.press.press import Press
+from presspass.store import gateway_tables as g
+from presspass.store import journal_tables as t
+from presspass.store import journal_view as view
+from presspass.verify.proof import Proof, check_proof
+from presspass.verify.workflow import WorkflowPath
+from workload_world import CHANGED, HONEST, WORKFLOW, CountingIssuer, real_time
+
+POLICY = Policy(veto_window_s=0, software_keys=True)
+AUDIENCE = "presspass:localhost"
+
+
+@dataclass
+class Scene:
+    """A press, a bound workload, and the gateway's rows about it as an honest or a hostile gateway leaves them."""
+
+    rig: Rig
+    press: Press
+    issuer: CountingIssuer
+    forge: Forge
+    folder: Path
+    publisher: str = ""
+
+    def __post_init__(self) -> None:
+        self.repository = self.forge.repository("acme", "demo")
+        self.commit = self.repository.commit({WORKFLOW: HONEST})
+        self.job = GithubJob(
+            repository="acme/demo", workflow_sha=self.commit, sha=self.commit, ref="refs/heads/main"
+        )
+        self.publisher = self.bind()
+
+    def bind(self, previous: str | None = None, **changes: Any) -> str:
+        """A publisher that ana and ben have signed; the digest of its statement."""
+        body = PublisherBody(
+            name="demo-ci",
+            upstream="main",
+            projects=("demo",),
+            issuer=self.issuer.url,
+            provider="github",
+            ids=(("repository_id", "1001"), ("repository_owner_id", "501")),
+            repository="acme/demo",
+            repository_url=self.repository.url,
+            workflow=WORKFLOW,
+            workflow_sha256=sha256_hex(HONEST),
+            refs=("refs/heads/main", "refs/tags/v*"),
+            protected_refs_only=True,
+            events=("push",),
+            environment="release",
+            self_hosted=False,
+        )
+        statement = self.rig.statement(
+            replace(body, **changes), previous or self.rig.genesis.digest
+        )
+        self.rig.request(statement)
+        self.rig.sign(statement, "ana", "ben")
+        self.rig.until(self.press, statement.digest, "admitted")
+        return statement.digest
+
+    def token(self, audience: str = AUDIENCE, job: GithubJob | None = None, **claims: Any) -> str:
+        return self.issuer.mint({**(job or self.job).claims(), "aud": audience, **claims})
+
+    def shown(self, token: str, path: WorkflowPath | None = None, **changes: Any) -> str:
+        """The gateway's row of an exchanged token; its hash."""
+        digest = sha256_hex(token.encode())
+        row = {
+            "hash": digest,
+            "token": token.encode(),
+            "publisher": "demo-ci",
+            "publisher_statement": self.publisher,
+            "identity": "0" * 64,
+            "run": "0" * 64,
+            "workflow": "0" * 64,
+            "workflow_path": (path or self.path()).to_bytes(),
+            "described": b"{}",
+            "received_ms": 1,
+            **changes,
+        }
+        self.rig.rows.run(lambda c: c.execute(g.WORKLOAD_TOKEN.insert().values(**row)))
+        return digest
+
+    def path(self, commit: str = "") -> WorkflowPath:
+        return read_workflow_path(self.repository.folder, commit or self.commit, WORKFLOW)
+
+    def files(self, version: str = "1.0") -> list[Path]:
+        folder = self.folder / version
+        folder.mkdir(exist_ok=True)
+        return [make_wheel(folder, "demo", version)]
+
+    def asked(self, token_hash: str, workflow: bytes = HONEST) -> AskedBy:
+        return AskedBy(self.publisher, token_hash, sha256_hex(workflow), "")
+
+    def stage(
+        self, token: str, *, version: str = "1.0", workflow: bytes = HONEST, **more: Any
+    ) -> Statement:
+        """A release that this token asked for."""
+        digest = more.pop("token_hash", None) or self.shown(token, more.pop("path", None))
+        self.press.workloads.look()
+        more.setdefault("requester", "p-ana")
+        return self.rig.stage(
+            self.press, self.files(version), "demo", version,
+            requester_signs=False, asked_by=self.asked(digest, workflow), **more,
+        )  # fmt: skip
+
+    def seen(self, token_hash: str) -> view.SeenWorkload:
+        found: view.SeenWorkload | None = self.rig.journal(lambda c: view.workload(c, token_hash))
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def scene(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    policy = getattr(request, "param", POLICY)
+    with (
+        Registry(seed=7, token=TOKEN) as registry,
+        CountingIssuer(clock=real_time()) as issuer,
+        Forge(tmp_path / "forge") as forge,
+    ):
+        rig = Rig(tmp_path / "home", registry, policy, forge_ids={"ana": ("github:7001",)}).build()
+        rig.seal()
+        with rig.press() as press:
+            rig.upstream(press)
+            folder = tmp_path / "files"
+            folder.mkdir()
+            yield Scene(rig, press, issuer, forge, folder)
+        rig.rows.close()
+
+
+def test_a_verified_workload_is_the_other_identity_and_one_approver_is_enough(scene: Scene) -> None:
+    statement = scene.stage(scene.token())
+    decision = scene.rig.stays(scene.press, statement.digest, "seen")
+    assert decision.code == "quorum.missing" and "0 of 1" in decision.message
+    scene.rig.sign(statement, "ana")
+    assert scene.rig.stays(scene.press, statement.digest, "seen").code == "quorum.missing"
+    scene.rig.sign(statement, "ben")
+    scene.rig.until(scene.press, statement.digest, "verified")
+    [file] = scene.files()
+    proof = scene.rig.journal(lambda c: view.proof(c, statement.digest, file.name))
+    data = file.read_bytes()
+    valid = check_proof(
+        Proof.from_bytes(proof), filename=file.name, sha256=sha256_hex(data), size=len(data),
+        trust_root=scene.rig.genesis.digest,
+    )  # fmt: skip
+    assert valid.approved_by == ("p-ben",) and valid.entry.workload
+
+
+def test_a_run_of_somebody_whom_nobody_knows_needs_one_approver_more(scene: Scene) -> None:
+    job = replace(scene.job, actor_id="9999")
+    statement = scene.stage(scene.token(job=job), requester="")
+    scene.rig.sign(statement, "ben")
+    decision = scene.rig.stays(scene.press, statement.digest, "seen")
+    assert "1 of 2" in decision.message
+    scene.rig.sign(statement, "cleo")
+    scene.rig.until(scene.press, statement.digest, "verified")
+
+
+def test_a_gateway_that_names_another_requester_than_the_token_is_refused(scene: Scene) -> None:
+    statement = scene.stage(scene.token(), requester="p-cleo")
+    scene.rig.sign(statement, "ana", "ben")
+    decision = scene.rig.until(scene.press, statement.digest, "rejected")
+    assert decision.code == "identity.invalid"
+
+
+def test_a_gateway_that_hides_the_person_behind_a_run_is_refused(scene: Scene) -> None:
+    statement = scene.stage(scene.token(), requester="")
+    scene.rig.sign(statement, "ana", "ben")
+    assert scene.rig.until(scene.press, statement.digest, "rejected").code == "identity.invalid"
+
+
+def test_one_token_serves_one_set(scene: Scene) -> None:
+    token = scene.token()
+    first = scene.stage(token)
+    scene.rig.sign(first, "ben")
+    scene.rig.until(scene.press, first.digest, "verified")
+    second = scene.stage(token, version="1.1", token_hash=sha256_hex(token.encode()))
+    scene.rig.sign(second, "ben")
+    assert scene.rig.until(scene.press, second.digest, "rejected").code == "identity.replayed"
+
+
+@pytest.mark.parametrize(
+    ("claims", "code"),
+    [
+        ({"aud": "presspass:elsewhere.example"}, "identity.wrong-audience"),
+        ({"exp": 1000, "iat": 900, "nbf": 900}, "identity.expired"),
+        ({"event_name": "pull_request"}, "publisher.wrong-event"),
+        ({"ref": "refs/heads/side"}, "publisher.wrong-ref"),
+        ({"repository_id": "6"}, "publisher.other-repository"),
+        ({"workflow_sha": "b" * 40}, "identity.workflow-unproven"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_gateway_that_lets_a_bad_token_in_publishes_nothing(
+    scene: Scene, claims: dict[str, Any], code: str
+) -> None:
+    statement = scene.stage(scene.token(**claims))
+    scene.rig.sign(statement, "ben", "cleo")
+    assert scene.rig.until(scene.press, statement.digest, "rejected").code == code
+    assert not scene.rig.registry.uploads
+
+
+def test_a_token_that_another_key_signed_counts_for_nothing(scene: Scene) -> None:
+    with CountingIssuer(seed=66, clock=real_time()) as thief:
+        claims = {**scene.job.claims(), "aud": AUDIENCE, "iss": scene.issuer.url}
+        forged = thief.mint(claims, header={"kid": scene.issuer.kid})
+    statement = scene.stage(forged)
+    scene.rig.sign(statement, "ben", "cleo")
+    assert scene.rig.until(scene.press, statement.digest, "rejected").code == "identity.invalid"
+
+
+def test_an_issuer_that_is_down_is_waited_for_and_nothing_is_published_meanwhile(
+    scene: Scene,
+) -> None:
+    scene.issuer.mood = "down"
+    statement = scene.stage(scene.token())
+    scene.rig.sign(statement, "ben")
+    decision = scene.rig.stays(scene.press, statement.digest, "seen")
+    assert decision.code == "identity.keys-unavailable"
+    scene.issuer.mood = ""
+    scene.press.workloads.key_sets._cool_down_s = 0
+    scene.press.workloads.look()
+    scene.rig.until(scene.press, statement.digest, "verified")
+
+
+def test_a_token_is_judged_as_of_the_first_sight_of_it(scene: Scene) -> None:
+    scene.issuer.mood = "empty"
+    token = scene.token(exp=int(time.time()) + 1)
+    digest = scene.shown(token)
+    scene.press.workloads.look()
+    time.sleep(1.1)
+    scene.issuer.mood = ""
+    scene.press.workloads.key_sets._cool_down_s = 0
+    scene.press.workloads.look()
+    assert scene.seen(digest).state == "verified"
+
+
+def test_a_changed_workflow_does_not_count_and_its_approval_binds_it(scene: Scene) -> None:
+    commit = scene.repository.commit({WORKFLOW: CHANGED})
+    job = replace(scene.job, workflow_sha=commit, sha=commit)
+    statement = scene.stage(scene.token(job=job), workflow=CHANGED, path=scene.path(commit))
+    scene.rig.sign(statement, "ben")
+    assert "1 of 2" in scene.rig.stays(scene.press, statement.digest, "seen").message
+    scene.rig.sign(statement, "cleo")
+    scene.rig.until(scene.press, statement.digest, "verified")
+    again = scene.stage(
+        scene.token(job=job), version="1.1", workflow=CHANGED, path=scene.path(commit)
+    )
+    scene.rig.sign(again, "ben")
+    scene.rig.until(scene.press, again.digest, "verified")
+    old = scene.stage(scene.token(), version="1.2")
+    scene.rig.sign(old, "ben")
+    assert "1 of 2" in scene.rig.stays(scene.press, old.digest, "seen").message
+
+
+@pytest.mark.parametrize(
+    "scene", [replace(POLICY, profile="high-assurance")], indirect=True, ids=["high-assurance"]
+)
+def test_in_high_assurance_a_changed_workflow_is_refused_until_it_is_bound(scene: Scene) -> None:
+    commit = scene.repository.commit({WORKFLOW: CHANGED})
+    job = replace(scene.job, workflow_sha=commit, sha=commit)
+    statement = scene.stage(scene.token(job=job), workflow=CHANGED, path=scene.path(commit))
+    scene.rig.sign(statement, "ben", "cleo")
+    decision = scene.rig.until(scene.press, statement.digest, "rejected")
+    assert decision.code == "publisher.workflow-changed"
+    scene.publisher = scene.bind(scene.publisher, workflow_sha256=sha256_hex(CHANGED))
+    bound = scene.stage(
+        scene.token(job=job), version="1.1", workflow=CHANGED, path=scene.path(commit)
+    )
+    scene.rig.sign(bound, "ben")
+    scene.rig.until(scene.press, bound.digest, "verified")
+
+
+def test_files_that_the_workload_did_not_bind_are_refused(scene: Scene) -> None:
+    [wheel] = scene.files()
+    data = wheel.read_bytes()
+    right = (ReleaseFile(wheel.name, sha256_hex(data), len(data)),)
+    wrong = (ReleaseFile(wheel.name, "e" * 64, len(data)),)
+    bad = scene.stage(scene.token(f"{AUDIENCE}:sha256:{sha256_hex(set_bytes(wrong))}"))
+    scene.rig.sign(bad, "ben")
+    assert scene.rig.until(scene.press, bad.digest, "rejected").code == "artifact.digest-mismatch"
+    good = scene.stage(scene.token(f"{AUDIENCE}:sha256:{sha256_hex(set_bytes(right))}"))
+    scene.rig.sign(good, "ben")
+    scene.rig.until(scene.press, good.digest, "verified")
+
+
+def test_a_tag_that_names_another_version_is_refused(scene: Scene) -> None:
+    job = replace(scene.job, ref="refs/tags/v2.0")
+    statement = scene.stage(scene.token(job=job))
+    scene.rig.sign(statement, "ben")
+    assert scene.rig.until(scene.press, statement.digest, "rejected").code == "pass.wrong-version"
+
+
+@pytest.mark.parametrize("what", ["publisher", "workload", "run", "person", "limited", "approval"])
+def test_a_stop_at_the_gateway_holds_for_what_is_under_way(scene: Scene, what: str) -> None:
+    token = scene.token()
+    statement = scene.stage(token)
+    seen = scene.seen(sha256_hex(token.encode()))
+    ben = scene.rig.approval(statement, "ben")
+    target = {
+        "publisher": "demo-ci",
+        "limited": "demo-ci",
+        "workload": seen.identity,
+        "run": seen.run,
+        "person": "p-ben",
+        "approval": approval_id(statement.digest, ben.key),
+    }[what]
+    row = {"id": "5" * 64, "what": what, "target": target, "source": "test", "made_ms": 1}
+    scene.rig.rows.run(lambda c: c.execute(g.STOP.insert().values(**row)))
+    scene.rig.sign(statement, "ben")
+    decision = scene.rig.stays(scene.press, statement.digest, "seen")
+    wanted = {
+        "person": "identity.revoked",
+        "limited": "quorum.missing",
+        "approval": "quorum.missing",
+    }
+    assert decision.code == wanted.get(what, "identity.revoked"), decision
+    if what == "limited":
+        assert "1 of 2" in decision.message
+    assert not scene.rig.registry.uploads
+
+
+def test_a_quorum_ends_a_stop(scene: Scene) -> None:
+    statement = scene.stage(scene.token())
+    row = {"id": "5" * 64, "what": "publisher", "target": "demo-ci", "source": "test", "made_ms": 1}
+    scene.rig.rows.run(lambda c: c.execute(g.STOP.insert().values(**row)))
+    scene.rig.sign(statement, "ben")
+    scene.rig.stays(scene.press, statement.digest, "seen")
+    clear = scene.rig.statement(FreezeBody("clear", "", ("5" * 64,), "a false alarm"))
+    scene.rig.request(clear)
+    scene.rig.sign(clear, "ana", "ben")
+    scene.rig.until(scene.press, clear.digest, "admitted")
+    scene.rig.until(scene.press, statement.digest, "verified")
+
+
+def test_refusals_and_exchanges_of_the_gateway_are_in_the_ledger(scene: Scene) -> None:
+    row = {
+        "at_ms": 1,
+        "kind": "exchange",
+        "code": "identity.replayed",
+        "detail": "a" * 16 + ": words",
+    }
+    scene.rig.rows.run(lambda c: c.execute(g.EVENT.insert().values(**row)))
+    token = scene.token()
+    scene.shown(token)
+    scene.press.workloads.look()
+    entries = [
+        json.loads(data)
+        for data in scene.rig.journal(
+            lambda c: list(
+                c.execute(
+                    sa.select(t.LEDGER_ENTRY.c.entry).order_by(t.LEDGER_ENTRY.c.position)
+                ).scalars()
+            )
+        )
+    ]
+    refused = next(one for one in entries if one["kind"] == "refused-at-gateway")
+    assert (refused["code"], refused["about"]) == ("identity.replayed", "a" * 16)
+    workload = next(one for one in entries if one["kind"] == "workload")
+    assert (workload["state"], workload["token"]) == ("verified", sha256_hex(token.encode()))
+    assert "words" not in json.dumps(entries) and "acme" not in json.dumps(entries)
