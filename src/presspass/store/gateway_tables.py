@@ -255,7 +255,8 @@ VIEW_TOKEN = Table(
 )
 
 #: Who is signed in, and by what. `hash`: of the secret in the cookie or the terminal's file; `how`: oidc, passkey;
-#: `place`: browser or terminal. A session lets its holder look and ask, never approve.
+#: `place`: browser or terminal; `provider_session`: the provider's `sid`, "" where it gave none. A session lets its
+#: holder look and ask, never approve.
 SESSION = Table(
     "session",
     METADATA,
@@ -267,6 +268,7 @@ SESSION = Table(
     Column("seen_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger),
+    Column("provider_session", String(255), nullable=False, default="", server_default=""),
 )
 Index("session_by_person", SESSION.c.person)
 

@@ -10,7 +10,11 @@ down_revision = "0011"
 
 
 def upgrade() -> None:
-    """Adds four tables."""
+    """Adds four tables, and what the provider calls a session."""
+    session = sa.Column(
+        "provider_session", sa.String(length=255), nullable=False, server_default=""
+    )
+    op.add_column("session", session)
     op.create_table(
         "scim_group",
         sa.Column("id", sa.String(length=64), nullable=False),
