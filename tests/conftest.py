@@ -27,6 +27,7 @@ BOTH = {
     "test_gateway_upkeep": True,
     "test_gateway_sign_in": False,
     "test_gateway_uploads": True,
+    "test_leaving": False,
     "test_origin_change": False,
     "test_press": True,
     "test_press_crash": False,
@@ -34,6 +35,7 @@ BOTH = {
     "test_press_new_keys": False,
     "test_press_upstream": False,
     "test_press_workloads": False,
+    "test_scim": False,
 }
 
 # A busy machine is no failure: what takes long is measured in `make bench`, not here.

@@ -344,6 +344,7 @@ def test_no_answer_has_more_than_a_page(world: SignInWorld) -> None:
     assert len(answer["Resources"]) == answer["itemsPerPage"] == SCIM_PAGE_MAX
 
 
+@pytest.mark.sqlite_only
 def test_attributes_that_have_no_effect_are_kept_nowhere(world: SignInWorld) -> None:
     idp = Idp(world)
     idp.add("x", name={"familyName": "Hopper"}, emails=[{"value": "x@corp.example"}], title="Sir")
