@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from presspass.core.limits import (
     SCIM_BODY_BYTES_MAX,
     SCIM_FILTER_CHARS_MAX,
     SCIM_FILTER_TERMS_MAX,
+    SCIM_MEMBERS_MAX,
     SCIM_OPERATIONS_MAX,
     SCIM_PAGE_MAX,
     SCIM_TEXT_CHARS_MAX,
@@ -413,6 +415,31 @@ def test_what_is_too_much_is_refused_by_its_limit(shared: SignInWorld) -> None:
         assert (refused.status, refused.json["scimType"]) == (400, "invalidFilter"), text
     deep = b'{"a":' * 50_000
     assert idp.ask("POST", "/Users", deep).json["scimType"] == "invalidSyntax"
+
+
+def test_changes_that_come_at_once_lose_none_of_each_other(world: SignInWorld) -> None:
+    idp = Idp(world)
+    users = [idp.add(f"at-once-{n}")["id"] for n in range(16)]
+    path = f"/Groups/{idp.group('At once')['id']}"
+
+    def join(user: str) -> int:
+        add = {"op": "add", "path": "members", "value": [{"value": user}]}
+        while (answer := idp.patch(path, add)).status == 409:
+            assert "try again" in answer.json["detail"]
+        return answer.status
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(join, users)) == {200}
+    assert {one["value"] for one in idp.ask("GET", path).json["members"]} == set(users)
+
+
+def test_a_group_has_no_more_members_than_a_roster_people(world: SignInWorld) -> None:
+    idp = Idp(world)
+    user = idp.add("one")
+    members = [{"value": user["id"]}, *({"value": f"u-{n}"} for n in range(SCIM_MEMBERS_MAX))]
+    value = {"schemas": [GROUP], "displayName": "Large", "members": members}
+    answer = idp.ask("POST", "/Groups", value)
+    assert (answer.status, answer.json["scimType"]) == (400, "tooMany")
 
 
 def test_what_is_there_twice_or_nowhere_is_said_in_scims_words(shared: SignInWorld) -> None:

@@ -9,11 +9,13 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 from pydantic import ValidationError
 from scim2_models import (
+    ConflictException,
     Context,
     Error,
     InvalidFilterException,
@@ -58,6 +60,7 @@ _JOINS: Final = re.compile(r"\b(?:and|or|not)\b", re.IGNORECASE)
 _GONE: Final = "deleted by the identity provider (SCIM)"
 _INACTIVE: Final = "deactivated by the identity provider (SCIM)"
 _OUT_OF_GROUP: Final = "out of the required group of the identity provider (SCIM)"
+_TRIES: Final = 5
 _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -242,15 +245,40 @@ class Scim:
         return self._change_user(asked, change, Context.RESOURCE_PATCH_RESPONSE)
 
     def _change_user(self, asked: _Asked, change: Callable[[Any], Any], context: Context) -> Answer:
-        def work(connection: Connection) -> Answer:
+        def prepare(connection: Connection) -> tuple[sa.Row[Any], Any]:
             row = _there(rows.find_user(connection, asked.id))
-            before = rows.known(row)
-            (account,) = self._user_models(connection, SCIM_USER.c.id == asked.id)
-            rows.change_user(connection, asked.id, change(account), self._gate.clock())
-            self._follow(connection, asked.id, [before])
+            return row, self._user_models(connection, SCIM_USER.c.id == asked.id)[0]
+
+        def write(row: sa.Row[Any], account: Any, connection: Connection) -> Answer | None:
+            if _there(rows.find_user(connection, asked.id)) != row:
+                return None
+            rows.change_user(connection, asked.id, account, self._later(row))
+            self._follow(connection, asked.id, [rows.known(row)])
             return self._show_user(connection, asked, context)
 
-        return self._gate.writer.run(work)
+        return self._change(prepare, change, write)
+
+    def _change(
+        self,
+        prepare: Callable[[Connection], tuple[sa.Row[Any], Any]],
+        change: Callable[[Any], Any],
+        write: Callable[[sa.Row[Any], Any, Connection], Answer | None],
+    ) -> Answer:
+        """Works out what a resource becomes before the writer's turn, which others wait for; anew where it has changed
+        meanwhile.
+        """
+        for _ in range(_TRIES):
+            with self._gate.writer.read() as connection:
+                row, before = prepare(connection)
+            after = change(before)
+            answer = self._gate.writer.run(partial(write, row, after))
+            if answer is not None:
+                return answer
+        raise ConflictException(detail="Somebody else is changing this at the same time; try again")
+
+    def _later(self, row: sa.Row[Any]) -> int:
+        """The time of a change; never that of the one before, so that each is seen."""
+        return max(self._gate.clock(), int(row.updated_ms) + 1)
 
     def remove_user(self, asked: _Asked) -> Answer:
         """DELETE /Users/{id}"""
@@ -333,20 +361,22 @@ class Scim:
     def _change_group(
         self, asked: _Asked, change: Callable[[Group], Group], context: Context
     ) -> Answer:
-        def work(connection: Connection) -> Answer:
+        def prepare(connection: Connection) -> tuple[sa.Row[Any], Group]:
             row = _there(rows.find_group(connection, asked.id))
-            (group,) = self._group_models(connection, SCIM_GROUP.c.id == asked.id)
-            before = rows.members_of_named(connection, asked.door.required_group)
-            changed = change(group)
-            if _is_required(asked, row.display_name) and not _is_required(
-                asked, changed.display_name or ""
-            ):
+            return row, self._group_models(connection, SCIM_GROUP.c.id == asked.id)[0]
+
+        def write(row: sa.Row[Any], group: Group, connection: Connection) -> Answer | None:
+            if _there(rows.find_group(connection, asked.id)) != row:
+                return None
+            required = _is_required(asked, row.display_name)
+            if required and not _is_required(asked, group.display_name or ""):
                 raise _required()
-            rows.change_group(connection, asked.id, changed, self._gate.clock())
+            before = rows.members_of_named(connection, asked.door.required_group)
+            rows.change_group(connection, asked.id, group, self._later(row))
             self._leave_group(connection, asked, before)
             return self._show_group(connection, asked, context)
 
-        return self._gate.writer.run(work)
+        return self._change(prepare, change, write)
 
     def remove_group(self, asked: _Asked) -> Answer:
         """DELETE /Groups/{id}"""
