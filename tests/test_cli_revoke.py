@@ -143,6 +143,21 @@ def test_an_approval_is_named_by_its_request_and_key(ci: CiRig, tmp_path: Path) 
     assert (found.what, found.target) == ("approval", approval_id(request, key))
 
 
+def test_far_from_the_gates_host_what_is_typed_is_taken_as_it_stands(
+    ci: CiRig, tmp_path: Path
+) -> None:
+    job = ci.bind_job("far", 2007)
+    secret = ci.pass_(job)
+    words = ("publisher", "far", "--url", ci.rig.origin, *ci.rig.key("ada"), "--yes")
+    ci.rig.run("revoke", *words, PRESSPASS_HOME=str(tmp_path / "nowhere"))
+    assert ci.word_on_pass(secret) == "pass.ended"
+    said = ci.rig.run(
+        "revoke", "workload", *words[1:], "--format", "json",
+        PRESSPASS_HOME=str(tmp_path / "nowhere"), code=exits.REFUSED,
+    )  # fmt: skip
+    assert "on the gate's host" in json.loads(said)["error"]["hint"]
+
+
 def test_what_names_nothing_is_refused_and_a_mistyped_secret_is_not_repeated(ci: CiRig) -> None:
     said = revoke(ci, "publisher", "nobody", "--format", "json", code=exits.REFUSED)
     error = json.loads(said)["error"]

@@ -116,6 +116,29 @@ def test_a_job_shows_its_workflow_itself_where_the_gate_cannot_fetch_it(
     until(ci, url, "awaiting")
 
 
+def test_a_client_of_its_own_gets_a_pass_after_the_job_has_shown_its_workflow(
+    ci: CiRig, tmp_path: Path
+) -> None:
+    repository = ci.forge.repository("acme", "hidden")
+    commit = repository.commit({WORKFLOW: HONEST, "README": "another commit that nobody has seen"})
+    repository.clone(tmp_path / "checkout", "--depth=1")
+    ids = ["repository_id=3011", "repository_owner_id=501"]
+    ci.bind("hidden", id=ids, project="hidden", repository_url="")
+    job = replace(ci.job, repository_id="3011", run_id="3011", workflow_sha=commit, sha=commit)
+    assert ci.exchange(job).json()["code"] == "identity.workflow-missing"
+    with ci.runner(job) as runner:
+        environment = {
+            **NO_CI, **runner.environment(), "GITHUB_WORKSPACE": str(tmp_path / "checkout"),
+            "PRESSPASS_URL": ci.rig.origin,
+        }  # fmt: skip
+        told = ci.rig.ask("identity", "show", **environment)
+        assert told["ids"]["github"] == {"repository_id": "3011", "repository_owner_id": "501"}
+        shown = ci.rig.ask("identity", "show-workflow", **environment)
+        assert shown == {"workflow": WORKFLOW, "commit": commit}
+        assert set(runner.audiences) == {"presspass:localhost"}
+    assert ci.exchange(job).status_code == 200
+
+
 def test_a_changed_workflow_is_said_to_the_job_and_people_see_it(ci: CiRig) -> None:
     ids = ["repository_id=3002", "repository_owner_id=501"]
     ci.bind("changed", id=ids, project="changed")

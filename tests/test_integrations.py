@@ -23,9 +23,18 @@ import peers
 from ci_rig import GITLAB_JOB, NO_CI, CiRig, until
 from packages import make_wheel
 from presspass import __version__
-from presspass.cli.publisher import ISSUERS, Content, _body
-from presspass.core.publisher import REFUSED_EVENTS, match_ref
+from presspass.cli import exits
+from presspass.cli.publisher import ISSUERS, Content, _body, bind_command
+from presspass.core.publisher import (
+    IDENTITY_CLAIMS,
+    REFUSED_EVENTS,
+    WITH_REF,
+    WITH_WORKFLOW,
+    match_ref,
+)
+from presspass.core.workload import PROVIDERS
 from presspass.drill.peers import PypiServer
+from presspass.services.config import Config, parse_config
 
 ROOT = Path(__file__).resolve().parent.parent
 ACTION = ROOT / "integrations" / "github" / "action.yml"
@@ -341,3 +350,95 @@ def test_the_component_stages_at_a_real_gate_and_hands_the_release_on(
     until(ci, written["PRESSPASS_RELEASE_URL"], "awaiting")
     ci.rig.approve(written["PRESSPASS_RELEASE_URL"], "ada", "grace")
     ci.rig.run("wait", written["PRESSPASS_RELEASE"], "--url", ci.rig.origin, "--timeout", "60s")
+
+
+# the pages
+
+PAGES = {
+    name: ROOT / "docs" / f"{name}.md"
+    for name in ("ci-github", "ci-gitlab", "ci-other", "who-reaches-what")
+}
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: str, kind: str) -> list[str]:
+    return [body for found, body in BLOCK.findall(PAGES[page].read_text()) if found == kind]
+
+
+def commands(page: str) -> list[list[str]]:
+    """The words of every command in the page's shell blocks."""
+    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.startswith("presspass ")]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_snippet_is_of_a_kind_that_is_run_or_parsed(page: str, tmp_path: Path) -> None:
+    kinds = {kind for kind, _ in BLOCK.findall(PAGES[page].read_text())}
+    assert kinds and kinds <= {"sh", "yaml", "toml"}
+    for body in blocks(page, "yaml"):
+        assert all(documents(body))
+    for body in blocks(page, "sh"):
+        subprocess.run(["bash", "-n"], input=body, text=True, check=True)
+    for body in blocks(page, "toml"):
+        text = Config("https://gate.example").to_toml()
+        if body.startswith("[dial]"):
+            text = re.sub(r"\[dial\]\n(?:\w.*\n)+", body, text)
+            assert parse_config(text).dial.ports == (443, 8443)
+        else:
+            [forge] = parse_config(text + body).forges
+            assert forge.follow_up and forge.api_url.startswith("https://")
+
+
+@pytest.mark.parametrize("page", ["ci-github", "ci-gitlab", "ci-other"])
+def test_every_binding_of_the_pages_is_one_that_people_could_sign(page: str) -> None:
+    found = [words for words in commands(page) if words[1:3] == ["publisher", "bind"]]
+    assert found
+    for words in found:
+        given = dict(bind_command.make_context("bind", words[3:], resilient_parsing=False).params)
+        content = Content("on: push\n" if given["provider"] in WITH_WORKFLOW else None)
+        body = _body(given, content)
+        assert body.issuer.startswith("https://") and body.projects == ("greet",)
+
+
+def test_the_snippets_of_jobs_use_the_inputs_that_there_are() -> None:
+    [[step]] = [documents(body)[0] for body in blocks("ci-github", "yaml")]
+    assert set(step["with"]) <= set(load(ACTION)["inputs"])
+    include, job, notes = (documents(body)[0] for body in blocks("ci-gitlab", "yaml"))
+    [used] = include["include"]
+    component(used["inputs"])
+    assert job["publish"]["id_tokens"]["PRESSPASS_ID_TOKEN"]["aud"] == used["inputs"]["audience"]
+    assert job["publish"]["artifacts"]["reports"]["dotenv"] in job["publish"]["script"][0]
+    assert notes["notes"]["rules"]
+
+
+def test_the_presets_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGES["ci-other"].read_text(), re.MULTILINE)
+    table = {name: [cell.strip() for cell in rest.split("|")] for name, rest in rows}
+    assert set(table) == set(PROVIDERS) - {"github", "gitlab"}
+    for name, (issuer, claims, ref, workflow, _files) in table.items():
+        assert tuple(re.findall(r"`([^`]+)`", claims)) == IDENTITY_CLAIMS[name]
+        assert (ref != "none") == (name in WITH_REF)
+        assert (workflow != "no") == (name in WITH_WORKFLOW)
+        if name in ISSUERS:
+            assert issuer == f"`{ISSUERS[name]}`"
+
+
+def test_the_defaults_and_refusals_that_the_page_names_are_those_of_the_code() -> None:
+    text = PAGES["ci-github"].read_text()
+    body = _body(
+        {
+            "name": "x", "upstream": "main", "projects": ("greet",), "provider": "github",
+            "ids": ("repository_id=1", "repository_owner_id=2"), "issuer": "", "repository": "",
+            "repository_url": None, "workflow": "w.yml", "refs": (), "events": (), "environment": "",
+            "unprotected_refs": False, "self_hosted": False, "bot": False,
+        },
+        Content("on: push\n"),
+    )  # fmt: skip
+    assert (
+        f"| `--ref` | `{body.refs[0]}` |" in text and f"| `--event` | `{body.events[0]}` |" in text
+    )
+    named = {one for one in REFUSED_EVENTS if f"`{one}`" in text}
+    assert named == {"pull_request", "pull_request_target", "workflow_run", "issue_comment"}
+    assert f"{exits.EXPIRED} expired" in text and f"{exits.FAILED} failed" in text
+    assert "`[dial] ports`, by default 443" in PAGES["who-reaches-what"].read_text()
+    assert Config("https://gate.example").dial.ports == (443,)

@@ -12,18 +12,24 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+import docs_examples
 import peers
 from ci_rig import NO_CI, CiRig, until
 from presspass.cli.databases import ask_journal
 from presspass.core.errors import Code, Refusal
+from presspass.core.publisher import PublisherBody
+from presspass.core.statement import AskedBy, ReleaseBody
 from presspass.drill.peers import PypiServer, wait_until
 from presspass.drill.world.forge_api import ForgeApi
 from presspass.drill.world.loopback import Request, Response
 from presspass.notify import Message
 from presspass.notify.forge import FOLLOW_UP, STATUS, Call, Forge
+from presspass.press.forges import Forges
 from presspass.services import press as press_service
 from presspass.services.config import Config, ForgeSettings, parse_config
 from presspass.store import journal_tables as t
+from presspass.store import migrate
+from presspass.store.database import Writer, open_engine
 
 TOKEN, TRIGGER = "forge-token-1", "trigger-token-1"
 SHA = "5" * 40
@@ -90,6 +96,8 @@ def test_gitlab_is_told_as_it_documents_and_a_status_that_is_there_is_no_failure
     assert (project, form["ref"]) == ("4001", "main")
     assert form["variables[PRESSPASS_STATE]"] == "rejected"
     assert form["variables[PRESSPASS_RELEASE]"] == "x"
+    assert form["variables[PRESSPASS_RELEASE_URL]"] == call.url
+    assert "variables[PRESSPASS_URL]" not in form, "that is the gate's address to our commands"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +141,117 @@ def test_a_forge_is_told_about_its_own_issuer_and_repositories_alone(api: ForgeA
     assert not own.serves("https://other.example", "acme/greet")
     assert own.accepts("forge:main") and not own.accepts("forge:other")
     assert not own.accepts("mailto:forge:main@x")
+
+
+# what the press journals of it, on both databases
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Writer]:
+    """An empty journal."""
+    if request.param == "sqlite":
+        engine = open_engine(tmp_path / "journal.db")
+    else:
+        made = request.getfixturevalue("databases")
+        url = made.url(made.empty(), admin=True).replace("postgresql://", "postgresql+psycopg://")
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    migrate.upgrade(engine, "journal")
+    writer = Writer(engine)
+    yield writer
+    writer.close()
+    engine.dispose()
+
+
+class Desk:
+    """One release of a workload in a journal, as far as `Forges` looks at it."""
+
+    def __init__(self, writer: Writer, api: ForgeApi, **changes: Any) -> None:
+        self.writer = writer
+        body = PublisherBody(
+            "greet-ci", "main", ("greet",), "https://issuer.example", "github",
+            (("repository_id", "1"), ("repository_owner_id", "2")), "acme/greet", "", "w.yml", "a" * 64,
+            ("refs/tags/v*",), True, ("push",), "", False,
+        )  # fmt: skip
+        publisher = docs_examples.after_genesis(31, body, chained=True)
+        self.forges = Forges(writer, (forge(api, **changes),), "https://gate.example")
+        release = docs_examples.statements()["release"].body_as(ReleaseBody)
+        asked = replace(release, asked_by=AskedBy(publisher.digest, "b" * 64, "a" * 64, ""))
+        self.statement = docs_examples.after_genesis(32, asked)
+        self.run(
+            t.STATEMENT.insert().values(
+                digest=publisher.digest, kind="publisher", statement=publisher.to_bytes(), height=1,
+                admitted_ms=1,
+            ),
+            t.WORKLOAD.insert().values(
+                token="b" * 64, state="seen", first_seen_ms=1, publisher="greet-ci",
+                publisher_statement=publisher.digest, repository="acme/greet", commit_id=SHA,
+            ),
+            t.DECISION.insert().values(
+                statement=self.statement.digest, kind="release", state="seen", first_seen_ms=1, updated_ms=1,
+            ),
+        )  # fmt: skip
+        writer.run(lambda c: self.forges.note(c, self.statement))
+
+    def run(self, *changes: sa.Executable) -> None:
+        self.writer.run(lambda c: [c.execute(change) for change in changes])
+
+    def workload(self, state: str) -> None:
+        self.run(t.WORKLOAD.update().values(state=state))
+
+    def decided(self, state: str) -> None:
+        self.run(t.DECISION.update().values(state=state, message="because", updated_ms=2))
+
+    def to_send(self) -> list[str]:
+        """Subjects of what is to be sent, after one look."""
+        self.forges.look(5)
+        n = t.NOTICE.c
+        query = sa.select(n.subject).where(n.sent_ms.is_(None)).order_by(n.subject)
+        with self.writer.read() as connection:
+            return list(connection.execute(query).scalars())
+
+
+def test_a_forge_is_told_once_the_press_has_verified_the_workload_and_each_state_once(
+    writer: Writer, api: ForgeApi
+) -> None:
+    desk = Desk(writer, api)
+    assert desk.to_send() == [], "nothing is said of a workload that the press has not judged"
+    desk.workload("verified")
+    for _ in range(2):
+        assert desk.to_send() == [f"{STATUS} pending"]
+    desk.decided("approved")
+    assert desk.to_send() == [f"{STATUS} pending"]
+    desk.decided("verified")
+    for _ in range(2):
+        assert desk.to_send() == [FOLLOW_UP, f"{STATUS} success"], (
+            "the older state is not sent any more"
+        )
+
+
+def test_a_refused_workload_and_one_of_another_issuer_are_told_to_nobody(
+    writer: Writer, api: ForgeApi
+) -> None:
+    desk = Desk(writer, api, issuer="https://elsewhere.example")
+    desk.workload("verified")
+    assert desk.to_send() == []
+    desk.forges = Forges(writer, (forge(api),), "https://gate.example")  # configured only now
+    desk.decided("verified")
+    assert desk.to_send() == [], "what was nobody's business stays so"
+
+
+def test_a_release_that_is_asked_for_anew_is_no_failure(writer: Writer, api: ForgeApi) -> None:
+    desk = Desk(writer, api)
+    desk.workload("verified")
+    desk.decided("stale")
+    assert desk.to_send() == []
+
+
+def test_a_refused_token_says_nothing_to_the_forge_that_it_names(
+    writer: Writer, api: ForgeApi
+) -> None:
+    desk = Desk(writer, api)
+    desk.workload("refused")
+    desk.decided("rejected")
+    assert desk.to_send() == []
 
 
 # configuration

@@ -22,12 +22,21 @@ import packages
 import peers
 from cli_rig import Rig
 from gateway_world import PROJECT, GatewayProcess, World, until
+from press_rig import TOKEN
+from press_rig import Rig as PressRig
 from presspass.cli import exits
 from presspass.core.digests import sha256_hex
+from presspass.core.policy import Policy
 from presspass.drill.peers import PypiServer, wait_until
+from presspass.drill.world.registry import Registry
+from presspass.press import log
+from presspass.press.press import Press
 from presspass.services.config import parse_config, write_config
 from presspass.services.layout import make_folders
 from presspass.store import gateway_tables as g
+from presspass.store import journal_tables as t
+from presspass.store import journal_view as view
+from presspass.store import migrate
 from presspass.store.address import Roles
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -179,9 +188,9 @@ def test_the_doctor_looks_at_connection_schema_and_rights(
             found.setdefault(one["what"], []).append((one["grade"], one["found"]))
         return found
 
-    for name in ("gateway", "press"):
+    for name, newest in zip(("gateway", "press"), migrate.NEWEST.values(), strict=True):
         found = lines()[f"{name}'s database"]
-        assert ("ok", f"schema 0001 as way_{name}, with its rights and no more") in found
+        assert ("ok", f"schema {newest} as way_{name}, with its rights and no more") in found
         assert any("fsync is off" in text for _, text in found)
     databases.admin("GRANT UPDATE ON journal.decision TO way_gateway", database=database)
     assert ("bad", "way_gateway may write to journal.decision") in lines()["gateway's database"]
@@ -226,7 +235,10 @@ from pathlib import Path
 from presspass.services import isolation
 home, url, process = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 import psycopg
-getattr(isolation, "confine_" + process)(home, url)
+if process == "gateway":
+    isolation.confine_gateway(home, (), (), url)
+else:
+    isolation.confine_press(home, url)
 def attempt(act):
     try:
         act()
@@ -466,3 +478,52 @@ def test_a_revocation_is_effective_at_eight_gateways_within_a_second(
             node.gateway.stop()
         first.journal.writer.close()
         databases.drop_all()
+
+
+# --- several presses --------------------------------------------------------------------------------------------------
+
+
+def test_two_presses_on_one_journal_publish_each_release_once_and_keep_one_ledger(
+    tmp_path: Path, databases: backends.Databases
+) -> None:
+    backends.current = databases
+    try:
+        with Registry(seed=7, token=TOKEN) as registry:
+            policy = Policy(veto_window_s=0, software_keys=True)
+            rig = PressRig(tmp_path / "home", registry, policy, lease_ms=10_000).build()
+            rig.seal()
+            with rig.press() as one, rig.press() as two:
+                rig.upstream(one)
+                statements = []
+                for number in range(6):
+                    name = f"demo{number}"
+                    paths = files(tmp_path / name, name)
+                    statement = rig.stage(one, paths, name, "1.0")
+                    rig.sign(statement, "ben")
+                    statements.append(statement.digest)
+
+                def work(press: Press) -> None:
+                    deadline = time.monotonic() + 60
+                    while time.monotonic() < deadline and not _all_out(rig, statements):
+                        press.tick()
+
+                with ThreadPoolExecutor(2) as pool:
+                    for done in [pool.submit(work, press) for press in (one, two)]:
+                        done.result()
+                assert _all_out(rig, statements)
+            sent = [upload.filename for upload in registry.uploads]
+            assert len(sent) == len(set(sent)) == 12
+            size = rig.journal(log.check)
+            entries = sa.select(sa.func.count()).select_from(t.LEDGER_ENTRY)
+            assert rig.journal(lambda c: c.execute(entries).scalar_one()) == size
+            attempts = sa.select(t.INTENT.c.attempts)
+            assert rig.journal(lambda c: list(c.execute(attempts).scalars())) == [1] * 6
+            rig.rows.close()
+    finally:
+        backends.current = None
+        databases.drop_all()
+
+
+def _all_out(rig: PressRig, statements: list[str]) -> bool:
+    found = rig.journal(lambda c: view.decisions(c, statements))
+    return [one.state for one in found.values()] == ["verified"] * len(statements)

@@ -712,6 +712,21 @@ def test_a_stop_without_all_its_words_is_a_stop(
     assert [(one.what, one.target) for one in rig.journal(view.narrowings)] == [("freeze", target)]
 
 
+def test_a_withdrawal_at_a_gateway_whose_clock_is_behind_is_heard(rig: Rig, files: Files) -> None:
+    """Gateways that share a database have clocks of their own."""
+    with rig.press() as press:
+        rig.upstream(press)
+        for version, at_s in (("1.0", 0), ("1.1", -90)):
+            statement = rig.stage(press, files(version), "demo", version)
+            body = statement.body_as(ReleaseBody)
+            at_ms = int((time.time() + at_s) * 1000)
+            change = g.RELEASE.update().where(g.RELEASE.c.id == body.release)
+            rig.rows.run(
+                lambda c, q=change, t=at_ms: c.execute(q.values(state="withdrawn", updated_ms=t))
+            )
+            rig.until(press, statement.digest, "rejected")
+
+
 def test_a_withdrawn_release_is_stopped_although_enough_have_signed(rig: Rig, files: Files) -> None:
     with rig.press() as press:
         rig.upstream(press)

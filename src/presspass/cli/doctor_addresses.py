@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from presspass.cli.checks import BAD, OK, WARN, Line
@@ -24,7 +24,10 @@ from presspass.core.limits import CLOCK_SKEW_S_MAX, TLS_WARN_S
 from presspass.gateway.problems import HEALTHY_PHRASE
 from presspass.services.config import Config
 
-_TIMEOUT_S = 5
+if TYPE_CHECKING:
+    import httpx2
+
+_TIMEOUT_S = 10
 _DAY_S: Final = 86_400
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -137,14 +140,12 @@ def reachability(home: Path, config: Config) -> Iterator[Line]:
 
 
 def _reach(home: Path, config: Config, what: str, url: str) -> Iterator[Line]:
-    import httpx2
-
-    try:
-        trust = _trust(home, config)
-        answer = httpx2.get(f"{url}/healthz", timeout=_TIMEOUT_S, verify=trust)
-    except (httpx2.HTTPError, OSError) as error:
-        grade = BAD if _runs(home) else WARN
-        yield Line(grade, what, f"{url} cannot be reached: {error}", _unreached(url, str(error)))
+    answer, running = _asked(home, config, url), False
+    if isinstance(answer, Exception) and (running := _runs(home)):
+        answer = _asked(home, config, url)  # it may just have been started
+    if isinstance(answer, Exception):
+        grade, fix = BAD if running else WARN, _unreached(url, str(answer))
+        yield Line(grade, what, f"{url} cannot be reached: {answer}", fix)
         return
     health = _json(answer.content)
     if "seen" not in health:
@@ -162,6 +163,16 @@ def _reach(home: Path, config: Config, what: str, url: str) -> Iterator[Line]:
     yield Line(OK, what, f"{url} answers")
     yield from _proxy(config, what, url, health["seen"], answer.reason_phrase)
     yield from clock_of(what, answer.headers.get("date", ""))
+
+
+def _asked(home: Path, config: Config, url: str) -> httpx2.Response | Exception:
+    """What `GET /healthz` at this address answers, or why it could not be asked."""
+    import httpx2
+
+    try:
+        return httpx2.get(f"{url}/healthz", timeout=_TIMEOUT_S, verify=_trust(home, config))
+    except (httpx2.HTTPError, OSError) as error:
+        return error
 
 
 def _proxy(

@@ -79,16 +79,21 @@ def _post(gate: Gate, identity: CiIdentity, form: dict[str, str], token: str) ->
     except Refusal as refusal:
         if refusal.code not in _SHOW:
             raise
-        workload = _workload(token)
+        workload = workload_of(token)
         if workload is None:
             raise
-    shown = read_workflow_path(identity.checkout, workload.workflow_commit, workload.workflow_path)
-    with Gate(gate.base, token=token) as speaking:
-        speaking.post_json("/_/oidc/workflow", shown.to_bytes())
+    show_workflow(gate, identity, token, workload)
     return gate.post_form("/token", form)
 
 
-def _workload(token: str) -> Workload | None:
+def show_workflow(gate: Gate, identity: CiIdentity, token: str, workload: Workload) -> None:
+    """Shows the gate what stands in the workflow that runs, from the job's checkout. The token is not used up."""
+    shown = read_workflow_path(identity.checkout, workload.workflow_commit, workload.workflow_path)
+    with Gate(gate.base, token=token) as speaking:
+        speaking.post_json("/_/oidc/workflow", shown.to_bytes())
+
+
+def workload_of(token: str) -> Workload | None:
     """What one's own token says of the workflow; None where its provider names none."""
     claims = parse_jwt(token).claims
     provider = next((one for claim, one in _TELLING.items() if claim in claims), None)

@@ -98,7 +98,7 @@ def make_links(home: Path, config: Config, people: Sequence[NamedPerson]) -> lis
                 "name": person.name,
                 "addresses": list(person.addresses),
                 "groups": [],
-                "forge_ids": [],
+                "forge_ids": list(person.forge_ids),
             }
             secret, expires_ms = gateway_people.invite(gate, asked)
             url = f"{config.origin}/enrol#{secret}"

@@ -15,6 +15,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
 _SCHEMES = ("mailto:", "https://", "http://")
+#: Ids by which a person is known elsewhere, so that nobody approves a run of their own.
+_ID_SCHEMES = ("github:", "gitlab:", "oidc:")
 
 
 class Duration(click.ParamType[int]):
@@ -31,14 +33,15 @@ class Duration(click.ParamType[int]):
 
 @dataclass(frozen=True, slots=True)
 class NamedPerson:
-    """A person as typed at `init` or `invite`: a name, and the addresses that notices go to."""
+    """A person as typed at `init` or `invite`: a name, the addresses that notices go to, and ids at forges."""
 
     name: str
     addresses: tuple[str, ...]
+    forge_ids: tuple[str, ...] = ()
 
 
 class PersonParam(click.ParamType[NamedPerson]):
-    """ "Ada", "Ada:mailto:ada@host" or "Ada:mailto:ada@host,https://hook"."""
+    """ "Ada", "Ada:mailto:ada@host" or "Ada:mailto:ada@host,https://hook,github:1234"."""
 
     name = "person"
 
@@ -48,17 +51,19 @@ class PersonParam(click.ParamType[NamedPerson]):
         if isinstance(value, NamedPerson):
             return value
         name, _, rest = str(value).partition(":")
-        addresses = tuple(part.strip() for part in rest.split(",") if part.strip())
+        parts = tuple(part.strip() for part in rest.split(",") if part.strip())
+        ids = tuple(part for part in parts if part.startswith(_ID_SCHEMES) and part.isprintable())
+        addresses = tuple(part for part in parts if part not in ids)
         if not name.strip() or not name.isprintable():
             self.fail(f"{value!r} begins with no name.", param, ctx)
         for address in addresses:
             if not address.startswith(_SCHEMES) or not address.isprintable():
                 self.fail(
-                    f"{address!r} is no address; write mailto:NAME@HOST or https://HOOK.",
+                    f"{address!r} is no address; write mailto:NAME@HOST, https://HOOK, or an id as github:1234.",
                     param,
                     ctx,
                 )
-        return NamedPerson(name.strip(), addresses)
+        return NamedPerson(name.strip(), addresses, ids)
 
 
 def home_option(function: F) -> F:

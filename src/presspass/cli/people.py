@@ -66,7 +66,7 @@ def invite_command(
                 "name": person.name,
                 "addresses": list(person.addresses),
                 "groups": list(groups),
-                "forge_ids": list(forge_ids),
+                "forge_ids": [*person.forge_ids, *forge_ids],
                 "at_next": at_next,
             }
             links.append({"name": person.name, **gate.post_json("/links", asked)})

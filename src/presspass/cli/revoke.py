@@ -24,6 +24,8 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.statement import REVOCABLE, RevocationBody
 from presspass.core.workload import workload_key
 
+#: As in `services.config`, which is not loaded for the sake of one name.
+CONFIG_NAME: Final = "presspass.toml"
 #: What people call things, beside their own names.
 _ALIASES: Final = {"bot": "publisher"}
 _PASS_PREFIX: Final = "ppp_"
@@ -33,7 +35,7 @@ _AUTOMATIC: Final = ("limited",)
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What was typed, and where a home says what it may mean ("" beside `home`: none is here)."""
+    """What was typed, and the home that says what it may mean. `at_home`: whether there is one here at all."""
 
     typed: str
     home: Path
@@ -141,7 +143,7 @@ def _drop(
 
 
 def _target(kind: str, typed: str, home: Path) -> str:
-    wanted = _Wanted(typed.strip(), home, (home / "press" / "journal" / "journal.db").exists())
+    wanted = _Wanted(typed.strip(), home, (home / CONFIG_NAME).exists())
     return _TARGETS[kind](wanted)
 
 

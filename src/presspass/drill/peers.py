@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -178,17 +178,16 @@ def run_uv_publish(
     *options: str,
     timeout_s: float = CLIENT_TIMEOUT_S,
     ca: Path | None = None,
+    trusted: Mapping[str, str] | None = None,
 ) -> Answer:
-    """`uv publish` of these files, in this order. The password travels in the environment."""
+    """`uv publish` of these files, in this order. The password travels in the environment.
+
+    `trusted`: the variables of a CI job; uv then proves the job's identity, and takes no user nor password.
+    """
     command: list[str | Path] = [peer("uv"), "publish", "--no-progress", "--publish-url", url]
-    command += ["--trusted-publishing", "never", *options, "--", *files]
-    return run_client(
-        command,
-        timeout_s,
-        UV_PUBLISH_USERNAME=user,
-        UV_PUBLISH_PASSWORD=password,
-        **trusting(ca),
-    )
+    command += ["--trusted-publishing", "always" if trusted else "never", *options, "--", *files]
+    who = trusted or {"UV_PUBLISH_USERNAME": user, "UV_PUBLISH_PASSWORD": password}
+    return run_client(command, timeout_s, **who, **trusting(ca))
 
 
 def run_pip_install(

@@ -26,6 +26,7 @@ from presspass.issuers.fetching import fetch_key_set
 
 _LOG = logging.getLogger("presspass.issuers")
 Fetch = Callable[[str], bytes]
+_FIRST_PAUSE_S = 5.0
 
 
 @dataclass(slots=True)
@@ -106,7 +107,9 @@ class KeySets:
             newer = known.keys is not None and known.keys is not outdated
             if newer and not self._is_old(known):
                 return
-            if known.tried_s >= asked_s or self._clock() - known.tried_s < self._cool_down_s:
+            # Without any set nothing can be exchanged at all: the next look comes sooner then.
+            pause_s = self._cool_down_s if known.keys else min(self._cool_down_s, _FIRST_PAUSE_S)
+            if known.tried_s >= asked_s or self._clock() - known.tried_s < pause_s:
                 return
             try:
                 keys = parse_key_set(self._fetch(issuer))

@@ -113,9 +113,9 @@ class Forge:
             "state": "published" if call.state == "success" else "rejected", "sha": call.commit,
         }  # fmt: skip
         if self.provider == "gitlab":
-            variables = {
-                f"variables[PRESSPASS_{name.upper()}]": text for name, text in told.items()
-            }
+            # Not PRESSPASS_URL: to our own commands that is the gate's address.
+            named = {"release_url" if name == "url" else name: text for name, text in told.items()}
+            variables = {f"variables[PRESSPASS_{name.upper()}]": named[name] for name in named}
             form = {"token": self.trigger_token, "ref": self.follow_up, **variables}
             return f"{_project(call)}/trigger/pipeline", {"data": form}
         body = {"event_type": self.follow_up, "client_payload": told}

@@ -29,6 +29,7 @@ from presspass.store import gateway_tables as g
 _LOG = logging.getLogger("presspass.press")
 ASKS_PER_LOOK = 500
 LISTED_MAX = 10_000
+_CLOCKS_APART_MS = 3_600_000
 _DETAILS_BYTES_MAX = 64 * 1024
 _STOP_CHARS_MAX = 1000
 #: What can be stopped: what people revoke, and a publisher whose workload no longer counts as an identity.
@@ -174,14 +175,18 @@ def _read_vetoes(connection: Connection, after_id: int) -> tuple[list[SignedNarr
 
 
 def _read_withdrawn(connection: Connection, since_ms: int) -> tuple[tuple[str, ...], int]:
-    """Requests whose release the gateway calls withdrawn: its word, and a word that only stops."""
+    """Requests whose release the gateway calls withdrawn: its word, and a word that only stops.
+
+    Those of the hour before the newest are read again: each gateway has a clock of its own, and one that is behind
+    withdraws at a time that another has passed. What was latched is not latched twice.
+    """
     r, s = g.REQUEST.c, g.RELEASE.c
     rows = connection.execute(
         sa.select(r.digest, s.updated_ms)
         .join(g.RELEASE, s.id == r.release)
-        .where(s.state == "withdrawn", s.updated_ms >= since_ms)
+        .where(s.state == "withdrawn", s.updated_ms >= since_ms - _CLOCKS_APART_MS)
         .order_by(s.updated_ms)
-        .limit(ASKS_PER_LOOK)
+        .limit(LISTED_MAX)
     ).all()
     times = [made for _, made in rows if isinstance(made, int)]
     return tuple(digest for digest, _ in rows if is_sha256(digest)), max(times, default=since_ms)

@@ -6,13 +6,18 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from presspass.drill.demo import scenes
 from presspass.drill.demo.gate import Gate
 from presspass.drill.demo.tell import DemoFailedError, Teller
 from presspass.drill.peers import PeerFailedError, PeerMissingError, PypiServer
+from presspass.drill.world.clock import WorldClock
+from presspass.drill.world.forge import Forge
+from presspass.drill.world.issuer import Issuer
 
 FOLDER = Path(".demo")
+_REAL_TIME = WorldClock.of_this_machine()
 
 
 def run(*, keep: bool) -> int:
@@ -25,10 +30,18 @@ def run(*, keep: bool) -> int:
     tell.opening(FOLDER)
     try:
         scenes.before(folder, tell)
-        with PypiServer(folder / "registry", "__token__", scenes.ROTATED) as registry:
+        with (
+            PypiServer(folder / "registry", "__token__", scenes.ROTATED) as registry,
+            Issuer(clock=_REAL_TIME) as issuer,
+            Forge(folder / "forge") as forge,
+        ):
             gate = Gate(folder, tell)
+            repository = forge.repository(*scenes.REPOSITORY.split("/"))
+            stage = scenes.Stage(
+                folder, folder / "out", tell, gate, registry, issuer, forge, repository
+            )
             try:
-                _with_gate(scenes.Stage(folder, folder / "out", tell, gate, registry))
+                _with_gate(stage)
                 if keep:
                     _keep(gate, tell)
             finally:
@@ -54,10 +67,15 @@ def _with_gate(stage: scenes.Stage) -> None:
     stage.tell.step(
         "the registry's new token goes to the press, sealed; Ben and Cleo sign where it may be used"
     )
-    stage.gate.begin(scenes.PEOPLE, approvals=2)
+    stage.tell.step(
+        "and bind the release workflow: by its repository's ids and its content, on tags, in its environment"
+    )
+    ports = tuple(int(urlsplit(one.url).port or 443) for one in (stage.issuer, stage.forge))
+    stage.gate.begin(scenes.PEOPLE, approvals=2, dials=ports, Ana=f"github:{scenes.ANA_ID}")
     stage.gate.add_upstream(
         stage.registry.upload_url, stage.registry.simple_url, scenes.ROTATED, ["Ben", "Cleo"]
     )
+    scenes.bind(stage)
     scenes.refused(stage)
     scenes.release(stage)
     scenes.attacks(stage)

@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from presspass.core.digests import JsonObject
 from presspass.core.statement import Body, Intent, Statement
 from presspass.drill.demo.tell import DemoFailedError, Teller
-from presspass.drill.peers import Answer, free_port, wait_until
+from presspass.drill.peers import Answer, free_port, trusting, wait_until
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.store import journal_view as view
 from presspass.store.database import Reader
@@ -47,11 +47,16 @@ class Gate:
 
     @property
     def origin(self) -> str:
-        return f"http://localhost:{self.port}"
+        return f"https://localhost:{self.port}"
 
     @property
     def upload_url(self) -> str:
         return f"{self.origin}/pypi/{UPSTREAM}/legacy/"
+
+    @property
+    def ca(self) -> Path:
+        """Whom clients trust: the private CA that `init --trial-tls` has made."""
+        return self.home / "gateway" / "tls" / "ca.pem"
 
     def journal(self, question: Callable[[Connection], T]) -> T:
         """Asks the press's journal."""
@@ -70,6 +75,7 @@ class Gate:
                 "NO_COLOR": "1",
                 "COLUMNS": "110",
                 "XDG_CONFIG_HOME": str(self.folder.absolute()),  # its gates are not the user's
+                **trusting(self.ca if self.ca.exists() else None),
                 **environment,
             },
             stdin=subprocess.DEVNULL,
@@ -94,10 +100,16 @@ class Gate:
         value: JsonObject = json.loads(self.must(*words, "--format", "json", **environment))
         return value
 
-    def begin(self, people: list[str], approvals: int) -> None:
-        """init, serve, enrol everybody, seal."""
+    def begin(
+        self, people: list[str], approvals: int, dials: tuple[int, ...] = (), **ids: str
+    ) -> None:
+        """init, serve, enrol everybody, seal.
+
+        `dials`: ports of the issuer and the forge; `ids`: people's ids at the forge, by name.
+        """
         words = ["init", "--home", str(self.home), "--url", self.origin, "--port", str(self.port)]
         words += [
+            "--trial-tls",
             "--software-keys",
             "--veto-window",
             "0s",
@@ -106,11 +118,19 @@ class Gate:
             "--approvals",
             str(approvals),
         ]
-        made = self.ask(*words, *(word for name in people for word in ("--person", name)))
+        named = [f"{name}:{ids[name]}" if name in ids else name for name in people]
+        made = self.ask(*words, *(word for name in named for word in ("--person", name)))
+        self._let_dial(dials)
         self.serve()
         for name, link in zip(people, made["links"], strict=True):
             self.ask("enrol", str(link["url"]), "--software-passkey", str(self.key_file(name)))
         self.ask("init", "--seal", "--home", str(self.home), "--yes-all-fingerprints-compared")
+
+    def _let_dial(self, ports: tuple[int, ...]) -> None:
+        """Issuer and forge are on this machine's ports here; in service they are at 443, which is the default."""
+        path = self.home / "presspass.toml"
+        text = path.read_text()
+        path.write_text(text.replace("ports = [443]", f"ports = [{', '.join(map(str, ports))}]"))
 
     def serve(self) -> None:
         """Starts `presspass serve` and waits until it says that it is ready."""
@@ -166,24 +186,28 @@ class Gate:
         self.sign(str(asked["url"]), *signers)
         self.must("wait", str(asked["url"]), "--timeout", "20s")
 
-    def token(self, project: str, person: str) -> str:
-        """An upload token for one project, good for an hour."""
-        words = [
-            "token",
-            "create",
-            "--home",
-            str(self.home),
-            "--project",
-            project,
-            "--upstream",
-            UPSTREAM,
-        ]
-        return str(self.ask(*words, "--person", person, "--life", "1h")["token"])
+    def bind(self, name: str, words: list[str], signers: list[str]) -> None:
+        """Which workload may ask for what: put before the approvers, signed, in force."""
+        asked = self.ask("publisher", "bind", name, "--home", str(self.home), *words)
+        self.sign(str(asked["url"]), *signers)
+        self.must("wait", str(asked["url"]), "--timeout", "20s")
 
-    def submit(self, files: list[Path], token: str) -> JsonObject:
-        """Closes the set of what was uploaded (and uploads the rest)."""
-        url = f"{self.origin}/pypi/{UPSTREAM}/"
-        return self.ask("submit", *map(str, files), "--url", url, PRESSPASS_TOKEN=token)
+    def page_of(self, project: str, version: str) -> str:
+        """The page of the living release of a version: clients say nothing of it where all is well."""
+        found: list[str] = []
+
+        def look() -> bool:
+            for one in self.ask("status", "--home", str(self.home))["releases"]:
+                if (one["project"], one["version"]) == (project, version):
+                    found.append(str(one["url"]))
+            return bool(found)
+
+        wait_until(look, f"{project} {version} is staged", _SETTLE_S_MAX)
+        return found[-1]
+
+    def submit(self, files: list[Path], job: Mapping[str, str]) -> JsonObject:
+        """`presspass submit` as a step of a CI job: it proves what it is, binds its files, and needs no secret."""
+        return self.ask("submit", *map(str, files), "--url", self.origin, **job)
 
     def sign(self, url: str, *names: str) -> None:
         """`presspass approve` by each of these people: fetches, inspects and compares everything itself, then signs."""
@@ -211,13 +235,18 @@ class Gate:
 
     def get(self, path: str) -> httpx2.Response:
         """A GET at the gate."""
-        return httpx2.get(f"{self.origin}{path}", trust_env=False, timeout=20)
+        return httpx2.get(f"{self.origin}{path}", trust_env=False, timeout=20, verify=str(self.ca))
 
     def post(self, path: str, body: bytes) -> httpx2.Response:
         """A POST of JSON at the gate."""
         headers = {"content-type": "application/json"}
         return httpx2.post(
-            f"{self.origin}{path}", content=body, headers=headers, trust_env=False, timeout=20
+            f"{self.origin}{path}",
+            content=body,
+            headers=headers,
+            trust_env=False,
+            timeout=20,
+            verify=str(self.ca),
         )
 
     def until(self, url: str, holds: Callable[[JsonObject], bool], what: str) -> JsonObject:

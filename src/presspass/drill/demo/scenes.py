@@ -13,13 +13,14 @@ import time
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import presspass
 from presspass.core.approval import Approval
 from presspass.core.digests import JsonObject
 from presspass.core.roster import Roster
 from presspass.core.statement import RosterBody, Statement
-from presspass.drill.demo.gate import Gate
+from presspass.drill.demo.gate import UPSTREAM, Gate
 from presspass.drill.demo.tell import DemoFailedError, Teller
 from presspass.drill.packages import INERT_PTH, make_wheel, wheel_with_pth
 from presspass.drill.peers import (
@@ -30,12 +31,18 @@ from presspass.drill.peers import (
     run_twine,
     run_uv_publish,
 )
+from presspass.drill.world.forge import Forge, ForgeRepository
+from presspass.drill.world.issuer import Issuer
+from presspass.drill.world.runner import GithubJob, Runner
 from presspass.store import journal_view as view
 
 VICTIM = "acme-widgets"
 PROJECT = "presspass"
 STOLEN, ROTATED = "registry-token-stolen-from-ci", "registry-token-that-only-the-press-has"
 PEOPLE = ["Ana", "Ben", "Cleo", "Dan"]
+REPOSITORY, ANA_ID = "acme/presspass", "7001"
+WORKFLOW = ".github/workflows/release.yml"
+_HONEST = b"on: {push: {tags: ['v*']}}\njobs: {publish: {environment: release, permissions: {id-token: write}}}\n"
 _OFFLINE = (
     "import sys; from presspass.confine import self_confine; "
     "self_confine(read=['/'], write=['/dev/null'], execute=['/'], network=False); "
@@ -45,15 +52,39 @@ _OFFLINE = (
 
 @dataclass(slots=True)
 class Stage:
-    """What the scenes share. `published`: release page and files of the version that went out last."""
+    """What the scenes share. `published`: release page and files of the version that went out last.
+
+    `issuer` and `forge` stand in for those of a CI system; the forge's git is real. Each release is a run of its own.
+    """
 
     folder: Path
     out: Path
     tell: Teller
     gate: Gate
     registry: PypiServer
+    issuer: Issuer
+    forge: Forge
+    repository: ForgeRepository
+    commit: str = ""
+    runs: int = 0
     published: list[Path] = field(default_factory=list)
     pages: dict[str, str] = field(default_factory=dict)
+
+    def job(self, version: str, **changes: Any) -> GithubJob:
+        """A run of the bound workflow on the tag of this version, started by Ana."""
+        self.runs += 1
+        job = GithubJob(
+            repository=REPOSITORY, workflow_sha=self.commit, sha=self.commit, ref=f"refs/tags/v{version}",
+            actor="ana", actor_id=ANA_ID, run_id=str(9000 + self.runs),
+        )  # fmt: skip
+        return replace(job, **changes)
+
+    def publish(self, files: list[Path], version: str, **changes: Any) -> Answer:
+        """`uv publish` as a step of that run: no token, no secret, nothing configured but the address."""
+        with Runner(self.job(version, **changes), self.issuer.token) as runner:
+            return run_uv_publish(
+                self.gate.upload_url, "", "", files, trusted=runner.environment(), ca=self.gate.ca
+            )
 
     def fresh(self, name: str) -> Path:
         """A new folder."""
@@ -93,22 +124,62 @@ def refused(stage: Stage) -> None:
         "the stolen registry token, straight at the registry",
         "it was rotated; the new one exists only sealed inside the press",
     )
-    answer = run_twine(stage.gate.upload_url, "__token__", STOLEN, [poisoned])
+    answer = run_twine(stage.gate.upload_url, "__token__", STOLEN, [poisoned], ca=stage.gate.ca)
     tell.expect(answer.exit_code != 0, "the gate was expected to refuse the token")
     tell.refusal("the same token at the gate", _reason(answer))
-    token = stage.gate.token(VICTIM, "Ana")
-    answer = run_twine(stage.gate.upload_url, "__token__", token, [poisoned])
-    tell.expect(answer.exit_code == 0, "a valid upload token stages the file", answer.text)
-    page = str(stage.gate.submit([poisoned], token)["url"])
+    stranger = stage.publish([poisoned], "1.0.2", repository_id="6666", repository_owner_id="66")
+    tell.expect(stranger.exit_code != 0, "a repository made again must be refused", stranger.text)
+    tell.refusal("a CI run of a repository made again under the old name", _reason(stranger))
+    branch = stage.publish([poisoned], "1.0.2", event_name="pull_request", ref="refs/pull/7/merge")
+    tell.expect(branch.exit_code != 0, "a pull request must be refused", branch.text)
+    tell.refusal("code in a pull request's CI run, which has an identity too", _reason(branch))
+    _replayed_identity(stage, poisoned)
+    answer = stage.publish([poisoned], "1.0.2")
+    tell.expect(answer.exit_code == 0, "a run of the bound workflow stages the file", answer.text)
+    page = stage.gate.page_of(VICTIM, "1.0.2")
     found = stage.gate.until(
         page, lambda r: r["state"] == "awaiting", "the release waits for signatures"
     )
     tell.expect(not stage.registry.files(), "nothing may be public yet")
     tell.held(
-        "what a stolen upload token of the right project brings: it waits",
-        f"{found['tally']['needed']} people other than Ana must approve it, and see the .pth first. Nothing is public.",
+        "what even the right workflow brings, when somebody has got into it: it waits",
+        f"{found['tally']['needed']} people other than Ana, who started it, must approve it, and see the .pth first. "
+        "Nothing is public.",
     )
     stage.gate.veto(page, "Ben")
+
+
+def _replayed_identity(stage: Stage, poisoned: Path) -> None:
+    """An identity token copied out of a run, after the run has used it."""
+    token = stage.issuer.token(stage.job("1.0.2").claims(), "presspass:localhost")
+    mint = "/_/oidc/mint-token"
+    first = stage.gate.post(mint, json.dumps({"token": token}).encode())
+    stage.tell.expect(first.status_code == 200, "the run exchanges its token", first.text)
+    second = stage.gate.post(mint, json.dumps({"token": token}).encode())
+    stage.tell.expect(
+        second.json()["code"] == "identity.replayed", "the copy must be refused", second.text
+    )
+    stage.tell.refusal(
+        "an identity token copied out of a run", second.json()["errors"][0]["description"]
+    )
+    late = run_twine(
+        stage.gate.upload_url, "__token__", first.json()["token"], [poisoned], ca=stage.gate.ca
+    )
+    stage.tell.expect(late.exit_code != 0, "the run's pass must have ended", late.text)
+    stage.tell.refusal("the pass that this run had got, after the copy was seen", _reason(late))
+
+
+def bind(stage: Stage) -> None:
+    """Which workflow of which repository may ask: by ids, by content, signed by two people."""
+    stage.commit = stage.repository.commit({WORKFLOW: _HONEST})
+    checkout = stage.folder / "checkout"
+    stage.repository.clone(checkout)
+    words = ["--upstream", UPSTREAM, "--project", PROJECT, "--project", VICTIM]
+    words += ["--provider", "github", "--issuer", stage.issuer.url]
+    words += ["--id", "repository_id=1001", "--id", "repository_owner_id=501"]
+    words += ["--repository", REPOSITORY, "--repository-url", stage.repository.url]
+    words += ["--workflow", WORKFLOW, "--checkout", str(checkout), "--environment", "release"]
+    stage.gate.bind("presspass-ci", words, ["Ben", "Cleo"])
 
 
 def release(stage: Stage) -> None:
@@ -117,11 +188,12 @@ def release(stage: Stage) -> None:
     tell.scene("iii", "A real release: this project's own files")
     files = _built(stage)
     version = presspass.__version__
-    token = gate.token(PROJECT, "Ana")
-    tell.step(f"twine upload {'  '.join(file.name for file in files)}")
-    answer = run_twine(gate.upload_url, "__token__", token, files)
-    tell.expect(answer.exit_code == 0, "twine was expected to stage the files", answer.text)
-    page = str(gate.submit(files, token)["url"])
+    tell.step(
+        f"uv publish {'  '.join(file.name for file in files)}   (a CI run; no token anywhere)"
+    )
+    answer = stage.publish(files, version)
+    tell.expect(answer.exit_code == 0, "uv was expected to stage the files", answer.text)
+    page = gate.page_of(PROJECT, version)
     _publish(stage, page, files)
     _check_installs(stage, version)
 
@@ -130,9 +202,9 @@ def release(stage: Stage) -> None:
         stage.fresh("suspicious"), files, next_version, {"presspass_boot.pth": INERT_PTH}
     )
     tell.step(f"uv publish {wheel.name}   (one file more than anybody asked for)")
-    answer = run_uv_publish(gate.upload_url, "__token__", token, [wheel])
+    answer = stage.publish([wheel], next_version)
     tell.expect(answer.exit_code == 0, "uv was expected to stage the file", answer.text)
-    page = str(gate.submit([wheel], token)["url"])
+    page = gate.page_of(PROJECT, next_version)
     gate.until(page, lambda r: r["state"] == "awaiting", "the release waits for signatures")
     _show_odd(stage, page)
     gate.veto(page, "Cleo")
@@ -142,9 +214,9 @@ def release(stage: Stage) -> None:
     )
 
     fixed = _successor(stage.fresh("fixed"), files, next_version, {})
-    answer = run_uv_publish(gate.upload_url, "__token__", token, [fixed])
-    tell.expect(answer.exit_code == 0, "uv was expected to stage the fixed file", answer.text)
-    page = str(gate.submit([fixed], token)["url"])
+    tell.step(f"presspass submit {fixed.name}   (the run binds its identity to exactly this file)")
+    with Runner(stage.job(next_version), stage.issuer.token) as runner:
+        page = str(gate.submit([fixed], runner.environment())["url"])
     _publish(stage, page, [fixed])
     _check_installs(stage, next_version)
     stage.pages["fixed"] = page
@@ -404,8 +476,9 @@ def _small_release(stage: Stage, number: int) -> tuple[str, Path]:
     wheel = make_wheel(
         stage.fresh(f"small-{number}"), PROJECT, version, {"presspass/x.py": f"# {version}\n"}
     )
-    token = stage.gate.token(PROJECT, "Ana")
-    page = str(stage.gate.submit([wheel], token)["url"])
+    answer = stage.publish([wheel], version)
+    stage.tell.expect(answer.exit_code == 0, "uv was expected to stage the file", answer.text)
+    page = stage.gate.page_of(PROJECT, version)
     stage.gate.until(page, lambda r: r["state"] == "awaiting", "the release waits for signatures")
     return page, wheel
 
@@ -459,6 +532,11 @@ def _made(folder: Path) -> Path:
 
 def _reason(answer: Answer) -> str:
     """What a client printed at the end: from its last line that names an error on."""
+    told = re.search(
+        r'"description": "(.*?)"\}', answer.text
+    )  # uv shows the whole answer of an exchange
+    if told:
+        return told.group(1)
     lines = [line.strip() for line in answer.text.splitlines() if line.strip()]
     starts = [
         number

@@ -6,6 +6,7 @@ Both are seconds as floats. `advance` is honest time; `jump_wall` is what a wron
 from __future__ import annotations
 
 import threading
+import time
 
 START_S = 1_798_761_600.0  # 2027-01-01T00:00:00Z, any fixed day
 
@@ -17,6 +18,11 @@ class WorldClock:
         self._lock = threading.Lock()
         self._wall_s = wall_s
         self._monotonic_s = monotonic_s
+
+    @classmethod
+    def of_this_machine(cls) -> WorldClock:
+        """A clock that goes as the machine's does, for what runs beside processes that have no other."""
+        return _MachineClock()
 
     def wall(self) -> float:
         """Seconds since the Unix epoch, as this world believes."""
@@ -40,3 +46,11 @@ class WorldClock:
         """The wall hand is set forward or back; no time passes."""
         with self._lock:
             self._wall_s += seconds
+
+
+class _MachineClock(WorldClock):
+    def wall(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()

@@ -45,7 +45,7 @@ class GitWorkflows:
             raise Refusal(
                 Code.WORKFLOW_MISSING,
                 "Nobody has shown what stands in the workflow that runs.",
-                "Run `presspass identity show-workflow` in the job's checkout first.",
+                "Run `presspass identity show-workflow` in the job first; `presspass submit` does it itself.",
             )
         try:
             return self.fetch(body.repository_url, commit, path)
