@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import sqlalchemy as sa
 
 from cli_rig import running
-from gateway_world import ORIGIN, PROJECT, World, until
+from gateway_world import ORIGIN, PROJECT, HttpAnswer, World, until
 from press_rig import Rig
 from presspass.core.approval import approval_id
 from presspass.core.errors import Code
@@ -29,7 +30,7 @@ from presspass.store import journal_tables as j
 from presspass.store import journal_view as view
 from presspass.verify.chain import Chain, veto_of
 from presspass.verify.shortage import Package, short_of_approvers
-from sign_in_world import Browser, HostileProvider, SignInWorld
+from sign_in_world import CLIENT_ID, Browser, HostileProvider, SignInWorld
 from test_press_laws import (
     POLICY,
     TOKEN,
@@ -465,3 +466,80 @@ def test_people_remove_at_a_running_gate_freezes_what_is_short(
         gate.approve(url, "ada")
         time.sleep(0.5)
         assert gate.ask("status", url)["state"] == "awaiting"
+
+
+# --- a logout at the sign-in provider ---------------------------------------------------------------------------------
+
+EVENT = "http://schemas.openid.net/event/backchannel-logout"
+
+
+def logout(world: SignInWorld, text: str) -> HttpAnswer:
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    body = urlencode({"logout_token": text}).encode()
+    return world.ask("POST", "/backchannel-logout", body, **kind)
+
+
+def logout_token(world: SignInWorld, **claims: Any) -> str:
+    """As the provider makes it, for grace; `claims` replace its own (None removes one)."""
+    assert world.provider is not None
+    now = int(time.time())
+    honest = {
+        "iss": world.provider.url, "aud": CLIENT_ID, "iat": now, "exp": now + 120, "jti": f"j-{time.monotonic_ns()}",
+        "sub": "subject-of-grace", "events": {EVENT: {}},
+    }  # fmt: skip
+    return world.provider.mint(honest | claims)
+
+
+@pytest.mark.parametrize("named", [{}, {"sub": None, "sid": "s-1"}, {"sid": "another"}])
+def test_a_logout_at_the_provider_ends_the_sessions_by_it_and_nothing_else(
+    world: SignInWorld, tmp_path: Path, named: dict[str, Any]
+) -> None:
+    browser, second, other = Browser(world), Browser(world), Browser(world)
+    browser.sign_in("grace", sid="s-1")
+    second.sign_in("grace", sid="s-2")
+    other.sign_in("ada", sid="s-3")
+    token = world.token(person="grace")
+    assert logout(world, logout_token(world, **named)).status == 200
+    assert browser.who == {} and second.who == {}
+    assert other.who["person"] == "ada"
+    awaiting(world, token, tmp_path)
+    assert world.count(g.STOP) == 0
+    assert browser.sign_in("grace").status == 303
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"events": None},
+        {"events": {EVENT: "yes"}},
+        {"events": {"https://other.example/event": {}}},
+        {"nonce": "n"},
+        {"jti": None},
+        {"sub": None},
+        {"sub": 7},
+        {"aud": "another-client"},
+        {"iss": "https://other.example"},
+        {"iat": 1, "exp": 100},
+        {"exp": None},
+    ],
+)
+def test_a_logout_token_that_is_not_one_ends_nothing(
+    world: SignInWorld, claims: dict[str, Any]
+) -> None:
+    browser = Browser(world)
+    browser.sign_in("grace")
+    answer = logout(world, logout_token(world, **claims))
+    assert (answer.status, answer.json["error"]) == (400, "invalid_request")
+    assert browser.who["person"] == "grace"
+
+
+def test_a_logout_token_is_taken_once_and_an_id_token_is_none(world: SignInWorld) -> None:
+    assert world.provider is not None
+    browser, text = Browser(world), logout_token(world)
+    assert logout(world, text).status == 200
+    browser.sign_in("grace")
+    assert logout(world, text).status == 400
+    assert logout(world, world.provider.id_token("n", sub="subject-of-grace")).status == 400
+    assert logout(world, "").status == 400
+    assert logout(world, logout_token(world, sub="nobody-here")).status == 200
+    assert browser.who["person"] == "grace"

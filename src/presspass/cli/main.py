@@ -39,6 +39,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "invite": ("people", "Make an enrolment link for a person."),
     "enrol": ("people", "Enrol a key of yours by a link."),
     "people": ("people", "Who people are: addresses, ids, groups, sign-in."),
+    "scim": ("scim", "Let an identity provider say who has left."),
     "login": ("login", "Sign this terminal in, by a browser."),
     "logout": ("login", "End this terminal's session."),
     "whoami": ("login", "Show who this terminal is signed in as."),

@@ -141,6 +141,8 @@ class Code(StrEnum):
     SIGN_IN_ROSTER_KEY = "sign-in.roster-key"
     SIGN_IN_TOKEN = "sign-in.token-invalid"
     SIGN_IN_UNKNOWN = "sign-in.unknown-person"
+    # SCIM
+    SCIM_TOKEN = "scim.token-invalid"
     # time
     CLOCK_UNTRUSTED = "clock.untrusted"
     # TLS

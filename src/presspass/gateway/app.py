@@ -31,6 +31,7 @@ from presspass.gateway.problems import (
     unavailable,
 )
 from presspass.gateway.pypi.legacy import PATH, LegacyUpload
+from presspass.gateway.scim.doors import Scim
 from presspass.gateway.sign_in_api import SignIn
 
 
@@ -44,7 +45,10 @@ def public_app(
     """What is served on TCP. `provider`: where people sign in, if anywhere."""
     exchange = doors.routes() if doors else []
     people = SignIn(gate, facts, provider)
-    routes = [*Api(gate, facts).routes(), *exchange, *people.routes(), *console.routes(facts)]
+    scim = Scim(gate, provider.settings.issuer if provider else "")
+    served = (Api(gate, facts), people, scim)
+    routes = [*(one for door in served for one in door.routes()), *exchange]
+    routes += console.routes(facts)
     rest = Routed(routes, gate)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

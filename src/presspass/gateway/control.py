@@ -15,7 +15,12 @@ from starlette.routing import Route
 
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
-from presspass.core.limits import UPLOAD_TOKEN_S_MAX, VETO_NOTE_CHARS_MAX, VIEW_TOKEN_S
+from presspass.core.limits import (
+    SCIM_TEXT_CHARS_MAX,
+    UPLOAD_TOKEN_S_MAX,
+    VETO_NOTE_CHARS_MAX,
+    VIEW_TOKEN_S,
+)
 from presspass.core.strict import Members
 from presspass.gateway import enrolment, leaving, people, requests, roster_changes, stops, tokens
 from presspass.gateway.api import route
@@ -24,6 +29,8 @@ from presspass.gateway.gate import Gate
 from presspass.gateway.http import json_answer, read_json
 from presspass.gateway.identity import passkeys
 from presspass.gateway.problems import Answer
+from presspass.gateway.scim import keys
+from presspass.gateway.scim.schemas import ROOT
 from presspass.gateway.shortage import frozen_packages
 from presspass.store.gateway_tables import ENROLMENT, RELEASE, UPLOAD_TOKEN, VIEW_TOKEN
 
@@ -50,6 +57,8 @@ class Control:
             route("/sign-in-links", "POST", self.make_sign_in_link),
             route("/people/changes", "POST", self.change_person),
             route("/people/remove", "POST", self.remove_person),
+            route("/scim-tokens", "POST", self.make_scim_token),
+            route("/scim-tokens", "DELETE", self.end_scim_tokens),
             route("/status", "GET", self.status),
             route("/drain", "POST", self.drain),
         ]
@@ -187,6 +196,23 @@ class Control:
         with gate.writer.read() as connection:
             frozen = frozen_packages(gate, connection)
         return json_answer({**left_json(gate, left), "frozen_packages": frozen})
+
+    def make_scim_token(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /scim-tokens {required_group?}: the identity provider's token, shown this once; the one before ends."""
+        members = Members(read_json(body), "request")
+        group = None
+        if members.has("required_group"):
+            group = members.text("required_group", chars_max=SCIM_TEXT_CHARS_MAX, empty=True)
+        members.done()
+        gate = self._gate
+        token, group = gate.writer.run(lambda c: keys.rotate(c, group, gate.clock()))
+        url = f"{gate.site[0]}{ROOT}"
+        return json_answer({"token": token, "url": url, "required_group": group}, 201)
+
+    def end_scim_tokens(self, _request: HttpRequest, _body: bytes) -> Answer:
+        """DELETE /scim-tokens: no identity provider speaks SCIM here any more."""
+        ended = self._gate.writer.run(lambda c: keys.close(c, self._gate.clock()))
+        return json_answer({"ended": ended})
 
     def status(self, _request: HttpRequest, _body: bytes) -> Answer:
         """GET /status: everything that is open, and the keys that wait."""

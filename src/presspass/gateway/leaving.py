@@ -83,7 +83,7 @@ def leave(gate: Gate, person: str, reason: str, source: str) -> Left:
 
 def leave_in(gate: Gate, connection: Connection, person: str, reason: str, source: str) -> Left:
     """As `leave`, in the caller's transaction."""
-    standing = _standing(gate, connection).get(person)
+    standing = standing_stops(gate, connection).get(person)
     stop = Stop("person", person, reason, source, nonce=secrets.token_hex(8))
     return carry_out(gate, connection, stop, standing)
 
@@ -129,7 +129,7 @@ def follow(gate: Gate) -> None:
 
 def stopped(gate: Gate, connection: Connection) -> frozenset[str]:
     """Ids of everybody whose stop is in force."""
-    return frozenset(_standing(gate, connection))
+    return frozenset(standing_stops(gate, connection))
 
 
 def ask_for_roster(gate: Gate, connection: Connection) -> str | None:
@@ -154,8 +154,8 @@ def ask_for_roster(gate: Gate, connection: Connection) -> str | None:
 # --- the parts
 
 
-def _standing(gate: Gate, connection: Connection) -> dict[str, str]:
-    """The id of a stop in force by person: ours, or what the press has latched from elsewhere."""
+def standing_stops(gate: Gate, connection: Connection) -> dict[str, str]:
+    """The id of the stop in force, by person: ours, or what the press has latched from elsewhere."""
     rules = gate.journal.rules
     found = {one.target: one.id for one in rules.narrowings if one.what == "person"}
     rows = connection.execute(

@@ -27,7 +27,7 @@ from presspass.gateway.console.models import Overview, Situation
 from presspass.gateway.facts import Facts
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import json_answer, read_json
-from presspass.gateway.identity import device, passkeys, sessions, signin
+from presspass.gateway.identity import device, logout, passkeys, sessions, signin
 from presspass.gateway.identity.oidc_client import Provider
 from presspass.gateway.identity.roles import SEE_EVERYTHING, Role, require_role, roles_of
 from presspass.gateway.problems import Answer
@@ -70,6 +70,7 @@ class SignIn:
             route("/api/v1/people/changes", "POST", self.change_person),
             route("/api/v1/requests", "POST", self.ask),
             route("/device_authorization", "POST", self.authorize_device),
+            route("/backchannel-logout", "POST", self.provider_logout),
         ]
 
     # --- who asks
@@ -242,6 +243,20 @@ class SignIn:
         return json_answer(
             {"ended": True}, headers=(("set-cookie", carrier.headers["set-cookie"]),)
         )
+
+    def provider_logout(self, request: HttpRequest, body: bytes) -> Answer:
+        """POST /backchannel-logout: the provider tells of a logout (OpenID Connect Back-Channel Logout 1.0)."""
+        form = read_form(request, body)
+        if isinstance(form, Answer):
+            return form
+        try:
+            logout.end_by_provider(
+                self._gate, self._require_provider(), form.get("logout_token", "")
+            )
+        except Refusal as refusal:
+            self._gate.events.refused(refusal, "logout", "")
+            return device.oauth_error("invalid_request", refusal.message)
+        return json_answer({})
 
     # --- terminals (RFC 8628)
 

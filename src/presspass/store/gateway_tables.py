@@ -255,7 +255,8 @@ VIEW_TOKEN = Table(
 )
 
 #: Who is signed in, and by what. `hash`: of the secret in the cookie or the terminal's file; `how`: oidc, passkey;
-#: `place`: browser or terminal. A session lets its holder look and ask, never approve.
+#: `place`: browser or terminal; `provider_session`: the provider's `sid`, "" where it gave none. A session lets its
+#: holder look and ask, never approve.
 SESSION = Table(
     "session",
     METADATA,
@@ -267,6 +268,7 @@ SESSION = Table(
     Column("seen_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger),
+    Column("provider_session", String(255), nullable=False, default="", server_default=""),
 )
 Index("session_by_person", SESSION.c.person)
 
@@ -334,6 +336,50 @@ DEVICE_GRANT = Table(
     Column("expires_ms", BigInteger, nullable=False),
     Column("interval_s", Integer, nullable=False),
     Column("polled_ms", BigInteger),
+)
+
+#: Somebody whom an identity provider has provisioned (SCIM 2.0). A row gives nothing; it says whom a deactivation
+#: means. `user_key`: the user name as it is compared; `active`: 1, 0, or null where nothing was said.
+SCIM_USER = Table(
+    "scim_user",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("user_key", String(255), nullable=False, unique=True),
+    Column("user_name", String(255), nullable=False),
+    Column("external_id", String(255)),
+    Column("display_name", String(255)),
+    Column("active", Integer),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+)
+
+SCIM_GROUP = Table(
+    "scim_group",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("external_id", String(255)),
+    Column("display_name", String(255), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+)
+
+SCIM_MEMBER = Table(
+    "scim_member",
+    METADATA,
+    Column("group_id", String(64), primary_key=True),
+    Column("user_id", String(64), primary_key=True),
+)
+Index("scim_member_by_user", SCIM_MEMBER.c.user_id)
+
+#: What an identity provider says who it is by; one holds at a time. `required_group`: the name of the group whose
+#: members alone stay ("" for none).
+SCIM_TOKEN = Table(
+    "scim_token",
+    METADATA,
+    Column("hash", String(64), primary_key=True),
+    Column("required_group", String(255), nullable=False, default=""),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
 )
 
 #: Refusals and other events at the doors, for the audit path.

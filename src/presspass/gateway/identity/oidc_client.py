@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeGuard
 from urllib.parse import quote, urlencode, urlsplit
 
 from presspass.core.errors import Code, Refusal
@@ -29,12 +29,19 @@ from presspass.core.limits import (
 from presspass.formats.jwt import Jwt, parse_jwt
 from presspass.gateway.identity.fetch import ask, failed
 from presspass.issuers import KeySets
-from presspass.verify.workload import check_audience, check_life, check_signature
+from presspass.verify.workload import (
+    check_audience,
+    check_life,
+    check_signature,
+    replay_key,
+    replay_until_s,
+)
 
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 _LIFE_S_MAX = (
     86_400  # providers give them an hour, or a working day; what counts is when they were issued
 )
+_LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 _SUBJECT_CHARS_MAX = 255  # OpenID Connect Core 1.0 section 2
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -55,6 +62,24 @@ class _Described:
     authorization: str
     token: str
     fetched_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who has signed in. `sid`: the session at the provider, "" where it names none."""
+
+    subject: str
+    sid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logout:
+    """Whom, or which session, the provider has logged out; one of both is there. `until_s`: Unix seconds."""
+
+    subject: str
+    sid: str
+    replay_key: str
+    until_s: int
 
 
 class Provider:
@@ -96,8 +121,8 @@ class Provider:
         address = self._describe().authorization
         return f"{address}{'&' if '?' in address else '?'}{urlencode(query)}"
 
-    def redeem(self, code: str, verifier: str, nonce: str) -> str:
-        """The subject behind an authorization code. Refuses with `sign-in.refused` (the provider says no),
+    def redeem(self, code: str, verifier: str, nonce: str) -> Subject:
+        """Who is behind an authorization code. Refuses with `sign-in.refused` (the provider says no),
         `sign-in.provider-failed` (it says nothing that can be used) or `sign-in.token-invalid`.
         """
         form = {
@@ -118,24 +143,50 @@ class Provider:
             raise failed("its answer holds no ID token")
         return self.check_token(token, nonce)
 
-    def check_token(self, text: str, nonce: str) -> str:
-        """The subject of an ID token; refuses with `sign-in.token-invalid`. OpenID Connect Core 1.0 section 3.1.3.7."""
-        try:
-            token = self._verified(text)
-        except Refusal as refusal:
-            if refusal.code is Code.IDENTITY_UNAVAILABLE:
-                raise failed("its keys cannot be had") from None
-            raise _bad_token(refusal.message) from None
+    def check_token(self, text: str, nonce: str) -> Subject:
+        """Who an ID token says it is; refuses with `sign-in.token-invalid`. OpenID Connect Core 1.0 section 3.1.3.7."""
+        token = self._sound_token(text)
         claims, subject = token.claims, token.claims.get("sub")
         if claims.get("azp", self.settings.client_id) != self.settings.client_id:
             raise _bad_token("It was given to another party.")
         if not nonce or claims.get("nonce") != nonce:
             raise _bad_token("It answers another sign-in.")
+        self._check_age(claims)
+        if not _is_name(subject):
+            raise _bad_token("It names no subject.")
+        sid = claims.get("sid")
+        return Subject(subject, sid if _is_name(sid) else "")
+
+    def check_logout(self, text: str) -> Logout:
+        """What a logout token says; refuses with `sign-in.token-invalid`. Back-Channel Logout 1.0 section 2.6."""
+        token = self._sound_token(text)
+        claims, events = token.claims, token.claims.get("events")
+        if not isinstance(events, dict) or not isinstance(events.get(_LOGOUT_EVENT), dict):
+            raise _bad_token("It is no logout token.")
+        if "nonce" in claims:
+            raise _bad_token("A logout token has no nonce.")
+        if not _is_name(claims.get("jti")):
+            raise _bad_token("It has no id.")
+        self._check_age(claims)
+        subject, sid = (claims.get(name, "") for name in ("sub", "sid"))
+        for one in (subject, sid):
+            if one != "" and not _is_name(one):
+                raise _bad_token("It names a subject or session that is no text.")
+        if not subject and not sid:
+            raise _bad_token("It names neither a subject nor a session.")
+        return Logout(subject, sid, replay_key(token), replay_until_s(token))
+
+    def _sound_token(self, text: str) -> Jwt:
+        try:
+            return self._verified(text)
+        except Refusal as refusal:
+            if refusal.code is Code.IDENTITY_UNAVAILABLE:
+                raise failed("its keys cannot be had") from None
+            raise _bad_token(refusal.message) from None
+
+    def _check_age(self, claims: dict[str, Any]) -> None:
         if self._clock() - claims["iat"] > ID_TOKEN_AGE_S_MAX + JWT_LEEWAY_S:
             raise _bad_token("It was issued too long ago.")
-        if not isinstance(subject, str) or not 0 < len(subject) <= _SUBJECT_CHARS_MAX:
-            raise _bad_token("It names no subject.")
-        return subject
 
     def _verified(self, text: str) -> Jwt:
         """Signature, issuer, audience and times, by the same checks as a workload's token."""
@@ -188,9 +239,13 @@ class Provider:
         raise failed("it describes an address that is not https")
 
 
+def _is_name(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= _SUBJECT_CHARS_MAX
+
+
 def _bad_token(why: str) -> Refusal:
     return Refusal(
         Code.SIGN_IN_TOKEN,
-        f"The sign-in provider's ID token is not accepted. {why}",
+        f"The sign-in provider's token is not accepted. {why}",
         "Begin again; if it stays so, tell the operator of the gate.",
     )

@@ -54,8 +54,10 @@ class Session:
     roles: frozenset[Role]
 
 
-def begin(connection: Connection, person: str, how: str, place: str, now_ms: int) -> str:
-    """A new session; its secret, which is kept nowhere."""
+def begin(
+    connection: Connection, person: str, how: str, place: str, now_ms: int, sid: str = ""
+) -> str:
+    """A new session; its secret, which is kept nowhere. `sid`: what the provider calls its own session, if it does."""
     secret = tokens.checked_secret(PREFIX)
     row = {
         "hash": tokens.secret_hash(secret),
@@ -65,6 +67,7 @@ def begin(connection: Connection, person: str, how: str, place: str, now_ms: int
         "created_ms": now_ms,
         "seen_ms": now_ms,
         "expires_ms": now_ms + SESSION_S_MAX * 1000,
+        "provider_session": sid,
     }
     connection.execute(sa.insert(SESSION), row)
     return secret
@@ -122,9 +125,12 @@ def end(connection: Connection, session_hash: str, now_ms: int) -> None:
     connection.execute(live.values(ended_ms=now_ms))
 
 
-def end_sessions(connection: Connection, person: str, now_ms: int) -> int:
-    """Ends every session of a person; how many there were. Counts from the next request on."""
+def end_sessions(connection: Connection, person: str, now_ms: int, how: str = "") -> int:
+    """Ends every session of a person, or those that began by `how`; how many there were. Counts from the next request
+    on.
+    """
     live = sa.update(SESSION).where(SESSION.c.person == person, SESSION.c.ended_ms.is_(None))
+    live = live.where(SESSION.c.how == how) if how else live
     return int(connection.execute(live.values(ended_ms=now_ms)).rowcount)
 
 

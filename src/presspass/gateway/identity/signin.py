@@ -88,15 +88,16 @@ def arrive(
         raise Refusal(Code.SIGN_IN_REFUSED, "Another provider answered this sign-in.", _AGAIN)
     if not query.get("code"):
         raise Refusal(Code.SIGN_IN_REFUSED, "The sign-in provider did not sign you in.", _AGAIN)
-    subject = provider.redeem(query["code"], attempt.verifier, attempt.nonce)
+    who = provider.redeem(query["code"], attempt.verifier, attempt.nonce)
     with gate.writer.read() as connection:
-        person = subjects.person_of(gate, connection, provider.settings.issuer, subject)
-    return Arrived(person, start_session(gate, person, sessions.OIDC, before), attempt.back_to)
+        person = subjects.person_of(gate, connection, provider.settings.issuer, who.subject)
+    secret = start_session(gate, person, sessions.OIDC, before, who.sid)
+    return Arrived(person, secret, attempt.back_to)
 
 
-def start_session(gate: Gate, person: str, how: str, before: str) -> str:
+def start_session(gate: Gate, person: str, how: str, before: str, sid: str = "") -> str:
     """A browser's session under a new secret; the one it had before ends (no session survives a sign-in). Refuses with
-    `identity.revoked` whoever has left.
+    `identity.revoked` whoever has left. `sid`: the session at the provider.
     """
 
     def work(connection: Connection) -> str:
@@ -105,7 +106,7 @@ def start_session(gate: Gate, person: str, how: str, before: str) -> str:
         sessions.forget_old(connection, now)
         if before:
             sessions.end(connection, tokens.secret_hash(before), now)
-        return sessions.begin(connection, person, how, sessions.BROWSER, now)
+        return sessions.begin(connection, person, how, sessions.BROWSER, now, sid)
 
     secret = gate.writer.run(work)
     gate.events.happened("signed-in", f"{person} by {how}")
