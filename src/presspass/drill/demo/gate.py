@@ -34,10 +34,14 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Gate:
-    """One installation in `folder`, its server process, and its people's key files (`<name>.key`)."""
+    """One installation in `folder`, its server process, and its people's key files (`<name>.key`).
+
+    `tls`: served by a private CA's certificate, as trusted publishing needs it; plain only for what is measured.
+    """
 
     folder: Path
     tell: Teller
+    tls: bool = True
     port: int = field(default_factory=free_port)
     server: subprocess.Popen[str] | None = None
 
@@ -47,7 +51,7 @@ class Gate:
 
     @property
     def origin(self) -> str:
-        return f"https://localhost:{self.port}"
+        return f"{'https' if self.tls else 'http'}://localhost:{self.port}"
 
     @property
     def upload_url(self) -> str:
@@ -57,6 +61,10 @@ class Gate:
     def ca(self) -> Path:
         """Whom clients trust: the private CA that `init --trial-tls` has made."""
         return self.home / "gateway" / "tls" / "ca.pem"
+
+    @property
+    def _trust(self) -> str | bool:
+        return str(self.ca) if self.tls else True
 
     def journal(self, question: Callable[[Connection], T]) -> T:
         """Asks the press's journal."""
@@ -109,7 +117,7 @@ class Gate:
         """
         words = ["init", "--home", str(self.home), "--url", self.origin, "--port", str(self.port)]
         words += [
-            "--trial-tls",
+            *(["--trial-tls"] if self.tls else []),
             "--software-keys",
             "--veto-window",
             "0s",
@@ -235,7 +243,7 @@ class Gate:
 
     def get(self, path: str) -> httpx2.Response:
         """A GET at the gate."""
-        return httpx2.get(f"{self.origin}{path}", trust_env=False, timeout=20, verify=str(self.ca))
+        return httpx2.get(f"{self.origin}{path}", trust_env=False, timeout=20, verify=self._trust)
 
     def post(self, path: str, body: bytes) -> httpx2.Response:
         """A POST of JSON at the gate."""
@@ -246,7 +254,7 @@ class Gate:
             headers=headers,
             trust_env=False,
             timeout=20,
-            verify=str(self.ca),
+            verify=self._trust,
         )
 
     def until(self, url: str, holds: Callable[[JsonObject], bool], what: str) -> JsonObject:
