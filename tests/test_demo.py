@@ -76,7 +76,8 @@ def test_kept_running_it_prints_a_console_address_that_answers_and_ends_on_inter
             if "Ctrl-C" in line:
                 break
         address = next(line.split("console:")[1].strip() for line in printed if "console:" in line)
-        peers.wait_until(lambda: peers.answers_http(address), "the console answers")
+        ca = checkout / ".demo" / "gate" / "gateway" / "tls" / "ca.pem"
+        peers.wait_until(lambda: peers.answers_http(address, ca), "the console answers")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     finally:

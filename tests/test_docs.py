@@ -144,7 +144,14 @@ def test_options_named_in_the_text_belong_to_some_command() -> None:
             context = click.Context(command)
             subs = [command.get_command(context, one) for one in command.list_commands(context)]
             pending += [sub for sub in subs if sub is not None]
-    of_clients = {"--skip-existing", "--attestations", "--verbose", "--repository", "--no-build"}
+    of_clients = {
+        "--skip-existing",
+        "--attestations",
+        "--verbose",
+        "--repository",
+        "--no-build",
+        "--comment",
+    }
     for page in DOCS.rglob("*.md"):
         prose = CODE_BLOCK.sub("", page.read_text())
         for code in codes_in(prose):

@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -233,9 +234,11 @@ def wait_until(
         time.sleep(POLL_INTERVAL_S)
 
 
-def answers_http(url: str) -> bool:
-    """Whether anything answers at this loopback address, with whatever status."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def answers_http(url: str, ca: Path | None = None) -> bool:
+    """Whether anything answers at this loopback address, with whatever status. `ca`: whom to trust for https."""
+    trust = ssl.create_default_context(cafile=None if ca is None else str(ca))
+    handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+    opener = urllib.request.build_opener(*handlers)
     try:
         with opener.open(url, timeout=2):
             return True
