@@ -8,22 +8,29 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from presspass.core.approval import Signed
+from presspass.core.delegation import VERSION_KINDS, DelegationBody
 from presspass.core.policy import PROFILES, Policy
+from presspass.core.publisher import IDENTITY_CLAIMS, WITH_REF, WITH_WORKFLOW, PublisherBody
 from presspass.core.roster import KEY_KINDS, Key, Person, Roster
 from presspass.core.statement import (
     HEAD_AT_GENESIS,
+    REVOCABLE,
     Body,
+    BundleBody,
     FreezeBody,
     GenesisBody,
     Heads,
     Intent,
     Kind,
+    Member,
     PolicyBody,
     ReleaseBody,
     ReleaseFile,
+    RevocationBody,
     RosterBody,
     Statement,
     UpstreamBody,
+    subject,
 )
 
 #: How hard a law is tried. No deadline: what is slow on a busy machine is not wrong.
@@ -116,6 +123,67 @@ genesis_bodies = st.builds(
     digests,
     digests,
 )
+projects = st.sets(st.from_regex(r"[a-z0-9]{1,12}", fullmatch=True), max_size=3).map(
+    lambda found: tuple(sorted(found))
+)
+
+
+@st.composite
+def publisher_bodies(draw: st.DrawFn) -> PublisherBody:
+    """A right binding of any provider."""
+    provider = draw(st.sampled_from(sorted(IDENTITY_CLAIMS)))
+    ids = tuple((claim, draw(texts)) for claim in IDENTITY_CLAIMS[provider])
+    with_workflow = provider in WITH_WORKFLOW
+    refs = draw(st.sets(names, min_size=1, max_size=2)) if provider in WITH_REF else set()
+    return PublisherBody(
+        name=draw(names),
+        upstream=draw(names),
+        projects=draw(projects),
+        issuer=draw(names.map(lambda host: f"https://{host}")),
+        provider=provider,
+        ids=ids,
+        repository=draw(st.just("") | texts),
+        repository_url=draw(st.just("") | names.map(lambda host: f"https://{host}/x.git")),
+        workflow=draw(texts) if with_workflow else "",
+        workflow_sha256=draw(digests) if with_workflow else "",
+        refs=tuple(sorted(f"refs/tags/{ref.replace(':', '.')}*" for ref in refs)),
+        protected_refs_only=draw(st.booleans()),
+        events=("push",) if with_workflow else (),
+        environment=draw(st.just("") | texts),
+        self_hosted=draw(st.booleans()),
+        delegated_only=draw(st.booleans()),
+    )
+
+
+@st.composite
+def delegation_bodies(draw: st.DrawFn) -> DelegationBody:
+    begin = draw(seconds)
+    return DelegationBody(
+        name=draw(names),
+        publisher=draw(names),
+        person=draw(names),
+        projects=tuple(sorted(draw(st.sets(names, max_size=3)))),
+        version_kinds=tuple(sorted(draw(st.sets(st.sampled_from(VERSION_KINDS))))),
+        count=draw(st.integers(0, 10_000)),
+        not_before=begin,
+        not_after=begin + draw(st.integers(1, 2**20)),
+    )
+
+
+chained_bodies: dict[Kind, st.SearchStrategy[Any]] = {
+    Kind.ROSTER: st.builds(RosterBody, rosters()),
+    Kind.POLICY: st.builds(PolicyBody, policies),
+    Kind.UPSTREAM: upstream_bodies,
+    Kind.PUBLISHER: publisher_bodies(),
+    Kind.DELEGATION: delegation_bodies(),
+}
+changes = st.lists(st.one_of(*chained_bodies.values()), min_size=1, max_size=5, unique_by=subject)
+bundle_bodies = st.builds(
+    BundleBody,
+    changes.flatmap(
+        lambda found: st.tuples(*(st.builds(Member, st.just(body), digests) for body in found))
+    ),
+)
 bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.GENESIS: genesis_bodies,
     Kind.RELEASE: release_bodies(),
@@ -123,6 +191,12 @@ bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.POLICY: st.builds(PolicyBody, policies),
     Kind.UPSTREAM: upstream_bodies,
     Kind.FREEZE: set_freezes | clearings,
+    Kind.PUBLISHER: publisher_bodies(),
+    Kind.DELEGATION: delegation_bodies(),
+    Kind.REVOCATION: st.builds(
+        RevocationBody, st.sampled_from(REVOCABLE), names, st.just("") | texts
+    ),
+    Kind.BUNDLE: bundle_bodies,
 }
 heads = st.builds(Heads, digests, digests, digests)
 

@@ -22,6 +22,7 @@ from presspass.cli.client import Gate, PageUrl
 from presspass.cli.exits import CannotSayError
 from presspass.cli.show import note, size_text
 from presspass.core.digests import JsonObject, sha256_hex
+from presspass.core.effects import effects
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.findings import Report, parse_report, report_digest
 from presspass.core.limits import REPORT_BYTES_MAX, STATEMENT_BYTES_MAX
@@ -77,22 +78,28 @@ def _check_is_release(statement: Statement, release: str) -> None:
 
 
 def fetch_upstream(gate: Gate, page: PageUrl, release: Statement) -> UpstreamBody:
-    """The registry that a release statement names by digest: its own statement, from the gate, checked against that."""
+    """The registry that a release statement names by digest: its statement, or the bundle of which that is a member,
+    from the gate, checked against that."""
     digest = release.body_as(ReleaseBody).upstream
     text = gate.get_json(PageUrl(page.base, "q", digest).api).get("statement")
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b""
-    if sha256_hex(data) != digest:
-        raise Refusal(
-            Code.APPROVAL_WRONG_STATEMENT,
-            "The gate does not show the upstream that the release names.",
-            "Do not sign: where the files would go is not known.",
-        )
-    upstream = _read_statement(data)
-    if (upstream.genesis, upstream.space) != (release.genesis, release.space):
+    not_shown = Refusal(
+        Code.APPROVAL_WRONG_STATEMENT,
+        "The gate does not show the upstream that the release names.",
+        "Do not sign: where the files would go is not known.",
+    )
+    try:
+        holder = _read_statement(data)
+    except Refusal:
+        raise not_shown from None
+    named = next((one for one in effects(holder) if one.digest == digest), None)
+    if named is None or not isinstance(named.body, UpstreamBody):
+        raise not_shown
+    if (holder.genesis, holder.space) != (release.genesis, release.space):
         raise Refusal(
             Code.STATEMENT_FOREIGN, "The release names an upstream of another installation."
         )
-    return upstream.body_as(UpstreamBody)
+    return named.body
 
 
 def release_page(page: PageUrl, statement: Statement) -> PageUrl:

@@ -22,6 +22,7 @@ from presspass.core.limits import (
     FILE_BYTES_MAX,
     FILENAME_CHARS_MAX,
     FILES_PER_RELEASE_MAX,
+    MEMBERS_PER_BUNDLE_MAX,
     STATEMENT_BYTES_MAX,
     URL_CHARS_MAX,
 )
@@ -47,6 +48,7 @@ class Kind(StrEnum):
     PUBLISHER = "publisher"
     DELEGATION = "delegation"
     REVOCATION = "revocation"
+    BUNDLE = "bundle"
 
 
 class Intent(StrEnum):
@@ -397,6 +399,74 @@ class GenesisBody:
         return body
 
 
+#: What a chain is made of: the kinds that name a predecessor. Each of them may stand in a bundle.
+ChainedBody = RosterBody | PolicyBody | UpstreamBody | PublisherBody | DelegationBody
+_CHAINED: Final[dict[Kind, type[Any]]] = {
+    Kind.ROSTER: RosterBody,
+    Kind.POLICY: PolicyBody,
+    Kind.UPSTREAM: UpstreamBody,
+    Kind.PUBLISHER: PublisherBody,
+    Kind.DELEGATION: DelegationBody,
+}
+
+
+def subject(body: ChainedBody) -> tuple[Kind, str]:
+    """Which chain a body belongs to: its kind, and the name for those that have one chain for each name."""
+    kind = next(kind for kind, known in _CHAINED.items() if type(body) is known)
+    return kind, "" if isinstance(body, RosterBody | PolicyBody) else body.name
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One change of a bundle: what a statement of its own would say, and the head of its chain when it was written."""
+
+    body: ChainedBody
+    previous: str
+
+    def to_json(self) -> JsonObject:
+        return {
+            "body": self.body.to_json(),
+            "kind": subject(self.body)[0].value,
+            "previous": self.previous,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Member:
+        members = Members(value, "bundle's member")
+        kind = Kind(members.choice("kind", tuple(_CHAINED)))
+        member = cls(_CHAINED[kind].from_json(members.take("body")), members.sha256("previous"))
+        members.done()
+        return member
+
+
+@dataclass(frozen=True, slots=True)
+class BundleBody:
+    """Several changes that people sign at once: all of them come into force together, or none does.
+
+    No two are of one chain, so that their order says nothing. The recovery key asks for a roster alone, never in here.
+    """
+
+    members: tuple[Member, ...]
+
+    def to_json(self) -> JsonObject:
+        return {"members": [member.to_json() for member in self.members]}
+
+    @classmethod
+    def from_json(cls, value: object) -> BundleBody:
+        members = Members(value, "bundle")
+        body = cls(
+            members.items("members", Member.from_json, count_max=MEMBERS_PER_BUNDLE_MAX),
+        )
+        members.done()
+        if not body.members:
+            members.refuse("is empty")
+        if len({subject(member.body) for member in body.members}) != len(body.members):
+            members.refuse("changes the same thing twice")
+        if any(isinstance(one.body, RosterBody) and one.body.recovery for one in body.members):
+            members.refuse("holds a recovery, which stands in a statement of its own")
+        return body
+
+
 Body = (
     GenesisBody
     | ReleaseBody
@@ -407,6 +477,7 @@ Body = (
     | PublisherBody
     | DelegationBody
     | RevocationBody
+    | BundleBody
 )
 B = TypeVar("B")
 
@@ -428,17 +499,14 @@ class Statement:
     _BODIES: ClassVar[dict[Kind, type[Any]]] = {
         Kind.GENESIS: GenesisBody,
         Kind.RELEASE: ReleaseBody,
-        Kind.ROSTER: RosterBody,
-        Kind.POLICY: PolicyBody,
-        Kind.UPSTREAM: UpstreamBody,
         Kind.FREEZE: FreezeBody,
-        Kind.PUBLISHER: PublisherBody,
-        Kind.DELEGATION: DelegationBody,
         Kind.REVOCATION: RevocationBody,
+        Kind.BUNDLE: BundleBody,
+        **_CHAINED,
     }
-    CHAINED: ClassVar[frozenset[Kind]] = frozenset(
-        {Kind.ROSTER, Kind.POLICY, Kind.UPSTREAM, Kind.PUBLISHER, Kind.DELEGATION}
-    )
+    #: Kinds that name their predecessor; and those that move heads, which a bundle does by its members.
+    CHAINED: ClassVar[frozenset[Kind]] = frozenset(_CHAINED)
+    MOVING: ClassVar[frozenset[Kind]] = CHAINED | {Kind.BUNDLE}
 
     @property
     def kind(self) -> Kind:

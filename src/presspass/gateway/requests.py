@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from presspass.core.effects import roster_after
 from presspass.core.errors import Code, Refusal
 from presspass.core.statement import Body, Intent, Kind, RosterBody, Statement
 from presspass.gateway.gate import Gate
@@ -97,10 +98,11 @@ def of_kind(connection: Connection, kind: Kind) -> list[Request]:
 def bringing_keys(connection: Connection) -> dict[str, list[Request]]:
     """The requests for a roster, recoveries left out, in which each key stands, by its fingerprint."""
     found: dict[str, list[Request]] = {}
-    for request in of_kind(connection, Kind.ROSTER):
-        body = request.statement.body
-        if isinstance(body, RosterBody) and not body.recovery:
-            for key in body.roster.all_keys():
+    asked = [*of_kind(connection, Kind.ROSTER), *of_kind(connection, Kind.BUNDLE)]
+    for request in sorted(asked, key=lambda one: one.created_ms):
+        body, roster = request.statement.body, roster_after(request.statement)
+        if roster is not None and not (isinstance(body, RosterBody) and body.recovery):
+            for key in roster.all_keys():
                 found.setdefault(key.id, []).append(request)
     return found
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Connection
 
+from presspass.core.effects import Effect, effects, only_takes_away, roster_after
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import RECOVERY_WAIT_S
-from presspass.core.roster import Details
+from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     FreezeBody,
     Kind,
@@ -143,27 +145,30 @@ class Decisions:
         if not verdict.reached:
             self._still_missing(ask, verdict, now_ms)
             return
-        if isinstance(statement.body, UpstreamBody):
-            self._require_credential(ask.digest)
+        moves = effects(statement)
+        for one in moves:
+            if isinstance(one.body, UpstreamBody):
+                self._require_credential(one.digest)
         self.books.writer.run(lambda c: self._approve_change(c, ask, verdict, now_ms))
         decision = self.books.decision(ask.digest)
         waited_ms = self.clock.elapsed_ms(decision.reached_ms or now_ms, now_ms) if decision else 0
-        if waited_ms < longest_window_ms(verdict) and not self._only_takes_away(statement):
+        if waited_ms < longest_window_ms(verdict) and not self._only_takes_away(moves):
             return
-        details: list[Details] = []
-        if isinstance(statement.body, RosterBody):
-            details = self._details_of(statement.body)
+        roster = roster_after(statement)
+        details = self._details_of(roster) if roster else []
         self.books.writer.run(lambda c: self._admit(c, ask, verdict, details, now_ms))
 
-    def _only_takes_away(self, statement: Statement) -> bool:
-        """A roster that only loses keys is in force at once: whoever leaves must not count for one more window."""
-        before = self.books.read(view.roster)
-        body = statement.body
-        return isinstance(body, RosterBody) and all(
-            (owner := before.owner(key.id)) is not None and owner.id == person.id
-            for person in body.roster.people
-            for key in person.keys
-        )
+    def _only_takes_away(self, moves: Sequence[Effect]) -> bool:
+        """What takes rights away and gives none is in force at once: whoever leaves must not count for one more
+        window. Of a bundle, each member must be such a change."""
+
+        def question(connection: Connection) -> bool:
+            chain = self.books.chain(connection)
+            return all(
+                only_takes_away(chain.in_force(one.kind, one.name), one.body) for one in moves
+            )
+
+        return bool(moves) and self.books.read(question)
 
     def _approve_change(
         self, connection: Connection, ask: Ask, verdict: Verdict, now_ms: int
@@ -186,8 +191,8 @@ class Decisions:
                 Code.UPSTREAM_MISSING, f"{fault.message} The upstream waits for it.", hint
             ) from None
 
-    def _details_of(self, body: RosterBody) -> list[Details]:
-        known = {person.details for person in body.roster.people}
+    def _details_of(self, roster: Roster) -> list[Details]:
+        known = {person.details for person in roster.people}
         return self.books.ask_gateway(lambda c: asks.read_details(c, known)) or []
 
     def _evaluate_change(
@@ -209,16 +214,16 @@ class Decisions:
     ) -> None:
         statement = ask.statement
         counted = {signed.key for signed in verdict.signed}
-        before = view.roster(connection)
+        before, chain = view.roster(connection), self.books.chain(connection)
+        text = notices.admitted_text(chain, statement)
         journal.admit(
             connection, statement, [one for one in ask.approvals if one.key in counted], now_ms
         )
         if isinstance(statement.body, FreezeBody):
             journal.clear(connection, statement.body.narrowings, ask.digest)
-        if isinstance(statement.body, RosterBody):
-            journal.keep_details(
-                connection, details, {person.details for person in statement.body.roster.people}
-            )
+        roster = roster_after(statement)
+        if roster is not None:
+            journal.keep_details(connection, details, {person.details for person in roster.people})
         journal.decide(connection, ask.digest, "admitted", now_ms)
         self.books.enter(
             connection,
@@ -228,8 +233,6 @@ class Decisions:
             what=statement.kind.value,
             by=list(verdict.tally.counted),
         )
-        origin = self.books.chain(connection).body.origin
-        text = f"A change of {statement.kind.value} is in force.\nLook: {origin}/q/{ask.digest}"
         self.books.tell(
             connection, ask.digest, f"{statement.kind.value} changed", text, now_ms, also=before
         )
@@ -295,7 +298,7 @@ class Decisions:
         if self.clock.elapsed_ms(pending.asked_ms, now_ms) < RECOVERY_WAIT_S * 1000:
             return
         body = statement.body_as(RosterBody)
-        details = self._details_of(body)
+        details = self._details_of(body.roster)
 
         def work(connection: Connection) -> None:
             if journal.vetoed(connection, statement):

@@ -12,16 +12,11 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from presspass.core.changes import change_lines, changes_of
 from presspass.core.digests import sha256_hex
+from presspass.core.effects import effects
 from presspass.core.roster import Roster
-from presspass.core.statement import (
-    FreezeBody,
-    PolicyBody,
-    ReleaseBody,
-    RosterBody,
-    Statement,
-    UpstreamBody,
-)
+from presspass.core.statement import FreezeBody, ReleaseBody, Statement
 from presspass.notify import Channel, Message
 from presspass.press.journal import insert_new
 from presspass.store import journal_tables as t
@@ -74,34 +69,33 @@ def change_text(chain: Chain, statement: Statement) -> str:
     lines = [
         f"{statement.kind.value}: approved by enough people; it comes into force after the veto window.",
         "",
+        *_changes(chain, statement),
+        "",
+        f"Look: {chain.body.origin}/q/{statement.digest}",
+        _HOW_TO_STOP,
     ]
-    body = statement.body
-    if isinstance(body, RosterBody):
-        lines += _roster_changes(chain.roster, body.roster)
-    elif isinstance(body, PolicyBody):
-        before, after = chain.policy.to_json(), body.policy.to_json()
-        lines += [
-            f"  {name}: {before[name]} -> {after[name]}"
-            for name in after
-            if before[name] != after[name]
-        ]
-    elif isinstance(body, UpstreamBody):
-        lines.append(f"  {body.name}: upload to {body.upload_url} as {body.username or 'nobody'}")
-        lines.append(f"  {body.name}: read back at {body.index_url}")
-    elif isinstance(body, FreezeBody):
-        lines += [f"  ends: {id}" for id in body.narrowings]
-    lines += ["", f"Look: {chain.body.origin}/q/{statement.digest}", _HOW_TO_STOP]
     return "\n".join(lines)
 
 
-def _roster_changes(before: Roster, after: Roster) -> list[str]:
-    lines = []
-    for sign, here, there in (("+", after, before), ("-", before, after)):
-        for person in here.people:
-            for key in person.keys:
-                if there.key(key.id) is None:
-                    lines.append(f"  {sign} {person.id}  {key.kind}  {key.id}")
-    return lines or ["  no key comes or goes"]
+def admitted_text(before: Chain, statement: Statement) -> str:
+    """What has come into force. `before`: the state that it replaces."""
+    lines = [
+        f"A change of {statement.kind.value} is in force.",
+        "",
+        *_changes(before, statement),
+        "",
+        f"Look: {before.body.origin}/q/{statement.digest}",
+    ]
+    return "\n".join(lines)
+
+
+def _changes(chain: Chain, statement: Statement) -> list[str]:
+    body = statement.body
+    if isinstance(body, FreezeBody):
+        return [f"  ends: {id}" for id in body.narrowings]
+    found = changes_of(chain.in_force, effects(statement))
+    lines = [line for change in found for line in change_lines(change)]
+    return lines or ["  nothing that is not in force already"]
 
 
 def release_text(origin: str, upstream: str, body: ReleaseBody) -> str:

@@ -5,26 +5,26 @@ What a reader gets here is the press's word. The gateway shows it to people; the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from presspass.core.digests import parse_canonical
+from presspass.core.effects import Effect, effects, roster_after
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import Circumstances
 from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     AskedBy,
-    GenesisBody,
     Heads,
     Kind,
     PolicyBody,
     ReleaseBody,
     ReleaseFile,
-    RosterBody,
     Statement,
     UpstreamBody,
 )
@@ -83,7 +83,7 @@ def statement(connection: Connection, digest: str) -> Statement | None:
     data = connection.execute(
         sa.select(t.STATEMENT.c.statement).where(t.STATEMENT.c.digest == digest)
     ).scalar()
-    return None if data is None else Statement.from_bytes(data)
+    return None if data is None else _admitted(data)
 
 
 def genesis(connection: Connection) -> Statement | None:
@@ -92,19 +92,47 @@ def genesis(connection: Connection) -> Statement | None:
     return None if digest is None else statement(connection, digest)
 
 
-def chained(connection: Connection) -> list[Statement]:
-    """Genesis and every statement that moved a head, in the order in which the chains grew; [] before genesis."""
-    kinds = [Kind.GENESIS.value, *(kind.value for kind in Statement.CHAINED)]
+def effect(connection: Connection, digest: str, kind: Kind) -> Effect | None:
+    """What the admitted statement, or the member of an admitted bundle, with this digest did to its chain of `kind`."""
+    found = statement(connection, digest)
+    moves = effects(found) if found else _members(connection)
+    return next((one for one in moves if (one.kind, one.digest) == (kind, digest)), None)
+
+
+def _members(connection: Connection) -> Iterator[Effect]:
+    """What the members of admitted bundles did, the newest bundle first."""
     rows = connection.execute(
         sa.select(t.STATEMENT.c.statement)
-        .where(t.STATEMENT.c.kind.in_(kinds))
-        .order_by(t.STATEMENT.c.height)
+        .where(t.STATEMENT.c.kind == Kind.BUNDLE.value)
+        .order_by(t.STATEMENT.c.height.desc())
     ).scalars()
-    return [Statement.from_bytes(data) for data in rows]
+    for data in rows.all():
+        yield from effects(_admitted(data))
+
+
+#: How many admitted statements are kept as they were read. They never change; a bundle of hundreds takes 50 ms to read.
+_KEPT = 4096
+
+
+@lru_cache(maxsize=_KEPT)
+def _admitted(data: bytes) -> Statement:
+    return Statement.from_bytes(data)
+
+
+def chained(connection: Connection, up_to: int | None = None) -> list[Statement]:
+    """Genesis and every statement that moved a head, in the order in which the chains grew; [] before genesis.
+
+    `up_to`: the height of the last one.
+    """
+    s = t.STATEMENT.c
+    kinds = [Kind.GENESIS.value, *(kind.value for kind in Statement.MOVING)]
+    query = sa.select(s.statement).where(s.kind.in_(kinds)).order_by(s.height)
+    rows = connection.execute(query if up_to is None else query.where(s.height <= up_to)).scalars()
+    return [_admitted(data) for data in rows]
 
 
 def head(connection: Connection, chain: str) -> str | None:
-    """The digest at the head of `roster`, `policy`, `revocation` or `upstream:<name>`."""
+    """The digest at the head of `roster`, `policy`, `revocation`, `upstream:<name>`, …, as `core.effects` says."""
     digest: str | None = connection.execute(
         sa.select(t.HEAD.c.digest).where(t.HEAD.c.chain == chain)
     ).scalar()
@@ -118,19 +146,16 @@ def heads(connection: Connection) -> Heads:
 
 
 def roster_at(connection: Connection, digest: str) -> Roster | None:
-    """The roster that the admitted statement `digest` (genesis or roster) set."""
+    """The roster that the admitted statement `digest` (genesis, roster or bundle) set."""
     found = statement(connection, digest)
-    if found is None or not isinstance(found.body, GenesisBody | RosterBody):
-        return None
-    return found.body.roster
+    return None if found is None else roster_after(found)
 
 
 def policy_at(connection: Connection, digest: str) -> Policy | None:
-    """The policy that the admitted statement `digest` (genesis or policy) set."""
+    """The policy that the admitted statement `digest` (genesis, policy or bundle) set."""
     found = statement(connection, digest)
-    if found is None or not isinstance(found.body, GenesisBody | PolicyBody):
-        return None
-    return found.body.policy
+    bodies = (one.body for one in effects(found)) if found else ()
+    return next((body.policy for body in bodies if isinstance(body, PolicyBody)), None)
 
 
 def roster(connection: Connection) -> Roster:
@@ -146,15 +171,15 @@ def policy(connection: Connection) -> Policy:
 
 
 def upstreams(connection: Connection) -> dict[str, tuple[str, UpstreamBody]]:
-    """Every upstream in force by name: (digest of its statement, body)."""
+    """Every upstream in force by name: (digest of its statement, or of the bundle's member; body)."""
     rows = connection.execute(
-        sa.select(t.HEAD.c.chain, t.STATEMENT.c.digest, t.STATEMENT.c.statement)
-        .join(t.STATEMENT, t.STATEMENT.c.digest == t.HEAD.c.digest)
-        .where(t.HEAD.c.chain.startswith("upstream:"))
-    )
+        sa.select(t.HEAD.c.digest).where(t.HEAD.c.chain.startswith("upstream:"))
+    ).scalars()
+    found = (effect(connection, digest, Kind.UPSTREAM) for digest in rows.all())
     return {
-        chain.removeprefix("upstream:"): (digest, Statement.from_bytes(data).body_as(UpstreamBody))
-        for chain, digest, data in rows
+        one.name: (one.digest, one.body)
+        for one in found
+        if one is not None and isinstance(one.body, UpstreamBody)
     }
 
 
@@ -261,7 +286,7 @@ def workflow_changed(connection: Connection, asked: AskedBy) -> bool:
     """Whether the workflow that asked is another than the one that people have bound."""
     bound = rebound_workflows(connection).get(asked.publisher)
     if bound is None:
-        named = statement(connection, asked.publisher)
+        named = effect(connection, asked.publisher, Kind.PUBLISHER)
         bound = (
             named.body.workflow_sha256 if named and isinstance(named.body, PublisherBody) else ""
         )

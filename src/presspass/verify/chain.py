@@ -1,8 +1,9 @@
-"""The chains of roster, policy and upstreams from genesis on, and whether signatures are enough under them.
+"""The chains of roster, policy, upstreams, publishers and delegations from genesis on, and whether signatures are
+enough under them.
 
 1. Genesis is the first element of every chain; its digest is the trust root.
 2. A statement belongs to this installation and space, and names heads that this chain has had.
-3. A chained statement follows the present head of its own chain, and nothing else.
+3. A chained statement follows the present head of its own chain, and nothing else; so does each member of a bundle.
 4. Signatures count under the roster the statement names *and* the present one, and under both policies: where one of
    them asks for more, more is needed.
 5. The offline recovery key can ask for one thing only: another roster. The 72 hours are the press's to keep.
@@ -12,7 +13,7 @@ The press, `presspass verify` and the gateway's page use this same code; only th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature
@@ -22,20 +23,24 @@ from presspass.core import quorum
 from presspass.core.approval import Approval, Signed
 from presspass.core.delegation import DelegationBody
 from presspass.core.digests import sha256_hex
+from presspass.core.effects import Effect, effects
 from presspass.core.errors import Code, Refusal
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Key, Roster
 from presspass.core.statement import (
+    ChainedBody,
     GenesisBody,
     Heads,
     Intent,
+    Kind,
     PolicyBody,
     ReleaseBody,
     RosterBody,
     Statement,
     UpstreamBody,
     signed_message,
+    subject,
 )
 from presspass.verify.approvals import verify_approval
 
@@ -100,6 +105,7 @@ class Chain:
     upstreams: dict[str, tuple[str, UpstreamBody]] = field(default_factory=dict)
     publishers: dict[str, tuple[str, PublisherBody]] = field(default_factory=dict)
     delegations: dict[str, tuple[str, DelegationBody]] = field(default_factory=dict)
+    _moved: dict[tuple[Kind, str], Effect] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, genesis: Statement) -> Chain:
@@ -111,15 +117,19 @@ class Chain:
             Heads(digest, digest, digest),
             {digest: body.roster},
             {digest: body.policy},
+            _moved={(one.kind, one.digest): one for one in effects(genesis)},
         )
 
     @classmethod
     def of(cls, admitted: Sequence[Statement]) -> Chain | None:
         """The chain after these statements, admitted by whoever hands them in, genesis first; None for none."""
-        if not admitted:
-            return None
-        chain = cls.begin(admitted[0])
-        for statement in admitted[1:]:
+        return cls.after(admitted[0], admitted[1:]) if admitted else None
+
+    @classmethod
+    def after(cls, genesis: Statement, admitted: Iterable[Statement]) -> Chain:
+        """The chain after genesis and these statements, admitted by whoever hands them in."""
+        chain = cls.begin(genesis)
+        for statement in admitted:
             chain.move_head(statement)
         return chain
 
@@ -131,23 +141,46 @@ class Chain:
     def policy(self) -> Policy:
         return self.policies[self.heads.policy]
 
+    def head(self, kind: Kind, name: str = "") -> str:
+        """The present head of one chain; genesis where nothing has been admitted to it."""
+        if kind is Kind.ROSTER:
+            return self.heads.roster
+        if kind is Kind.POLICY:
+            return self.heads.policy
+        named = self._named(kind).get(name)
+        return self.genesis.digest if named is None else named[0]
+
     def head_of(self, statement: Statement) -> str | None:
         """The present head of the statement's own chain; None for kinds that form none."""
-        if isinstance(statement.body, RosterBody):
-            return self.heads.roster
-        if isinstance(statement.body, PolicyBody):
-            return self.heads.policy
         body = statement.body
-        named: tuple[str, object] | None = None
-        if isinstance(body, UpstreamBody):
-            named = self.upstreams.get(body.name)
-        elif isinstance(body, PublisherBody):
-            named = self.publishers.get(body.name)
-        elif isinstance(body, DelegationBody):
-            named = self.delegations.get(body.name)
-        else:
-            return None
-        return self.genesis.digest if named is None else named[0]
+        return self.head(*subject(body)) if isinstance(body, ChainedBody) else None
+
+    def in_force(self, kind: Kind, name: str = "") -> ChainedBody | None:
+        """What a chain holds now; None where nothing has been admitted to it."""
+        if kind is Kind.ROSTER:
+            return RosterBody(self.roster)
+        if kind is Kind.POLICY:
+            return PolicyBody(self.policy)
+        named = self._named(kind).get(name)
+        return None if named is None else named[1]
+
+    def once_in_force(self, kind: Kind, digest: str) -> ChainedBody | None:
+        """What the statement, or member of a bundle, with this digest put in force; None where it put nothing."""
+        found = self._moved.get((kind, digest))
+        return None if found is None else found.body
+
+    def holding(self, digest: str) -> str | None:
+        """The digest of the statement of which this is the digest, or that of a member."""
+        found = (self._moved.get((kind, digest)) for kind in Statement.CHAINED)
+        return next((one.statement for one in found if one is not None), None)
+
+    def _named(self, kind: Kind) -> Mapping[str, tuple[str, ChainedBody]]:
+        found: dict[Kind, Mapping[str, tuple[str, ChainedBody]]] = {
+            Kind.UPSTREAM: self.upstreams,
+            Kind.PUBLISHER: self.publishers,
+            Kind.DELEGATION: self.delegations,
+        }
+        return found[kind]
 
     def check_belongs(self, statement: Statement) -> None:
         """Rules 2 and 3; refuses with `statement.foreign-genesis` or `statement.old-head`, and a veto with
@@ -167,9 +200,11 @@ class Chain:
                 Code.STATEMENT_FOREIGN,
                 "The statement names a roster or policy that was never in force here.",
             )
+        moved = any(one.previous != self.head(one.kind, one.name) for one in effects(statement))
         if (
             statement.heads.revocation != self.heads.revocation
             or statement.previous != self.head_of(statement)
+            or moved
         ):
             raise Refusal(
                 Code.STATEMENT_OLD_HEAD,
@@ -245,8 +280,18 @@ class Chain:
         self.move_head(statement)
 
     def move_head(self, statement: Statement) -> None:
-        """Moves the head of the statement's chain, without asking for signatures: for statements already admitted."""
-        digest, body, heads = statement.digest, statement.body, self.heads
+        """Moves the heads that the statement moves, without asking for signatures: for statements already admitted."""
+        moves = effects(statement)
+        if not moves:
+            raise Refusal(
+                Code.STATEMENT_MALFORMED, f"A {statement.kind.value} statement forms no chain."
+            )
+        for effect in moves:
+            self._move(effect)
+
+    def _move(self, effect: Effect) -> None:
+        digest, body, heads = effect.digest, effect.body, self.heads
+        self._moved[effect.kind, digest] = effect
         if isinstance(body, RosterBody):
             self.rosters[digest] = body.roster
             self.heads = Heads(digest, heads.policy, heads.revocation)
@@ -257,12 +302,8 @@ class Chain:
             self.upstreams[body.name] = (digest, body)
         elif isinstance(body, PublisherBody):
             self.publishers[body.name] = (digest, body)
-        elif isinstance(body, DelegationBody):
-            self.delegations[body.name] = (digest, body)
         else:
-            raise Refusal(
-                Code.STATEMENT_MALFORMED, f"A {statement.kind.value} statement forms no chain."
-            )
+            self.delegations[body.name] = (digest, body)
 
     def verify_recovery(self, statement: Statement, approvals: Iterable[Approval]) -> None:
         """The offline recovery key's signature under a roster statement that says so."""
@@ -302,6 +343,23 @@ class Chain:
             self.electorate(statement, policy, circumstances)
             for policy in sorted(policies, key=repr)
         )
+
+
+#: Chains of which a proof needs every statement; of the others, those alone by which the release was asked for.
+_WHOLE = frozenset({Kind.ROSTER, Kind.POLICY, Kind.UPSTREAM})
+
+
+def needed_for(admitted: Sequence[Statement], chains: Collection[str]) -> list[Statement]:
+    """Those of these statements (in order, after genesis) that show how `chains` came about, with roster, policy and
+    upstreams. A bundle among them needs what each of its members builds on, also where that is about other chains.
+    """
+    wanted, found = set(chains), []
+    for statement in reversed(admitted):
+        moves = effects(statement)
+        if any(one.kind in _WHOLE or one.chain in wanted for one in moves):
+            wanted.update(one.chain for one in moves)
+            found.append(statement)
+    return found[::-1]
 
 
 def _by_recovery_key(approvals: tuple[Approval, ...]) -> bool:
