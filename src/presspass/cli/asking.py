@@ -6,7 +6,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from presspass.cli.client import Gate, control
 from presspass.core.digests import JsonObject
@@ -83,5 +83,4 @@ def standing_of_gate(gate: Gate) -> Standing:
 def put_before_approvers(home: Path, statement: Statement) -> JsonObject:
     """Hands a statement to the gateway, which asks people to sign it; {"digest", "url"}."""
     with control(home) as gate:
-        asked: dict[str, Any] = {"statement": statement.to_bytes().decode("utf-8")}
-        return gate.post_json("/requests", asked)
+        return gate.post_json("/requests", statement.to_bytes())

@@ -131,6 +131,7 @@ INSPECTION_ANSWER_GRACE_S = (
 
 # command line and supervisor
 CONFIG_BYTES_MAX = 64 * KIB
+APPLY_FILE_BYTES_MAX = 4 * MIB  # presspass.yaml; a thousand publishers without defaults have 1 MiB
 CLIENT_ANSWER_BYTES_MAX = (
     64 * MIB
 )  # a JSON answer of the gate; files are streamed and limited by their own size

@@ -65,7 +65,7 @@ def invite(gate: Gate, value: JsonObject) -> tuple[str, int]:
             wanted.person or _id_by_name(known, wanted.details.name) or f"p-{secrets.token_hex(6)}"
         )
         details = _merged(known.get(person), wanted.details)
-        _keep_details(connection, details)
+        keep_details(connection, details)
         groups = wanted.groups or _groups_of(gate, connection, person)
         row = {
             "hash": tokens.secret_hash(secret),
@@ -203,7 +203,8 @@ def _groups_of(gate: Gate, connection: Connection, person: str) -> tuple[str, ..
     return tuple(json.loads(last)) if last else ()
 
 
-def _keep_details(connection: Connection, details: Details) -> None:
+def keep_details(connection: Connection, details: Details) -> None:
+    """Keeps details under their commitment, once."""
     known = sa.select(PERSON_DETAILS.c.commitment).where(
         PERSON_DETAILS.c.commitment == details.commitment
     )
