@@ -17,9 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import Connection
 
+import console_world as w
 import core_values as values
 from core_values import law
 from press_rig import TOKEN, Rig
+from presspass.core.changes import changes_of
 from presspass.core.delegation import DelegationBody
 from presspass.core.digests import canonical, sha256_hex
 from presspass.core.effects import effects, member_digest, only_takes_away, roster_after
@@ -30,6 +32,7 @@ from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import Electorate
 from presspass.core.roster import Details, Person, Roster
 from presspass.core.statement import (
+    AskedBy,
     BundleBody,
     ChainedBody,
     Intent,
@@ -45,6 +48,9 @@ from presspass.drill.packages import make_sdist, make_wheel
 from presspass.drill.world.clock import WorldClock
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.drill.world.registry import Registry
+from presspass.gateway.console import Situation, differences, pages, views
+from presspass.gateway.console.items import DifferenceView
+from presspass.gateway.console.models import RequestFacts
 from presspass.press import journal
 from presspass.press.clock import Clock
 from presspass.press.press import Press
@@ -53,6 +59,7 @@ from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.verify.chain import Chain, needed_for
 from presspass.verify.proof import Proof, check_proof
+from workload_world import WorkloadWorld
 
 POLICY = Policy(veto_window_s=0, software_keys=True)
 
@@ -618,3 +625,142 @@ def test_what_a_bundle_did_is_found_by_each_members_digest(rig: Rig) -> None:
     chain = rig.journal(journal.load_chain)
     assert chain.holding(digest) == chain.holding(statement.digest) == statement.digest
     assert chain.once_in_force(Kind.PUBLISHER, digest) == a_publisher()
+
+
+def test_a_workload_bound_by_a_bundle_is_let_in_and_what_is_bound_is_that_members(
+    tmp_path: Path,
+) -> None:
+    with WorkloadWorld(tmp_path) as world:
+        gate, previous = world.world.journal, world.publisher
+        reader = sa.create_engine(f"sqlite:///{gate.path}").connect()
+        head = view.head(reader, f"publisher:{previous.name}")
+        changed = replace(previous, events=("push",))
+        ids = (("repository_id", "7"), ("repository_owner_id", "7"))
+        other = replace(previous, name="other-ci", projects=("other",), ids=ids)
+        members = (Member(other, gate.genesis), Member(changed, head))
+        made = gate.statement(BundleBody(members))
+        gate._admit(made)
+        answer = world.mint(world.token())
+        assert answer.status == 200, answer.body
+        refused = world.mint(world.token(event_name="workflow_dispatch"))
+        assert refused.status != 200 and b"publisher.event" in refused.body
+        digest = member_digest(made.digest, Kind.PUBLISHER, previous.name)
+        chain = Chain.of(view.chained(reader))
+        assert chain.publishers[previous.name] == (digest, changed)
+        asked = AskedBy(digest, "0" * 64, previous.workflow_sha256, "")
+        assert not view.workflow_changed(reader, asked)
+        assert view.workflow_changed(reader, replace(asked, workflow="1" * 64))
+        reader.close()
+
+
+# --- the page -----------------------------------------------------------------------------------------------------
+
+SEALED = Situation(sealed=True, names=w.NAMES)
+
+
+def shown(*bodies: ChainedBody, before: dict[str, ChainedBody] | None = None) -> DifferenceView:
+    world = w.World()
+    members = tuple(Member(body, w.GENESIS) for body in bodies)
+    made = w.statement(BundleBody(members))
+    asked = RequestFacts(made.digest, w.ballot(made, w.team("alice", "bob")), before=before or {})
+    world.requests[made.digest] = asked
+    return differences.view(asked, SEALED)
+
+
+def fleet(count: int) -> list[PublisherBody]:
+    return [
+        a_publisher(
+            f"project-{n:03}-ci", projects=(f"project-{n:03}",), repository=f"acme/project-{n:03}"
+        )
+        for n in range(count)
+    ]
+
+
+def test_three_hundred_that_are_bound_alike_are_one_group_with_everyone_by_name() -> None:
+    view = shown(*fleet(300))
+    assert view.headline == "300 publishers are added"
+    [group] = view.items
+    assert group.title == "300 publishers, bound alike" and not group.odd
+    assert ("workflow", ".github/workflows/release.yml") in group.facts
+    assert [name for name, _own in group.each] == [one.name for one in fleet(300)]
+    for one, (_name, own) in zip(fleet(300), group.each, strict=True):
+        assert one.repository in own and one.projects[0] in own and "repository_id 1" in own
+        assert one.workflow_sha256 in own
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"self_hosted": True}, "self-hosted runners"),
+        ({"protected_refs_only": False}, "not protected"),
+        ({"delegated_only": True}, "a bot"),
+        ({"issuer": "https://elsewhere.example"}, "another issuer"),
+    ],
+)
+def test_what_is_unusual_is_on_top_and_by_itself(changes: dict[str, object], says: str) -> None:
+    odd = replace(a_publisher("zz-odd-ci"), **changes)  # type: ignore[arg-type]  # the members' own types
+    view = shown(*fleet(40), odd)
+    assert view.items[0].title == "Publisher zz-odd-ci" and says in view.items[0].odd
+    assert not view.items[1].odd and len(view.items[1].each) == 40
+    told = changes_of(
+        lambda _kind, _name: None, effects(w.statement(BundleBody((Member(odd, w.GENESIS),))))
+    )
+    assert ("issuer" in changes) or says in " ".join(told[0].odd)
+
+
+def test_changes_that_are_alike_are_one_and_another_repository_is_never_among_them() -> None:
+    old = fleet(20)
+    new = [replace(one, environment="pypi") for one in old]
+    moved = replace(old[7], ids=(("repository_id", "66"), ("repository_owner_id", "2")))
+    gone = replace(old[8], projects=())
+    bodies = [*new[:7], moved, gone, *new[9:]]
+    before: dict[str, ChainedBody] = {f"publisher:{one.name}": one for one in old}
+    view = shown(*bodies, before=before)
+    assert view.headline == "19 publishers change and 1 publisher is retired"
+    assert "project-007-ci" in view.items[0].title and "another workload" in view.items[0].odd
+    alike = next(item for item in view.items if item.title == "18 publishers change: environment")
+    assert alike.facts == (("environment", "release → pypi"),) and len(alike.each) == 18
+    assert any(
+        item.title == "Publisher project-008-ci may ask for nothing any more" for item in view.items
+    )
+
+
+def test_what_people_have_accepted_before_is_not_odd_again() -> None:
+    old = a_publisher(self_hosted=True)
+    new = replace(old, environment="pypi")
+    view = shown(new, before={"publisher:demo-ci": old})
+    assert [item.odd for item in view.items] == [""]
+    fresh = shown(replace(new, protected_refs_only=False), before={"publisher:demo-ci": old})
+    assert "not protected" in fresh.items[0].odd and "self-hosted" not in fresh.items[0].odd
+
+
+def test_everything_else_of_a_bundle_stands_on_the_page_and_a_lock_is_in_red() -> None:
+    view = shown(
+        RosterBody(w.team("alice", "bob", "carol")),
+        PolicyBody(Policy(approvals=2)),
+        w.REGISTRY,
+        a_publisher(),
+        BOT,
+    )
+    assert view.headline == "1 publisher is added and 4 other things change"
+    titles = [item.title for item in view.items]
+    assert any("Carol Tanaka joins the roster" in title for title in titles)
+    assert "Policy: Signatures needed for a release" in titles
+    assert any(w.REGISTRY.name in title for title in titles)
+    assert "Publisher demo-ci" in titles and "Delegation bot" in titles
+    locked = shown(RosterBody(w.team("alice")), a_publisher())
+    assert "Nothing can be approved any more" in locked.items[0].title
+    apart = shown(RosterBody(w.team("alice", "bob", "carol")), PolicyBody(Policy(approvals=3)))
+    assert "Nothing can be approved" not in apart.items[0].title
+
+
+def test_the_page_of_three_hundred_is_one_page_and_shows_every_name() -> None:
+    made = w.statement(BundleBody(tuple(Member(body, w.GENESIS) for body in fleet(300))))
+    asked = RequestFacts(made.digest, w.ballot(made, w.team("alice", "bob")))
+    page = pages.request_page(asked, SEALED)
+    html = bytes(views.render("request.html", SEALED, page=page, origin="", url="").body).decode()
+    before = html[: html.index("What would change")]
+    assert "300 publishers are added" in before
+    assert html.count("<details") >= 1 and "All 300 by name" in html
+    for one in fleet(300):
+        assert one.name in html

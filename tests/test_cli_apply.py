@@ -38,6 +38,7 @@ from presspass.core.statement import (
     UpstreamBody,
     subject,
 )
+from presspass.drill.packages import make_wheel
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.verify.chain import Chain
 
@@ -422,6 +423,20 @@ def test_the_example_of_the_page_is_applied_by_one_touch_of_each_approver(gate: 
     written = gate.run("export")
     assert "Nothing to do" in apply(gate, written, "--dry-run")
     assert "name: Carol" in written and "credential" not in written
+
+
+def test_a_release_to_a_registry_out_of_a_bundle_is_approved_at_a_terminal(
+    gate: Rig, tmp_path: Path
+) -> None:
+    assert "main" in gate.ask("upstream", "list"), "the example of the page was applied before"
+    where = ("--project", "greet", "--upstream", "main", "--person", "Ada")
+    token = gate.ask("token", "create", *where)["token"]
+    wheel = make_wheel(tmp_path, "greet", "1.0")
+    url = f"{gate.origin}/pypi/main/"
+    page = gate.run("submit", wheel, "--url", url, PRESSPASS_TOKEN=token).strip()
+    shown = gate.run("approve", page, *gate.key("grace"), "--yes")
+    assert "upload to    https://index.example/legacy/" in shown
+    gate.run("veto", page, *gate.key("ada"), "--yes")
 
 
 def test_a_fleet_is_applied_retired_and_applied_again(gate: Rig) -> None:

@@ -101,10 +101,12 @@ def _bundle(
         if changed:
             parts.append(shown.headline)
     items += publisher_items(pairs)
-    parts = [*publishers_headline(pairs), *parts]
+    bound = publishers_headline(pairs)
+    if len(bound) + len(parts) > _HEADLINE_PARTS_MAX:
+        others = "other thing changes" if len(parts) == 1 else "other things change"
+        parts = [f"{len(parts)} {others if bound else 'things change'}"] if parts else []
+    headline = listed([*bound, *parts]) or "Nothing changes"
     items.sort(key=lambda item: not item.odd)
-    few = 0 < len(parts) <= _HEADLINE_PARTS_MAX
-    headline = listed(parts) if few else f"{plural(len(bodies), 'thing')} would change at once"
     return DifferenceView(headline, "several things at once", tuple(items))
 
 
