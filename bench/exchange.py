@@ -1,4 +1,4 @@
-"""Workload identity, measured: exchanges of identity tokens, the pass that comes with an upload, revocation at the gate.
+"""Workload identity, measured: exchanges of identity tokens, the pass of an upload, revocation at the gate.
 
 The first two run the gateway's own code in this process, over a home of its own, so that CPU time is exactly theirs.
 Tokens are signed beforehand; keys and workflow are at hand, as they are in a gate that runs.
@@ -53,7 +53,7 @@ _GROUP: Final = 64  # exchanges under way at once, as many as one commit takes t
 
 @dataclass(frozen=True, slots=True)
 class _KnownWorkflow:
-    """The workflow as it is in a gate that has seen this commit before; its git path is proved with each commit once."""
+    """The workflow as it is in a gate that has seen this commit before; its git path is proved once for each."""
 
     def prove(self, _body: PublisherBody, _workload: Workload) -> tuple[bytes, bytes]:
         return b"{}", _WORKFLOW

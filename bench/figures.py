@@ -108,6 +108,17 @@ def figures(large_mb: int = FULL_MB, crowd_files: int = CROWD_FILES) -> dict[str
             "ms",
             "value <= 500",
         ),
+        "exchange": Figure(
+            "identity tokens verified and exchanged for passes, cached keys",
+            "exchanges/CPU s",
+            "value >= 1500",
+        ),
+        "pass-check": Figure("check of a pass with an upload, CPU", "ms", "value <= 0.2"),
+        "revocation": Figure(
+            "a signed revocation, until it is in force at the gate, p99, embedded",
+            "s",
+            "value <= 0.2",
+        ),
         "help": Figure("presspass --help, CPU", "ms", "value <= 150"),
         "ready": Figure("presspass serve, time until ready", "s", "value <= 3"),
         "memory-start": Figure("all processes together, PSS after start", "MB", "value <= 400"),

@@ -35,6 +35,7 @@ _STEPS: Final[dict[str, Callable[[House, Sizes, Samples], None]]] = {
     "large wheel": scenarios.large,
     "small wheels, one by one": scenarios.small,
     "small wheels, 16 at a time": scenarios.crowd,
+    "identities": scenarios.identities,
 }
 
 

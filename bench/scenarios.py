@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+import exchange
 import procfs
 import rawhttp
 from figures import CROWD_FILES, FULL_MB
@@ -45,6 +46,9 @@ class Sizes:
     release_rounds: int = 7
     start_rounds: int = 3
     help_rounds: int = 9
+    exchange_rounds: int = 3
+    exchanges: int = 1920
+    revocations: int = 100
 
 
 FULL: Final = Sizes()
@@ -57,6 +61,9 @@ QUICK: Final = Sizes(
     release_rounds=3,
     start_rounds=1,
     help_rounds=3,
+    exchange_rounds=1,
+    exchanges=320,
+    revocations=30,
 )
 
 
@@ -217,6 +224,17 @@ def _crowd_rate(door: Door, wheels: list[Wheel]) -> tuple[float, list[Answer]]:
     begin = time.perf_counter()
     answers, _broken = rawhttp.crowd(door, wheels, CROWD)
     return len(wheels) / (time.perf_counter() - begin), answers
+
+
+def identities(house: House, sizes: Sizes, samples: Samples) -> None:
+    """Exchanges, passes and revocations."""
+    for number in range(sizes.exchange_rounds + 1):
+        rate, check_ms = exchange.exchanges(house.folder / f"exchange-{number}", sizes.exchanges)
+        p99_s = exchange.revocations(house, sizes.revocations)
+        if number:
+            samples.add("exchange", rate)
+            samples.add("pass-check", check_ms)
+            samples.add("revocation", p99_s)
 
 
 def _release_s(house: House, door: Door, wheel: Wheel) -> float:

@@ -304,8 +304,9 @@ class World:
     ) -> str:
         """Puts a statement other than a release before `roster`; returns its digest."""
         made = statement(body, previous=None if isinstance(body, FreezeBody) else GENESIS)
+        before = {f"upstream:{upstream_now.name}": upstream_now} if upstream_now else {}
         self.requests[made.digest] = RequestFacts(
-            made.digest, ballot(made, roster), state, upstream_now=upstream_now
+            made.digest, ballot(made, roster), state, before=before
         )
         return made.digest
 

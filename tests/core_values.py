@@ -10,23 +10,20 @@ from hypothesis import strategies as st
 from presspass.core.approval import Signed
 from presspass.core.delegation import VERSION_KINDS, DelegationBody
 from presspass.core.policy import PROFILES, Policy
-from presspass.core.publisher import (
-    IDENTITY_CLAIMS,
-    WITH_REF,
-    WITH_WORKFLOW,
-    PublisherBody,
-)
+from presspass.core.publisher import IDENTITY_CLAIMS, WITH_REF, WITH_WORKFLOW, PublisherBody
 from presspass.core.roster import KEY_KINDS, Key, Person, Roster
 from presspass.core.statement import (
     HEAD_AT_GENESIS,
     REVOCABLE,
     AskedBy,
     Body,
+    BundleBody,
     FreezeBody,
     GenesisBody,
     Heads,
     Intent,
     Kind,
+    Member,
     OriginBody,
     PolicyBody,
     ReleaseBody,
@@ -35,6 +32,7 @@ from presspass.core.statement import (
     RosterBody,
     Statement,
     UpstreamBody,
+    subject,
 )
 
 #: How hard a law is tried. No deadline: what is slow on a busy machine is not wrong.
@@ -177,6 +175,20 @@ genesis_bodies = st.builds(
     digests,
     digests,
 )
+chained_bodies: dict[Kind, st.SearchStrategy[Any]] = {
+    Kind.ROSTER: st.builds(RosterBody, rosters()),
+    Kind.POLICY: st.builds(PolicyBody, policies),
+    Kind.UPSTREAM: upstream_bodies,
+    Kind.PUBLISHER: publisher_bodies(),
+    Kind.DELEGATION: delegation_bodies(),
+}
+changes = st.lists(st.one_of(*chained_bodies.values()), min_size=1, max_size=5, unique_by=subject)
+bundle_bodies = st.builds(
+    BundleBody,
+    changes.flatmap(
+        lambda found: st.tuples(*(st.builds(Member, st.just(body), digests) for body in found))
+    ),
+)
 bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.GENESIS: genesis_bodies,
     Kind.RELEASE: release_bodies(),
@@ -192,6 +204,7 @@ bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.ORIGIN: st.builds(
         OriginBody, st.just("https://new.example"), st.just("new.example"), rosters()
     ),
+    Kind.BUNDLE: bundle_bodies,
 }
 heads = st.builds(Heads, digests, digests, digests)
 

@@ -17,14 +17,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from presspass.core.digests import sha256_hex
 from presspass.core.policy import Policy
+from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details, Person, Roster
 from presspass.core.statement import (
     HEAD_AT_GENESIS,
     Body,
+    BundleBody,
     FreezeBody,
     GenesisBody,
     Heads,
     Intent,
+    Member,
     OriginBody,
     PolicyBody,
     ReleaseBody,
@@ -60,6 +63,25 @@ def person(name: str, *numbers: int) -> Person:
 
 
 ROSTER = Roster((person("Ana", 1), person("Ben", 2)))
+
+
+PUBLISHER = PublisherBody(
+    name="demo-ci",
+    upstream="main",
+    projects=("demo",),
+    issuer="https://issuer.example",
+    provider="github",
+    ids=(("repository_id", "1001"), ("repository_owner_id", "501")),
+    repository="team/demo",
+    repository_url="https://forge.example/team/demo.git",
+    workflow=".github/workflows/release.yml",
+    workflow_sha256=sha256_hex(b"workflow"),
+    refs=("refs/tags/v*",),
+    protected_refs_only=True,
+    events=("push",),
+    environment="release",
+    self_hosted=False,
+)
 
 
 def genesis() -> Statement:
@@ -105,6 +127,7 @@ def statements() -> dict[str, Statement]:
         sha256_hex(b"commitment to the credential"),
     )
     added = after_genesis(1, upstream, chained=True)
+    root, quicker = genesis().digest, PolicyBody(replace(Policy(), quiet_period_s=60))
     file = ReleaseFile("demo-1.0.tar.gz", sha256_hex(b"demo 1.0"), 1234)
     release = ReleaseBody(
         "k5zq2n7m4c6r3t8x", added.digest, "demo", "1.0", (file,), (), "p-ana", sha256_hex(b"report")
@@ -125,13 +148,14 @@ def statements() -> dict[str, Statement]:
             ),
             chained=True,
         ),
+        "bundle": after_genesis(7, BundleBody((Member(PUBLISHER, root), Member(quicker, root)))),
     }
 
 
 def examples() -> dict[str, Any]:
     """Name in the page to the value that stands there: a JSON value, or a text."""
     found: dict[str, Any] = {name: json.loads(one.to_bytes()) for name, one in statements().items()}
-    for name in ("roster", "policy", "freeze", "origin"):
+    for name in ("roster", "policy", "freeze", "origin", "bundle"):
         found[f"{name}.body"] = found.pop(name)["body"]
     proof = json.loads((EXAMPLE / f"{FILE.name}.presspass.json").read_bytes())
     found["approval"] = proof["release"]["approvals"][0]

@@ -319,7 +319,8 @@ def test_a_change_after_which_nobody_could_change_anything_says_so_first_and_in_
 def test_what_was_admitted_is_compared_with_what_was_in_force_before_it() -> None:
     world = w.World()
     digest = world.add(RosterBody(w.team("alice", "bob", "carol")), w.team("alice", "bob", "carol"))
-    facts = replace(world.requests[digest], state="admitted", roster_before=w.team("alice", "bob"))
+    before = {"roster": RosterBody(w.team("alice", "bob"))}
+    facts = replace(world.requests[digest], state="admitted", before=before)
     shown = differences.view(facts, SEALED)
     assert shown.headline == "Carol Tanaka joins the roster"
 

@@ -224,9 +224,9 @@ def test_a_change_of_address_is_told_to_the_old_address_before_and_to_both_after
         rig.sign(change, "ana", "cleo")
         rig.stays(press, change.digest, "approved")
         for told in (notices(rig, old), notices(rig, "mailto:ana@team.invalid")):
-            assert f"- p-ben  address {old}" in told
-            assert f"+ p-ben  address {new}" in told
-            assert "+ p-ben  id oidc:https://id.invalid#1" in told
+            assert "~ person p-ben" in told
+            assert f"addresses: {old} -> {new}" in told
+            assert "forge_ids: (none) -> oidc:https://id.invalid#1" in told
         assert not notices(rig, new)
         world.advance(3601)
         turn_until(rig, press, change, "admitted")

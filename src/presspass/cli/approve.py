@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -28,6 +26,7 @@ from presspass.cli.review import (
 )
 from presspass.cli.show import emit_json, grouped, note, safe, say, show_lines, size_text, table
 from presspass.cli.sign import Signer, make_signer
+from presspass.core.changes import odd_about, value_text
 from presspass.core.delegation import DelegationBody
 from presspass.core.digests import JsonObject, is_sha256
 from presspass.core.errors import Code, Refusal
@@ -36,6 +35,8 @@ from presspass.core.lifecycle import SENT, SETTLED
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
+    Body,
+    BundleBody,
     FreezeBody,
     Intent,
     OriginBody,
@@ -43,6 +44,7 @@ from presspass.core.statement import (
     ReleaseBody,
     RosterBody,
     UpstreamBody,
+    subject,
 )
 
 #: States of a release or request in which a signature changes nothing any more.
@@ -247,14 +249,49 @@ def _show_statement(asked: Asked) -> None:
     say(
         f"  installation {grouped(statement.genesis[:16])}…, space {safe(statement.space)}, expires {expires}"
     )
-    _SHOW[type(statement.body)](asked)
+    _show_body(asked, statement.body)
     if answer.get("state"):
         remark = answer.get("message") or answer.get("reason") or ""
         say(f"  the gate says: {safe(answer['state'])} {safe(remark)}".rstrip())
 
 
-def _show_release(asked: Asked) -> None:
-    body = asked.statement.body_as(ReleaseBody)
+def _show_body(asked: Asked, body: Body) -> None:
+    match body:
+        case ReleaseBody():
+            _show_release(body)
+        case UpstreamBody():
+            _show_upstream(body)
+        case RosterBody():
+            _show_roster(asked, body)
+        case PolicyBody():
+            _show_policy(body)
+        case FreezeBody():
+            _show_freeze(body)
+        case OriginBody():
+            _show_origin(asked, body)
+        case PublisherBody() | DelegationBody():
+            _show_named(body)
+        case BundleBody():
+            say(f"  {len(body.members)} changes at once; one signature is for all of them:")
+            for member in body.members:
+                _show_body(asked, member.body)
+        case _:
+            raise Refusal(Code.REQUEST_UNSUPPORTED, "This kind of statement cannot be shown here.")
+
+
+def _show_named(body: PublisherBody | DelegationBody) -> None:
+    """A publisher or delegation, whole: what the gate says of the one in force is not asked."""
+    kind, name = subject(body)
+    gone = "" if body.projects else "  (retired: it may ask for nothing any more)"
+    say(f"  {kind.value} {safe(name)}{gone}")
+    for odd in odd_about(None, body):
+        say(f"    LOOK TWICE: {odd}", fg="yellow")
+    for member, value in body.to_json().items():
+        if value not in ("", [], False, name):
+            say(f"    {member:19} {safe(value_text(value))}")
+
+
+def _show_release(body: ReleaseBody) -> None:
     say(f"  publish {safe(body.project)} {safe(body.version)}")
     say(f"  asked by {safe(body.requester) or 'nobody that could be resolved to a person'}")
     table(
@@ -270,8 +307,7 @@ def _show_upstream(body: UpstreamBody) -> None:
     say(f"  as user      {safe(body.username) or '(none)'}")
 
 
-def _show_roster(asked: Asked) -> None:
-    body = asked.statement.body_as(RosterBody)
+def _show_roster(asked: Asked, body: RosterBody) -> None:
     _show_roster_changes(asked, body.roster)
     say(
         "  the whole roster after the change"
@@ -280,8 +316,7 @@ def _show_roster(asked: Asked) -> None:
     _show_whole_roster(asked, body.roster)
 
 
-def _show_origin(asked: Asked) -> None:
-    body = asked.statement.body_as(OriginBody)
+def _show_origin(asked: Asked, body: OriginBody) -> None:
     say(f"  THIS GATE MOVES to {safe(body.origin)} (keys for {safe(body.rp_id)})", bold=True)
     say("  Passkeys work at one address only: whoever has no key there cannot sign any more.")
     _show_roster_changes(asked, body.roster)
@@ -330,14 +365,13 @@ def _names(answer: JsonObject) -> dict[str, str]:
     return found
 
 
-def _show_policy(asked: Asked) -> None:
+def _show_policy(body: PolicyBody) -> None:
     say("  the whole policy after the change:")
-    for name, value in asked.statement.body_as(PolicyBody).policy.to_json().items():
+    for name, value in body.policy.to_json().items():
         say(f"    {name} = {value}")
 
 
-def _show_freeze(asked: Asked) -> None:
-    body = asked.statement.body_as(FreezeBody)
+def _show_freeze(body: FreezeBody) -> None:
     if body.action == "set":
         say(f"  publish nothing of {safe(body.project) or 'any project'}: {safe(body.reason)}")
     else:
@@ -345,25 +379,6 @@ def _show_freeze(asked: Asked) -> None:
             f"  END these narrowings, so that publishing goes on: {', '.join(map(safe, body.narrowings))}"
         )
         say(f"  {safe(body.reason)}")
-
-
-def _show_named(body: PublisherBody | DelegationBody) -> None:
-    """A publisher or delegation, whole."""
-    for member, value in body.to_json().items():
-        shown = value if isinstance(value, str) else json.dumps(value)
-        say(f"    {member:19} {safe(shown)}".rstrip())
-
-
-_SHOW: Final[dict[type, Callable[[Asked], None]]] = {
-    ReleaseBody: _show_release,
-    UpstreamBody: lambda asked: _show_upstream(asked.statement.body_as(UpstreamBody)),
-    RosterBody: _show_roster,
-    PolicyBody: _show_policy,
-    FreezeBody: _show_freeze,
-    OriginBody: _show_origin,
-    PublisherBody: lambda asked: _show_named(asked.statement.body_as(PublisherBody)),
-    DelegationBody: lambda asked: _show_named(asked.statement.body_as(DelegationBody)),
-}
 
 
 def _show_report(report: Report) -> None:

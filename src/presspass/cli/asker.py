@@ -53,12 +53,10 @@ def fetch_asker(gate: Gate, page: PageUrl, release: Statement) -> Asker | None:
     asked = release.body_as(ReleaseBody).asked_by
     if asked is None:
         return None
-    named = fetch_named(gate, page, release, asked.publisher, "publisher")
-    publisher = named.body_as(PublisherBody)
+    publisher = fetch_named(gate, page, release, asked.publisher, PublisherBody)
     delegation = None
     if asked.delegation:
-        statement = fetch_named(gate, page, release, asked.delegation, "delegation")
-        delegation = statement.body_as(DelegationBody)
+        delegation = fetch_named(gate, page, release, asked.delegation, DelegationBody)
     workflow = None
     if asked.workflow != publisher.workflow_sha256:
         workflow = _fetch_workflow(gate, page, asked, publisher)

@@ -6,7 +6,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from presspass.cli.client import Gate, control
 from presspass.core.digests import JsonObject
@@ -96,7 +96,7 @@ def put_before_approvers(
     `workflow`: the content that a publisher's statement binds, to be shown with it.
     """
     with control(home) as gate:
-        asked: dict[str, Any] = {"statement": statement.to_bytes().decode("utf-8")}
-        if workflow is not None:
-            asked["workflow"] = workflow
+        if workflow is None:
+            return gate.post_json("/requests", statement.to_bytes())
+        asked = {"statement": statement.to_bytes().decode("utf-8"), "workflow": workflow}
         return gate.post_json("/requests", asked)

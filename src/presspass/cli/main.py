@@ -44,6 +44,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "logout": ("login", "End this terminal's session."),
     "whoami": ("login", "Show who this terminal is signed in as."),
     "roster": ("roster", "Who may sign; take a person or key out."),
+    "apply": ("apply", "Ask for everything that a file wants, at once."),
+    "export": ("apply", "Write what is in force to such a file."),
     "submit": ("submit", "Upload files and close the set."),
     "withdraw": ("submit", "Take a release back before it goes out."),
     "status": ("status", "Show where a release stands, or all of them."),

@@ -16,10 +16,11 @@ import sqlalchemy as sa
 from presspass.cli.databases import ask_gateway, ask_journal
 from presspass.cli.exits import TimedOutError
 from presspass.core.digests import JsonObject, parse_canonical
+from presspass.core.effects import roster_after
 from presspass.core.errors import Fault
 from presspass.core.limits import INBOX_WAIT_S_MAX, JSON_BODY_BYTES_MAX
 from presspass.core.roster import Details, Key, Person, Roster
-from presspass.core.statement import Statement, roster_set_by
+from presspass.core.statement import Statement
 from presspass.store import journal_view
 from presspass.store.gateway_tables import ENROLMENT, PERSON_DETAILS
 from presspass.store.journal_view import Decision
@@ -113,7 +114,7 @@ def new_keys(home: Path) -> list[NewKey]:
 
 
 def _keys_in(statement: Statement) -> list[str]:
-    roster = roster_set_by(statement.body)
+    roster = roster_after(statement)
     return [] if roster is None else [key.id for key in roster.all_keys()]
 
 

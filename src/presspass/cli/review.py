@@ -15,16 +15,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeVar
 from urllib.parse import quote
 
 from presspass.cli.client import Gate, PageUrl
 from presspass.cli.exits import CannotSayError
 from presspass.cli.show import note, size_text
+from presspass.core.delegation import DelegationBody
 from presspass.core.digests import JsonObject, sha256_hex
+from presspass.core.effects import effects
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.findings import Report, parse_report, report_digest
 from presspass.core.limits import REPORT_BYTES_MAX, STATEMENT_BYTES_MAX
+from presspass.core.publisher import PublisherBody
 from presspass.core.statement import (
     Intent,
     Kind,
@@ -35,11 +38,12 @@ from presspass.core.statement import (
 )
 
 #: What an approver does not know while a statement that the release names is not shown.
-_UNKNOWN: Final = {
-    "upstream": "where the files would go is not known",
-    "publisher": "which workload asked is not known",
-    "delegation": "on whose behalf the bot asked is not known",
+_UNKNOWN: Final[dict[type, tuple[str, str]]] = {
+    UpstreamBody: ("upstream", "where the files would go is not known"),
+    PublisherBody: ("publisher", "which workload asked is not known"),
+    DelegationBody: ("delegation", "on whose behalf the bot asked is not known"),
 }
+B = TypeVar("B", UpstreamBody, PublisherBody, DelegationBody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,27 +88,33 @@ def _check_is_release(statement: Statement, release: str) -> None:
 
 
 def fetch_upstream(gate: Gate, page: PageUrl, release: Statement) -> UpstreamBody:
-    """The registry that a release statement names by digest: its own statement, from the gate, checked against that."""
-    digest = release.body_as(ReleaseBody).upstream
-    return fetch_named(gate, page, release, digest, "upstream").body_as(UpstreamBody)
+    """The registry that a release statement names by digest."""
+    return fetch_named(gate, page, release, release.body_as(ReleaseBody).upstream, UpstreamBody)
 
 
-def fetch_named(gate: Gate, page: PageUrl, release: Statement, digest: str, what: str) -> Statement:
-    """A statement that a release names by its digest, from the gate, checked against that. `what` it is, in words."""
+def fetch_named(gate: Gate, page: PageUrl, release: Statement, digest: str, body: type[B]) -> B:
+    """What a release names by its digest: a statement with such a body, or such a member of a bundle, from the gate,
+    checked against the digest."""
+    what, unknown = _UNKNOWN[body]
     text = gate.get_json(PageUrl(page.base, "q", digest).api).get("statement")
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b""
-    if sha256_hex(data) != digest:
-        raise Refusal(
-            Code.APPROVAL_WRONG_STATEMENT,
-            f"The gate does not show the {what} that the release names.",
-            f"Do not sign: {_UNKNOWN[what]}.",
-        )
-    named = _read_statement(data)
-    if (named.genesis, named.space) != (release.genesis, release.space):
+    not_shown = Refusal(
+        Code.APPROVAL_WRONG_STATEMENT,
+        f"The gate does not show the {what} that the release names.",
+        f"Do not sign: {unknown}.",
+    )
+    try:
+        holder = _read_statement(data)
+    except Refusal:
+        raise not_shown from None
+    named = next((one for one in effects(holder) if one.digest == digest), None)
+    if named is None or not isinstance(named.body, body):
+        raise not_shown
+    if (holder.genesis, holder.space) != (release.genesis, release.space):
         raise Refusal(
             Code.STATEMENT_FOREIGN, f"The release names a {what} of another installation."
         )
-    return named
+    return named.body
 
 
 def release_page(page: PageUrl, statement: Statement) -> PageUrl:

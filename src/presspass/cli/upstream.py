@@ -76,7 +76,7 @@ def add_command(
     )
     with control(home):
         pass  # whoever enters a secret should not hear only afterwards that no gate is running
-    secret, salt = _read_secret(secret_stdin, secret_file), secrets.token_hex(16)
+    secret, salt = read_secret(secret_stdin, secret_file), secrets.token_hex(16)
     body = replace(draft, credential=press_room.credential_commitment(secret, salt))
     statement = standing.statement(body, previous=_previous(home, name) or standing.genesis)
     press_room.order(
@@ -171,7 +171,7 @@ def _previous(home: Path, name: str) -> str | None:
     return None if present is None else present[0]
 
 
-def _read_secret(secret_stdin: bool, secret_file: Path | None) -> str:
+def read_secret(secret_stdin: bool, secret_file: Path | None) -> str:
     """From a prompt, standard input or a file; never from the command line, which other users can see."""
     if secret_stdin and secret_file is not None:
         raise click.UsageError("Give one of --secret-stdin or --secret-file.")

@@ -15,6 +15,7 @@ import click
 from presspass.cli.exits import CannotSayError
 from presspass.cli.options import example, format_option
 from presspass.cli.show import emit_json, safe, say
+from presspass.core.effects import effects
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import PROOF_BYTES_MAX, READ_CHUNK_BYTES, STATEMENT_BYTES_MAX
 from presspass.core.statement import GenesisBody, PolicyBody
@@ -91,9 +92,9 @@ def _at_fault(path: Path) -> Iterator[None]:
 def _profile(proof: Proof, valid: Valid) -> str:
     """`solo` only where both policies that count were: the one it was asked for under and the one it went out under."""
     policies = {proof.genesis.digest: proof.genesis.body_as(GenesisBody).policy}
-    for one in proof.chain:
-        if isinstance(one.statement.body, PolicyBody):
-            policies[one.statement.digest] = one.statement.body.policy
+    for effect in (effect for one in proof.chain for effect in effects(one.statement)):
+        if isinstance(effect.body, PolicyBody):
+            policies[effect.digest] = effect.body.policy
     heads = (proof.release.statement.heads.policy, valid.entry.policy)
     return "solo" if all(policies[head].profile == "solo" for head in heads) else "team"
 

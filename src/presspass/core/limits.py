@@ -10,6 +10,7 @@ GIB = 1024 * MIB
 STATEMENT_BYTES_MAX = 1 * MIB
 APPROVAL_BYTES_MAX = 16 * KIB
 FILES_PER_RELEASE_MAX = 64
+MEMBERS_PER_BUNDLE_MAX = 1000
 PEOPLE_PER_ROSTER_MAX = 1000
 KEYS_PER_PERSON_MAX = 16
 GROUPS_PER_PERSON_MAX = 32
@@ -173,6 +174,7 @@ INSPECTION_ANSWER_GRACE_S = (
 
 # command line and supervisor
 CONFIG_BYTES_MAX = 64 * KIB
+APPLY_FILE_BYTES_MAX = 4 * MIB  # presspass.yaml; a thousand publishers without defaults have 1 MiB
 CLIENT_ANSWER_BYTES_MAX = (
     64 * MIB
 )  # a JSON answer of the gate; files are streamed and limited by their own size

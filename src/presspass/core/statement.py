@@ -22,6 +22,7 @@ from presspass.core.limits import (
     FILE_BYTES_MAX,
     FILENAME_CHARS_MAX,
     FILES_PER_RELEASE_MAX,
+    MEMBERS_PER_BUNDLE_MAX,
     STATEMENT_BYTES_MAX,
     URL_CHARS_MAX,
 )
@@ -48,6 +49,7 @@ class Kind(StrEnum):
     DELEGATION = "delegation"
     REVOCATION = "revocation"
     ORIGIN = "origin"
+    BUNDLE = "bundle"
 
 
 class Intent(StrEnum):
@@ -424,24 +426,84 @@ class GenesisBody:
         return body
 
 
-Body = (
-    GenesisBody
-    | ReleaseBody
-    | RosterBody
-    | PolicyBody
-    | UpstreamBody
-    | FreezeBody
-    | OriginBody
-    | PublisherBody
-    | DelegationBody
-    | RevocationBody
-)
+#: What may stand in a bundle. A move to another origin does not: it replaces every key, and stands alone.
+MemberBody = RosterBody | PolicyBody | UpstreamBody | PublisherBody | DelegationBody
+_MEMBERS: Final[dict[Kind, type[Any]]] = {
+    Kind.ROSTER: RosterBody,
+    Kind.POLICY: PolicyBody,
+    Kind.UPSTREAM: UpstreamBody,
+    Kind.PUBLISHER: PublisherBody,
+    Kind.DELEGATION: DelegationBody,
+}
+#: What a chain is made of: the kinds that name a predecessor.
+ChainedBody = MemberBody | OriginBody
+_CHAINED: Final[dict[Kind, type[Any]]] = {**_MEMBERS, Kind.ORIGIN: OriginBody}
+
+
+def subject(body: ChainedBody) -> tuple[Kind, str]:
+    """Which chain a body belongs to: the chain's kind, and the name for those that have one chain for each name.
+
+    A chain is called by the kind that it is made of; an origin is an element of the roster's.
+    """
+    if isinstance(body, OriginBody):
+        return Kind.ROSTER, ""
+    kind = next(kind for kind, known in _MEMBERS.items() if type(body) is known)
+    return kind, "" if isinstance(body, RosterBody | PolicyBody) else body.name
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One change of a bundle: what a statement of its own would say, and the head of its chain when it was written."""
+
+    body: MemberBody
+    previous: str
+
+    def to_json(self) -> JsonObject:
+        return {
+            "body": self.body.to_json(),
+            "kind": subject(self.body)[0].value,
+            "previous": self.previous,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Member:
+        members = Members(value, "bundle's member")
+        kind = Kind(members.choice("kind", tuple(_MEMBERS)))
+        member = cls(_MEMBERS[kind].from_json(members.take("body")), members.sha256("previous"))
+        members.done()
+        return member
+
+
+@dataclass(frozen=True, slots=True)
+class BundleBody:
+    """Several changes that people sign at once: all of them come into force together, or none does.
+
+    No two are of one chain, so that their order says nothing. The recovery key asks for a roster alone, never in here.
+    """
+
+    members: tuple[Member, ...]
+
+    def to_json(self) -> JsonObject:
+        return {"members": [member.to_json() for member in self.members]}
+
+    @classmethod
+    def from_json(cls, value: object) -> BundleBody:
+        members = Members(value, "bundle")
+        body = cls(
+            members.items("members", Member.from_json, count_max=MEMBERS_PER_BUNDLE_MAX),
+        )
+        members.done()
+        if not body.members:
+            members.refuse("is empty")
+        if len({subject(member.body) for member in body.members}) != len(body.members):
+            members.refuse("changes the same thing twice")
+        if any(isinstance(one.body, RosterBody) and one.body.recovery for one in body.members):
+            members.refuse("holds a recovery, which stands in a statement of its own")
+        return body
+
+
+Body = GenesisBody | ReleaseBody | ChainedBody | FreezeBody | RevocationBody | BundleBody
 B = TypeVar("B")
-
-
-def roster_set_by(body: Body) -> Roster | None:
-    """The whole roster that a statement with this body puts in force; None for kinds that leave it as it is."""
-    return body.roster if isinstance(body, GenesisBody | RosterBody | OriginBody) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,27 +523,14 @@ class Statement:
     _BODIES: ClassVar[dict[Kind, type[Any]]] = {
         Kind.GENESIS: GenesisBody,
         Kind.RELEASE: ReleaseBody,
-        Kind.ROSTER: RosterBody,
-        Kind.POLICY: PolicyBody,
-        Kind.UPSTREAM: UpstreamBody,
         Kind.FREEZE: FreezeBody,
-        Kind.PUBLISHER: PublisherBody,
-        Kind.DELEGATION: DelegationBody,
         Kind.REVOCATION: RevocationBody,
-        Kind.ORIGIN: OriginBody,
+        Kind.BUNDLE: BundleBody,
+        **_CHAINED,
     }
-    CHAINED: ClassVar[frozenset[Kind]] = frozenset(
-        {
-            Kind.ROSTER,
-            Kind.POLICY,
-            Kind.UPSTREAM,
-            Kind.ORIGIN,
-            Kind.PUBLISHER,
-            Kind.DELEGATION,
-        }
-    )
-    #: Kinds that are elements of the roster's chain.
-    ROSTERS: ClassVar[frozenset[Kind]] = frozenset({Kind.ROSTER, Kind.ORIGIN})
+    #: Kinds that name their predecessor; and those that move heads, which a bundle does by its members.
+    CHAINED: ClassVar[frozenset[Kind]] = frozenset(_CHAINED)
+    MOVING: ClassVar[frozenset[Kind]] = CHAINED | {Kind.BUNDLE}
 
     @property
     def kind(self) -> Kind:

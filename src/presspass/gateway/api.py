@@ -17,12 +17,13 @@ from starlette.routing import Route
 from presspass import __version__
 from presspass.core.approval import Approval
 from presspass.core.digests import JsonObject
+from presspass.core.effects import roster_after
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import InputFile, parse_report
 from presspass.core.lifecycle import State
 from presspass.core.limits import JSON_BODY_BYTES_MAX
 from presspass.core.quorum import Tally
-from presspass.core.statement import ReleaseBody, ReleaseFile, Statement, roster_set_by
+from presspass.core.statement import ReleaseBody, ReleaseFile, Statement
 from presspass.gateway import (
     approvals,
     asking,
@@ -294,16 +295,16 @@ class Api:
     def request_json(self, digest: str) -> JsonObject:
         """One request of any kind as the API shows it."""
         with self._gate.writer.read() as connection:
-            request = requests.find(connection, digest)
+            request = requests.find(connection, digest) or self._holding(connection, digest)
             if request is None:
                 raise Refusal(Code.REQUEST_NOT_FOUND, "There is no request with this digest.")
             received = received_for(connection, request)
             opened = self._opened(connection, request.statement)
-            decision = self._facts.decision(digest)
+            decision = self._facts.decision(request.digest)
             code, message = self._facts.word_on(connection, request, decision)
             count = self._facts.count(connection, self._gate.journal.now(), request)
         return {
-            "digest": digest,
+            "digest": request.digest,
             "veto_digest": request.veto_digest,
             "kind": request.kind,
             "state": decision.state if decision else State.AWAITING.value,
@@ -316,9 +317,15 @@ class Api:
             "url": self._url(request),
             "details": opened,
             "roster_now": self._gate.journal.rules.roster.to_json()
-            if request.statement.kind in Statement.ROSTERS
+            if roster_after(request.statement) is not None
             else None,
         }
+
+    def _holding(self, connection: Connection, digest: str) -> Request | None:
+        """The bundle of which a member has this digest: a release names its upstream by it."""
+        chain = self._gate.journal.rules.chain
+        holding = chain.holding(digest) if chain else None
+        return requests.find(connection, holding) if holding else None
 
     def _url(self, request: Request) -> str:
         if request.release is not None:
@@ -326,12 +333,12 @@ class Api:
         return self._gate.request_url(request.digest)
 
     def _opened(self, connection: Connection, statement: Statement) -> JsonObject:
-        """The details of the people whom a roster statement adds or changes: what approvers must be able to read."""
-        after = roster_set_by(statement.body)
-        if after is None:
+        """The details of the people whom a statement's roster adds or changes: what approvers must be able to read."""
+        roster = roster_after(statement)
+        if roster is None:
             return {}
         found = {}
-        for person in (*after.people, *self._gate.journal.rules.roster.people):
+        for person in (*roster.people, *self._gate.journal.rules.roster.people):
             details = people.open_details(self._gate, connection, person.details)
             if details is not None:
                 found[person.details] = details.to_json()

@@ -8,21 +8,24 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from presspass.core.delegation import DelegationBody
 from presspass.core.digests import JsonObject
+from presspass.core.effects import Effect
 from presspass.core.publisher import PublisherBody
-from presspass.core.statement import AskedBy, ReleaseBody
+from presspass.core.statement import AskedBy, Kind, ReleaseBody
 from presspass.gateway import stops
 from presspass.gateway.console.models import ActFacts, AskerFacts, WorkflowFacts
 from presspass.gateway.console.text import told
 from presspass.gateway.gate import Gate
 from presspass.store import journal_view
 from presspass.store.gateway_tables import WORKFLOW, WORKLOAD_TOKEN
+
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,12 @@ def asker(
 def _word(
     connection: Connection, asked: AskedBy, body: ReleaseBody | None, release: str, statement: str
 ) -> _PressWord:
-    publisher = journal_view.statement(connection, asked.publisher)
-    delegation = journal_view.statement(connection, asked.delegation) if asked.delegation else None
+    publisher = journal_view.effect(connection, asked.publisher, Kind.PUBLISHER)
+    delegation = (
+        journal_view.effect(connection, asked.delegation, Kind.DELEGATION)
+        if asked.delegation
+        else None
+    )
     bound, rebound = journal_view.workflow_before(connection, asked, statement)
     return _PressWord(
         seen=journal_view.workload(connection, asked.token),
@@ -98,8 +105,8 @@ def _word(
     )
 
 
-def _body(statement: Any, kind: type[Any]) -> Any:
-    return statement.body if statement is not None and isinstance(statement.body, kind) else None
+def _body(effect: Effect | None, kind: type[B]) -> B | None:
+    return effect.body if effect is not None and isinstance(effect.body, kind) else None
 
 
 def _press(word: _PressWord) -> str:

@@ -16,11 +16,13 @@ from starlette.routing import Route
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import (
+    PEOPLE_PER_ROSTER_MAX,
     SCIM_TEXT_CHARS_MAX,
     UPLOAD_TOKEN_S_MAX,
     VETO_NOTE_CHARS_MAX,
     VIEW_TOKEN_S,
 )
+from presspass.core.roster import Details
 from presspass.core.strict import Members
 from presspass.gateway import enrolment, leaving, people, requests, roster_changes, stops, tokens
 from presspass.gateway.api import route
@@ -52,6 +54,7 @@ class Control:
             route("/tokens", "POST", self.make_token),
             route("/tokens/{hash}", "DELETE", self.revoke_token),
             route("/links", "POST", self.make_link),
+            route("/details", "POST", self.keep_details),
             route("/view-tokens", "POST", self.make_view_token),
             route("/requests", "POST", self.make_request),
             route("/sign-in-links", "POST", self.make_sign_in_link),
@@ -143,6 +146,19 @@ class Control:
         origin = self._gate.next_origin if asked.get("at_next") else self._gate.site[0]
         url = f"{origin}/enrol#{secret}"
         return json_answer({"url": url, "expires_at": expires_ms // 1000}, 201)
+
+    def keep_details(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /details {details: [{name, addresses, forge_ids, salt}]}: kept for the roster that will name them."""
+        members = Members(read_json(body), "request")
+        found = members.items("details", Details.from_json, count_max=PEOPLE_PER_ROSTER_MAX)
+        members.done()
+
+        def work(connection: Connection) -> None:
+            for one in found:
+                people.keep_details(connection, one)
+
+        self._gate.writer.run(work)
+        return json_answer({"commitments": [one.commitment for one in found]}, 201)
 
     def make_view_token(self, _request: HttpRequest, _body: bytes) -> Answer:
         """POST /view-tokens: an address that lets its holder look at the list, never sign."""

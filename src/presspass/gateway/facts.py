@@ -14,17 +14,18 @@ from sqlalchemy.engine import Connection
 
 from presspass.core import quorum
 from presspass.core.approval import Approval, Signed, approval_id
+from presspass.core.effects import effects
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import parse_report
 from presspass.core.lifecycle import SETTLED, State
 from presspass.core.quorum import ORDINARY, Circumstances, Tally
 from presspass.core.statement import (
+    ChainedBody,
     FreezeBody,
     Intent,
     ReleaseBody,
     ReleaseFile,
     Statement,
-    UpstreamBody,
 )
 from presspass.gateway import asking, identities, people, requests, stops, tokens
 from presspass.gateway.console import differences
@@ -293,29 +294,15 @@ class Facts:
             return None
         decision, statement, body = ballot.decision, request.statement, request.statement.body
         code, message = self.word_on(connection, request, decision)
-        # What is in force because of this very statement is compared with what was in force before it.
-        before = statement.previous if decision and decision.state == "admitted" else None
-        upstream = None
-        if isinstance(body, UpstreamBody):
-            upstream = (
-                self._upstream(before) if before else rules.upstreams.get(body.name, (0, None))[1]
-            )
         return RequestFacts(
             digest=request.digest,
             ballot=ballot,
             state=decision.state if decision else "",
             code=code,
             message=message,
-            upstream_now=upstream,
-            roster_before=rules.chain.rosters.get(before or ""),
-            policy_before=rules.chain.policies.get(before or ""),
+            before=_before(rules.chain, statement, decision),
             narrowings=self._narrowings(body.narrowings) if isinstance(body, FreezeBody) else (),
         )
-
-    def _upstream(self, digest: str) -> UpstreamBody | None:
-        """What an admitted statement said of its upstream; None where the chain began."""
-        found = self._gate.journal.read(lambda c: journal_view.statement(c, digest))
-        return found.body if found and isinstance(found.body, UpstreamBody) else None
 
     def _narrowings(self, ids: Sequence[str]) -> tuple[Narrowing, ...]:
         """These narrowings, also where they have ended."""
@@ -370,6 +357,22 @@ class Facts:
             counted=len(facts.ballot.tally.counted),
             message=facts.message,
         )
+
+
+def _before(
+    chain: Chain, statement: Statement, decision: Decision | None
+) -> dict[str, ChainedBody]:
+    """What is in force of everything that the statement changes, by chain. What is in force because of this very
+    statement is compared with what was in force before it."""
+    admitted = decision is not None and decision.state == "admitted"
+    found = {}
+    for one in effects(statement):
+        old = chain.in_force(one.kind, one.name)
+        if admitted:
+            old = chain.once_in_force(one.kind, one.previous or "")
+        if old is not None:
+            found[one.chain] = old
+    return found
 
 
 def tally(

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from presspass.core.digests import sha256_hex
+from presspass.core.effects import effects, roster_after
 from presspass.core.errors import Code, Refusal
 from presspass.core.publisher import PublisherBody
 from presspass.core.statement import Body, Intent, Kind, RosterBody, Statement
@@ -100,10 +101,11 @@ def of_kind(connection: Connection, kind: Kind) -> list[Request]:
 def bringing_keys(connection: Connection) -> dict[str, list[Request]]:
     """The requests for a roster, recoveries left out, in which each key stands, by its fingerprint."""
     found: dict[str, list[Request]] = {}
-    for request in of_kind(connection, Kind.ROSTER):
-        body = request.statement.body
-        if isinstance(body, RosterBody) and not body.recovery:
-            for key in body.roster.all_keys():
+    asked = [*of_kind(connection, Kind.ROSTER), *of_kind(connection, Kind.BUNDLE)]
+    for request in sorted(asked, key=lambda one: one.created_ms):
+        body, roster = request.statement.body, roster_after(request.statement)
+        if roster is not None and not (isinstance(body, RosterBody) and body.recovery):
+            for key in roster.all_keys():
                 found.setdefault(key.id, []).append(request)
     return found
 
@@ -133,10 +135,11 @@ def submit(gate: Gate, text: str, workflow: str | None = None) -> str:
 
 
 def _bound_content(statement: Statement, workflow: str) -> bytes:
-    """The workflow as bytes; refuses any other than the one that the statement binds."""
+    """The workflow as bytes; refuses any other than one that the statement binds."""
     content = workflow.encode("utf-8", "surrogatepass")
-    body = statement.body
-    if not isinstance(body, PublisherBody) or body.workflow_sha256 != sha256_hex(content):
+    bodies = [one.body for one in effects(statement)]
+    bound = {body.workflow_sha256 for body in bodies if isinstance(body, PublisherBody)}
+    if sha256_hex(content) not in bound:
         raise Refusal(
             Code.REQUEST_MALFORMED,
             "The workflow that was sent along is not the one that the statement binds.",

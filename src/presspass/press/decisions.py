@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.engine import Connection
 
+from presspass.core.changes import Opened
+from presspass.core.effects import Effect, effects, only_takes_away, roster_after
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import RECOVERY_WAIT_S
-from presspass.core.quorum import gains_key
 from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     FreezeBody,
@@ -20,7 +22,6 @@ from presspass.core.statement import (
     RosterBody,
     Statement,
     UpstreamBody,
-    roster_set_by,
 )
 from presspass.keystore.envelopes import Vault
 from presspass.press import asks, desk, gatekeeper, journal, notices
@@ -148,15 +149,15 @@ class Decisions:
         if not verdict.reached:
             self._still_missing(ask, verdict, now_ms)
             return
-        if isinstance(statement.body, UpstreamBody):
-            self._require_credential(ask.digest)
-        details: list[Details] = []
-        after = roster_set_by(statement.body)
-        if after is not None:
-            details = self._details_of(after)
+        moves = effects(statement)
+        for one in moves:
+            if isinstance(one.body, UpstreamBody):
+                self._require_credential(one.digest)
+        roster = roster_after(statement)
+        details = [] if roster is None else self._details_of(roster)
         self.books.writer.run(lambda c: self._approve_change(c, ask, verdict, details, now_ms))
         decision = self.books.decision(ask.digest)
-        if not self._only_takes_away(statement) and not self._has_waited(
+        if not self._only_takes_away(moves) and not self._has_waited(
             statement, verdict, decision, now_ms
         ):
             return
@@ -176,14 +177,17 @@ class Decisions:
         wait_ms = longest_key_wait_ms(verdict) if new else 0
         return since_reached >= longest_window_ms(verdict) and since_seen >= wait_ms
 
-    def _only_takes_away(self, statement: Statement) -> bool:
-        """A roster that only loses keys, people or groups is in force at once: whoever leaves must not count for one
-        more window. A group more, or other details (addresses, ids at the sign-in provider), widens and waits.
-        """
-        body = statement.body
-        return isinstance(body, RosterBody) and takes_away(
-            self.books.read(view.roster), body.roster
-        )
+    def _only_takes_away(self, moves: Sequence[Effect]) -> bool:
+        """What takes rights away and gives none is in force at once: whoever leaves must not count for one more
+        window. Of a bundle, each member must be such a change."""
+
+        def question(connection: Connection) -> bool:
+            chain = self.books.chain(connection)
+            return all(
+                only_takes_away(chain.in_force(one.kind, one.name), one.body) for one in moves
+            )
+
+        return bool(moves) and self.books.read(question)
 
     def _approve_change(
         self,
@@ -236,15 +240,18 @@ class Decisions:
     ) -> None:
         statement = ask.statement
         counted = {signed.key for signed in verdict.signed}
-        before = view.roster(connection)
+        before = self.books.chain(connection)
         journal.admit(
             connection, statement, [one for one in ask.approvals if one.key in counted], now_ms
         )
+        text = notices.admitted_text(
+            before, self.books.chain(connection).site[0], statement, opened(connection, details)
+        )
         if isinstance(statement.body, FreezeBody):
             journal.clear(connection, statement.body.narrowings, ask.digest)
-        after = roster_set_by(statement.body)
-        if after is not None:
-            journal.keep_details(connection, details, {person.details for person in after.people})
+        roster = roster_after(statement)
+        if roster is not None:
+            journal.keep_details(connection, details, {person.details for person in roster.people})
         journal.decide(connection, ask.digest, "admitted", now_ms)
         self.books.enter(
             connection,
@@ -254,10 +261,8 @@ class Decisions:
             what=statement.kind.value,
             by=list(verdict.tally.counted),
         )
-        origin = self.books.chain(connection).site[0]
-        text = f"A change of {statement.kind.value} is in force.\nLook: {origin}/q/{ask.digest}"
         self.books.tell(
-            connection, ask.digest, f"{statement.kind.value} changed", text, now_ms, also=before
+            connection, ask.digest, f"{statement.kind.value} changed", text, now_ms, before.roster
         )
 
     def _first_sight(self, ask: Ask, now_ms: int) -> None:
@@ -349,18 +354,7 @@ class Decisions:
             self._refuse(statement, refusal, now_ms)
 
 
-def takes_away(before: Roster, after: Roster) -> bool:
-    """Whether nobody has more in `after` than in `before`: no key, no group, no other details, no person."""
-    for person in after.people:
-        known = before.person(person.id)
-        if known is None or person.details != known.details:
-            return False
-        if not set(person.groups) <= set(known.groups):
-            return False
-    return not gains_key(before, after)
-
-
-def opened(connection: Connection, details: list[Details]) -> notices.Opened:
+def opened(connection: Connection, details: list[Details]) -> Opened:
     """What is behind a commitment, as the press knows it: from its journal, or checked against the commitment."""
     fresh = {one.commitment: one for one in details}
     return lambda commitment: fresh.get(commitment) or view.person_details(connection, commitment)

@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.approval import Approval
 from presspass.core.digests import JsonObject, sha256_hex
+from presspass.core.effects import effects
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import JSON_BODY_BYTES_MAX
 from presspass.core.policy import Policy
@@ -121,15 +122,16 @@ class Desk:
         secret = order.take("secret")
         salt = order.name("salt")
         order.done()
-        body = statement.body_as(UpstreamBody)
         if not isinstance(secret, str) or not 0 < len(secret) <= _SECRET_CHARS_MAX:
             raise Refusal(Code.REQUEST_MALFORMED, "The credential is empty or too long.")
-        if body.credential != commitment(secret, salt):
-            raise Refusal(
-                Code.REQUEST_MALFORMED, "The upstream statement was made for another credential."
-            )
-        self.vault.put(statement.digest, secret.encode())
-        return {"statement": statement.digest}
+        committed = commitment(secret, salt)
+        for one in effects(statement):
+            if isinstance(one.body, UpstreamBody) and one.body.credential == committed:
+                self.vault.put(one.digest, secret.encode())
+                return {"statement": one.digest}
+        raise Refusal(
+            Code.REQUEST_MALFORMED, "The upstream statement was made for another credential."
+        )
 
     def _recover(self, order: Members, now_ms: int) -> JsonObject:
         statement = _statement(order)

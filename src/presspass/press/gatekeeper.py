@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.approval import Approval, approval_id
 from presspass.core.errors import Code, Refusal
-from presspass.core.statement import Intent, ReleaseBody, Statement, UpstreamBody
+from presspass.core.statement import Intent, Kind, ReleaseBody, Statement, UpstreamBody
 from presspass.formats.filenames import parse_filename
 from presspass.press import journal, workloads
 from presspass.press.asks import Ask
@@ -136,7 +136,7 @@ def upstream_of(connection: Connection, chain: Chain, body: ReleaseBody) -> Upst
     for digest, upstream in chain.upstreams.values():
         if digest == body.upstream:
             return upstream
-    if view.statement(connection, body.upstream) is not None:
+    if view.effect(connection, body.upstream, Kind.UPSTREAM) is not None:
         raise Refusal(
             Code.RELEASE_STALE, "The upstream was changed since this was asked for.", "Sign again."
         )

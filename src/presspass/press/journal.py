@@ -12,10 +12,9 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
 
 from presspass.core.approval import Approval
-from presspass.core.delegation import DelegationBody
 from presspass.core.digests import canonical
+from presspass.core.effects import Effect, effects
 from presspass.core.errors import Code, Fault, Refusal, invariant
-from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details
 from presspass.core.statement import (
     GenesisBody,
@@ -24,7 +23,6 @@ from presspass.core.statement import (
     ReleaseBody,
     ReleaseFile,
     Statement,
-    UpstreamBody,
 )
 from presspass.press.log import Log
 from presspass.store import journal_tables as t
@@ -83,11 +81,13 @@ def height(connection: Connection) -> int:
 def admit(
     connection: Connection, statement: Statement, approvals: Iterable[Approval], now_ms: int
 ) -> None:
-    """Journals an approved statement of a chain and moves its head; heads only go up (law 7)."""
+    """Journals an approved statement and moves every head that it moves; heads only go up (law 7).
+
+    All of it is in the caller's transaction: where one head has moved meanwhile, none moves.
+    """
     keep_statement(connection, statement, approvals, now_ms)
-    chain_name = _chain_name(statement)
-    if chain_name is not None:
-        _raise_head(connection, chain_name, statement)
+    for effect in effects(statement):
+        _raise_head(connection, statement.genesis, effect)
 
 
 def admit_genesis(
@@ -385,26 +385,20 @@ def _held(connection: Connection, lease: Lease, **values: object) -> None:
         raise Fault("lease.lost", "Another press has taken over this release.", retryable=False)
 
 
-def _chain_name(statement: Statement) -> str | None:
-    if isinstance(statement.body, UpstreamBody | PublisherBody | DelegationBody):
-        return f"{statement.kind.value}:{statement.body.name}"
-    if statement.kind in Statement.ROSTERS:
-        return Kind.ROSTER.value
-    return statement.kind.value if statement.kind is Kind.POLICY else None
-
-
-def _raise_head(connection: Connection, chain: str, statement: Statement) -> None:
+def _raise_head(connection: Connection, genesis: str, effect: Effect) -> None:
     h = t.HEAD.c
-    row = connection.execute(sa.select(h.digest, h.height).where(h.chain == chain)).first()
-    if row is None:
-        connection.execute(t.HEAD.insert().values(chain=chain, digest=statement.digest, height=1))
-        return
-    if row.digest != statement.previous:
+    row = connection.execute(sa.select(h.digest, h.height).where(h.chain == effect.chain)).first()
+    if effect.previous != (genesis if row is None else row.digest):
         raise Refusal(
-            Code.STATEMENT_OLD_HEAD, f"The {chain} chain has moved on.", "Ask for it again."
+            Code.STATEMENT_OLD_HEAD, f"The {effect.chain} chain has moved on.", "Ask for it again."
         )
+    if row is None:
+        connection.execute(
+            t.HEAD.insert().values(chain=effect.chain, digest=effect.digest, height=1)
+        )
+        return
     connection.execute(
         t.HEAD.update()
-        .where(h.chain == chain)
-        .values(digest=statement.digest, height=row.height + 1)
+        .where(h.chain == effect.chain)
+        .values(digest=effect.digest, height=row.height + 1)
     )

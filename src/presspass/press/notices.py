@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from presspass.core.changes import Opened, change_lines, changes_of
 from presspass.core.digests import sha256_hex
-from presspass.core.roster import Details, Person, Roster
-from presspass.core.statement import (
-    FreezeBody,
-    OriginBody,
-    PolicyBody,
-    ReleaseBody,
-    RosterBody,
-    Statement,
-    UpstreamBody,
-)
+from presspass.core.effects import effects
+from presspass.core.roster import Roster
+from presspass.core.statement import FreezeBody, ReleaseBody, Statement
 from presspass.notify import Channel, Message
 from presspass.press.journal import insert_new
 from presspass.store import journal_tables as t
@@ -32,8 +25,6 @@ from presspass.store.database import Writer
 from presspass.verify.chain import Chain
 from presspass.verify.shortage import packages_of, short_of_approvers
 
-#: From a commitment to the details behind it; None where they are not known.
-Opened: TypeAlias = Callable[[str], Details | None]
 _HOW_TO_STOP = "To stop it: veto on that page, or `presspass veto`."
 _LOG = logging.getLogger("presspass.press")
 _ATTEMPTS_MAX = 20
@@ -107,69 +98,35 @@ def change_text(chain: Chain, statement: Statement, opened: Opened = lambda _: N
     lines = [
         f"{statement.kind.value}: approved by enough people; it comes into force {wait}.",
         "",
+        *_changes(chain, statement, opened),
+        "",
+        f"Look: {chain.site[0]}/q/{statement.digest}",
+        _HOW_TO_STOP,
     ]
-    body = statement.body
-    if isinstance(body, OriginBody):
-        lines += [f"  address: {chain.site[0]} -> {body.origin}", "  keys work there alone:"]
-        lines += _roster_changes(chain.roster, body.roster, opened)
-    elif isinstance(body, RosterBody):
-        lines += _roster_changes(chain.roster, body.roster, opened)
-    elif isinstance(body, PolicyBody):
-        before, after = chain.policy.to_json(), body.policy.to_json()
-        lines += [
-            f"  {name}: {before.get(name)} -> {after.get(name)}"
-            for name in sorted({*before, *after})
-            if before.get(name) != after.get(name)
-        ]
-    elif isinstance(body, UpstreamBody):
-        lines.append(f"  {body.name}: upload to {body.upload_url} as {body.username or 'nobody'}")
-        lines.append(f"  {body.name}: read back at {body.index_url}")
-    elif isinstance(body, FreezeBody):
-        lines += [f"  ends: {id}" for id in body.narrowings]
-    lines += ["", f"Look: {chain.site[0]}/q/{statement.digest}", _HOW_TO_STOP]
     return "\n".join(lines)
 
 
-def _roster_changes(before: Roster, after: Roster, opened: Opened) -> list[str]:
-    lines = []
-    for sign, here, there in (("+", after, before), ("-", before, after)):
-        for person in here.people:
-            for key in person.keys:
-                if there.key(key.id) is None:
-                    lines.append(f"  {sign} {person.id}  {key.kind}  {key.id}")
-    lines = lines or ["  no key comes or goes"]
-    for person in after.people:
-        known = before.person(person.id)
-        if known is not None:
-            lines += _person_changes(known, person, opened)
-    return lines
-
-
-def _person_changes(before: Person, after: Person, opened: Opened) -> list[str]:
-    """Groups, addresses and ids at forges and at the sign-in provider: these are how somebody is taken over."""
+def admitted_text(
+    before: Chain, origin: str, statement: Statement, opened: Opened = lambda _: None
+) -> str:
+    """What has come into force. `before`: the state that it replaces; `origin`: where the gate is now."""
     lines = [
-        f"  + {after.id}  group {group}" for group in after.groups if group not in before.groups
+        f"A change of {statement.kind.value} is in force.",
+        "",
+        *_changes(before, statement, opened),
+        "",
+        f"Look: {origin}/q/{statement.digest}",
     ]
-    lines += [
-        f"  - {after.id}  group {group}" for group in before.groups if group not in after.groups
-    ]
-    if before.details == after.details:
-        return lines
-    old, new = opened(before.details), opened(after.details)
-    if old is None or new is None:
-        return [
-            *lines,
-            f"  ~ {after.id}  name, addresses or ids change; which ones is not known here",
-        ]
-    if old.name != new.name:
-        lines.append(f"  ~ {after.id}  name: {old.name} -> {new.name}")
-    for what, gone, come in (
-        ("address", old.addresses, new.addresses),
-        ("id", old.forge_ids, new.forge_ids),
-    ):
-        lines += [f"  + {after.id}  {what} {one}" for one in come if one not in gone]
-        lines += [f"  - {after.id}  {what} {one}" for one in gone if one not in come]
-    return lines
+    return "\n".join(lines)
+
+
+def _changes(chain: Chain, statement: Statement, opened: Opened) -> list[str]:
+    body = statement.body
+    if isinstance(body, FreezeBody):
+        return [f"  ends: {id}" for id in body.narrowings]
+    found = changes_of(chain.in_force, effects(statement), chain.site[0], opened)
+    lines = [line for change in found for line in change_lines(change)]
+    return lines or ["  nothing that is not in force already"]
 
 
 def release_text(origin: str, upstream: str, body: ReleaseBody) -> str:

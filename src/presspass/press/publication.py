@@ -14,14 +14,12 @@ The first and the tenth attempt run the same code.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
-from presspass.core.delegation import DelegationBody
 from presspass.core.errors import Code, Fault, Refusal, invariant
-from presspass.core.publisher import PublisherBody
 from presspass.core.statement import (
     GenesisBody,
     Kind,
@@ -40,6 +38,7 @@ from presspass.press.signing import PressKey, verification_summary
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.store.database import Writer
+from presspass.verify.chain import Chain, needed_for
 from presspass.verify.proof import Entry, Proof, Record, SignedStatement
 
 #: How long a registry may take to show a file it has accepted, in steps that grow.
@@ -210,6 +209,7 @@ def _complete(
 def _write_proofs(connection: Connection, tools: Tools, statement: Statement, now_ms: int) -> None:
     body = statement.body_as(ReleaseBody)
     genesis, chain = _chain_when_claimed(connection, statement)
+    heads = Chain.after(genesis, [signed.statement for signed in chain]).heads
     claimed_ms = connection.execute(
         t.INTENT.select()
         .with_only_columns(t.INTENT.c.claimed_ms)
@@ -221,8 +221,8 @@ def _write_proofs(connection: Connection, tools: Tools, statement: Statement, no
         files=body.files,
         claimed_at=int(claimed_ms) // 1000,
         verified_at=now_ms // 1000,
-        roster=_last(chain, Statement.ROSTERS, genesis.digest),
-        policy=_last(chain, {Kind.POLICY}, genesis.digest),
+        roster=heads.roster,
+        policy=heads.policy,
         mode="prevented",
         zones=tools.zones,
         workload=view.circumstances(connection, body).workload,
@@ -248,45 +248,25 @@ def _write_proofs(connection: Connection, tools: Tools, statement: Statement, no
 def _chain_when_claimed(
     connection: Connection, release: Statement
 ) -> tuple[Statement, tuple[SignedStatement, ...]]:
-    """Genesis and every chained statement that was admitted before the claim, in order, with their signatures; of
-    publishers and delegations those alone by which this release was asked for."""
-    i, s = t.INTENT.c, t.STATEMENT.c
-    digest = release.digest
+    """Genesis and what was admitted before the claim, in order, with its signatures: every statement that moved the
+    head of roster, policy or an upstream, of publishers and delegations those alone by which this release was asked
+    for, and whatever a bundle among them builds on."""
+    i = t.INTENT.c
     height = connection.execute(
-        t.INTENT.select().with_only_columns(i.height).where(i.statement == digest)
+        t.INTENT.select().with_only_columns(i.height).where(i.statement == release.digest)
     ).scalar_one()
-    chained = [kind.value for kind in Statement.CHAINED]
-    rows = connection.execute(
-        t.STATEMENT.select()
-        .with_only_columns(s.statement)
-        .where(s.height <= height, s.kind.in_([*chained, Kind.GENESIS.value]))
-        .order_by(s.height)
-    ).scalars()
-    named = _asked_by(connection, release.body_as(ReleaseBody))
-    read = [Statement.from_bytes(data) for data in rows]
-    statements = [one for one in read if _subject(one) is None or _subject(one) in named]
-    return statements[0], tuple(
-        SignedStatement(one, journal.approvals_under(connection, one.digest))
-        for one in statements[1:]
+    before = view.chained(connection, up_to=height)
+    chain = needed_for(before[1:], _asked_by(connection, release.body_as(ReleaseBody)))
+    return before[0], tuple(
+        SignedStatement(one, journal.approvals_under(connection, one.digest)) for one in chain
     )
 
 
-def _subject(statement: Statement) -> tuple[Kind, str] | None:
-    """The publisher or delegation that a statement is about; None for any other kind."""
-    body = statement.body
-    if not isinstance(body, PublisherBody | DelegationBody):
-        return None
-    return statement.kind, body.name
-
-
-def _asked_by(connection: Connection, body: ReleaseBody) -> set[tuple[Kind, str] | None]:
+def _asked_by(connection: Connection, body: ReleaseBody) -> frozenset[str]:
+    """The chains of publisher and delegation by which the release was asked for."""
     if body.asked_by is None:
-        return set()
-    wanted = (body.asked_by.publisher, body.asked_by.delegation)
-    found = (view.statement(connection, digest) for digest in wanted if digest)
-    return {_subject(one) for one in found if one is not None}
-
-
-def _last(chain: tuple[SignedStatement, ...], kinds: Set[Kind], genesis: str) -> str:
-    digests = [signed.statement.digest for signed in chain if signed.statement.kind in kinds]
-    return digests[-1] if digests else genesis
+        return frozenset()
+    asked = body.asked_by
+    wanted = ((asked.publisher, Kind.PUBLISHER), (asked.delegation, Kind.DELEGATION))
+    found = (view.effect(connection, digest, kind) for digest, kind in wanted if digest)
+    return frozenset(one.chain for one in found if one is not None)

@@ -39,7 +39,8 @@ STATEMENT = Table(
     Column("admitted_ms", BigInteger, nullable=False),
 )
 
-#: The newest statement of each chain: `roster`, `policy`, `revocation`, `upstream:<name>`. `height` only goes up.
+#: The head of each chain: `roster`, `policy`, `revocation`, `upstream:<name>`, `publisher:<name>`, `delegation:<name>`.
+#: `digest`: of its newest statement, or of the member of a bundle (`core.effects`). `height` only goes up.
 HEAD = Table(
     "head",
     METADATA,

@@ -5,13 +5,15 @@ What a reader gets here is the press's word. The gateway shows it to people; the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from presspass.core.digests import parse_canonical
+from presspass.core.effects import Effect, effects, roster_after
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import Circumstances
@@ -27,7 +29,6 @@ from presspass.core.statement import (
     ReleaseFile,
     Statement,
     UpstreamBody,
-    roster_set_by,
 )
 from presspass.store import journal_tables as t
 
@@ -84,7 +85,7 @@ def statement(connection: Connection, digest: str) -> Statement | None:
     data = connection.execute(
         sa.select(t.STATEMENT.c.statement).where(t.STATEMENT.c.digest == digest)
     ).scalar()
-    return None if data is None else Statement.from_bytes(data)
+    return None if data is None else _admitted(data)
 
 
 def genesis(connection: Connection) -> Statement | None:
@@ -93,19 +94,47 @@ def genesis(connection: Connection) -> Statement | None:
     return None if digest is None else statement(connection, digest)
 
 
-def chained(connection: Connection) -> list[Statement]:
-    """Genesis and every statement that moved a head, in the order in which the chains grew; [] before genesis."""
-    kinds = [Kind.GENESIS.value, *(kind.value for kind in Statement.CHAINED)]
+def effect(connection: Connection, digest: str, kind: Kind) -> Effect | None:
+    """What the admitted statement, or the member of an admitted bundle, with this digest did to its chain of `kind`."""
+    found = statement(connection, digest)
+    moves = effects(found) if found else _members(connection)
+    return next((one for one in moves if (one.kind, one.digest) == (kind, digest)), None)
+
+
+def _members(connection: Connection) -> Iterator[Effect]:
+    """What the members of admitted bundles did, the newest bundle first."""
     rows = connection.execute(
         sa.select(t.STATEMENT.c.statement)
-        .where(t.STATEMENT.c.kind.in_(kinds))
-        .order_by(t.STATEMENT.c.height)
+        .where(t.STATEMENT.c.kind == Kind.BUNDLE.value)
+        .order_by(t.STATEMENT.c.height.desc())
     ).scalars()
-    return [Statement.from_bytes(data) for data in rows]
+    for data in rows.all():
+        yield from effects(_admitted(data))
+
+
+#: How many admitted statements are kept as they were read. They never change; a bundle of hundreds takes 50 ms to read.
+_KEPT = 4096
+
+
+@lru_cache(maxsize=_KEPT)
+def _admitted(data: bytes) -> Statement:
+    return Statement.from_bytes(data)
+
+
+def chained(connection: Connection, up_to: int | None = None) -> list[Statement]:
+    """Genesis and every statement that moved a head, in the order in which the chains grew; [] before genesis.
+
+    `up_to`: the height of the last one.
+    """
+    s = t.STATEMENT.c
+    kinds = [Kind.GENESIS.value, *(kind.value for kind in Statement.MOVING)]
+    query = sa.select(s.statement).where(s.kind.in_(kinds)).order_by(s.height)
+    rows = connection.execute(query if up_to is None else query.where(s.height <= up_to)).scalars()
+    return [_admitted(data) for data in rows]
 
 
 def head(connection: Connection, chain: str) -> str | None:
-    """The digest at the head of `roster`, `policy`, `revocation` or `upstream:<name>`."""
+    """The digest at the head of `roster`, `policy`, `revocation`, `upstream:<name>`, …, as `core.effects` says."""
     digest: str | None = connection.execute(
         sa.select(t.HEAD.c.digest).where(t.HEAD.c.chain == chain)
     ).scalar()
@@ -119,17 +148,16 @@ def heads(connection: Connection) -> Heads:
 
 
 def roster_at(connection: Connection, digest: str) -> Roster | None:
-    """The roster that the admitted statement `digest` (genesis, roster or origin) set."""
+    """The roster that the admitted statement `digest` (genesis, roster, origin or bundle) set."""
     found = statement(connection, digest)
-    return None if found is None else roster_set_by(found.body)
+    return None if found is None else roster_after(found)
 
 
 def policy_at(connection: Connection, digest: str) -> Policy | None:
-    """The policy that the admitted statement `digest` (genesis or policy) set."""
+    """The policy that the admitted statement `digest` (genesis, policy or bundle) set."""
     found = statement(connection, digest)
-    if found is None or not isinstance(found.body, GenesisBody | PolicyBody):
-        return None
-    return found.body.policy
+    bodies = (one.body for one in effects(found)) if found else ()
+    return next((body.policy for body in bodies if isinstance(body, PolicyBody)), None)
 
 
 def roster(connection: Connection) -> Roster:
@@ -152,15 +180,15 @@ def policy(connection: Connection) -> Policy:
 
 
 def upstreams(connection: Connection) -> dict[str, tuple[str, UpstreamBody]]:
-    """Every upstream in force by name: (digest of its statement, body)."""
+    """Every upstream in force by name: (digest of its statement, or of the bundle's member; body)."""
     rows = connection.execute(
-        sa.select(t.HEAD.c.chain, t.STATEMENT.c.digest, t.STATEMENT.c.statement)
-        .join(t.STATEMENT, t.STATEMENT.c.digest == t.HEAD.c.digest)
-        .where(t.HEAD.c.chain.startswith("upstream:"))
-    )
+        sa.select(t.HEAD.c.digest).where(t.HEAD.c.chain.startswith("upstream:"))
+    ).scalars()
+    found = (effect(connection, digest, Kind.UPSTREAM) for digest in rows.all())
     return {
-        chain.removeprefix("upstream:"): (digest, Statement.from_bytes(data).body_as(UpstreamBody))
-        for chain, digest, data in rows
+        one.name: (one.digest, one.body)
+        for one in found
+        if one is not None and isinstance(one.body, UpstreamBody)
     }
 
 
@@ -280,12 +308,13 @@ def _workflow_counts(
 def workflow_changed(connection: Connection, asked: AskedBy) -> bool:
     """Whether the workflow that asked is another than the one that people have bound."""
     bound = rebound_workflows(connection).get(asked.publisher)
-    if bound is None:
-        named = statement(connection, asked.publisher)
-        bound = (
-            named.body.workflow_sha256 if named and isinstance(named.body, PublisherBody) else ""
-        )
-    return asked.workflow != bound
+    return asked.workflow != (_workflow_named(connection, asked) if bound is None else bound)
+
+
+def _workflow_named(connection: Connection, asked: AskedBy) -> str:
+    """SHA-256 of the workflow in the publisher's own statement, "" where there is none."""
+    named = effect(connection, asked.publisher, Kind.PUBLISHER)
+    return named.body.workflow_sha256 if named and isinstance(named.body, PublisherBody) else ""
 
 
 def workflow_before(
@@ -294,8 +323,7 @@ def workflow_before(
     """SHA-256 of the workflow that was bound before this release went out, and whether its approval has bound another
     one. `release_statement`: the digest of the request, "" before there is one.
     """
-    named = statement(connection, asked.publisher)
-    bound = named.body.workflow_sha256 if named and isinstance(named.body, PublisherBody) else ""
+    bound = _workflow_named(connection, asked)
     b = t.REBOUND.c
     rows = connection.execute(
         sa.select(b.release, b.workflow)

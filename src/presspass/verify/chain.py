@@ -1,8 +1,9 @@
-"""The chains of roster, policy and upstreams from genesis on, and whether signatures are enough under them.
+"""The chains of roster, policy, upstreams, publishers and delegations from genesis on, and whether signatures are
+enough under them.
 
 1. Genesis is the first element of every chain; its digest is the trust root.
 2. A statement belongs to this installation and space, and names heads that this chain has had.
-3. A chained statement follows the present head of its own chain, and nothing else.
+3. A chained statement follows the present head of its own chain, and nothing else; so does each member of a bundle.
 4. Signatures count under the roster the statement names *and* the present one, and under both policies: where one of
    them asks for more, more is needed.
 5. A signature is made at the origin that was in force under the roster which its statement names; an origin comes into
@@ -14,7 +15,7 @@ The press, `presspass verify` and the gateway's page use this same code; only th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature
@@ -24,14 +25,17 @@ from presspass.core import quorum
 from presspass.core.approval import Approval, Signed
 from presspass.core.delegation import DelegationBody
 from presspass.core.digests import sha256_hex
+from presspass.core.effects import Effect, effects
 from presspass.core.errors import Code, Refusal
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Key, Roster
 from presspass.core.statement import (
+    ChainedBody,
     GenesisBody,
     Heads,
     Intent,
+    Kind,
     OriginBody,
     PolicyBody,
     ReleaseBody,
@@ -39,6 +43,7 @@ from presspass.core.statement import (
     Statement,
     UpstreamBody,
     signed_message,
+    subject,
 )
 from presspass.verify.approvals import check_origin, verify_approval
 
@@ -105,6 +110,7 @@ class Chain:
     delegations: dict[str, tuple[str, DelegationBody]] = field(default_factory=dict)
     #: Digest of each roster to the (origin, RP id) in force with it.
     sites: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _moved: dict[tuple[Kind, str], Effect] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, genesis: Statement) -> Chain:
@@ -117,15 +123,19 @@ class Chain:
             {digest: body.roster},
             {digest: body.policy},
             sites={digest: (body.origin, body.rp_id)},
+            _moved={(one.kind, one.digest): one for one in effects(genesis)},
         )
 
     @classmethod
     def of(cls, admitted: Sequence[Statement]) -> Chain | None:
         """The chain after these statements, admitted by whoever hands them in, genesis first; None for none."""
-        if not admitted:
-            return None
-        chain = cls.begin(admitted[0])
-        for statement in admitted[1:]:
+        return cls.after(admitted[0], admitted[1:]) if admitted else None
+
+    @classmethod
+    def after(cls, genesis: Statement, admitted: Iterable[Statement]) -> Chain:
+        """The chain after genesis and these statements, admitted by whoever hands them in."""
+        chain = cls.begin(genesis)
+        for statement in admitted:
             chain.move_head(statement)
         return chain
 
@@ -142,23 +152,46 @@ class Chain:
         """The origin that keys are enrolled at now, and its RP id."""
         return self.sites[self.heads.roster]
 
+    def head(self, kind: Kind, name: str = "") -> str:
+        """The present head of one chain; genesis where nothing has been admitted to it."""
+        if kind is Kind.ROSTER:
+            return self.heads.roster
+        if kind is Kind.POLICY:
+            return self.heads.policy
+        named = self._named(kind).get(name)
+        return self.genesis.digest if named is None else named[0]
+
     def head_of(self, statement: Statement) -> str | None:
         """The present head of the statement's own chain; None for kinds that form none."""
-        if statement.kind in Statement.ROSTERS:
-            return self.heads.roster
-        if isinstance(statement.body, PolicyBody):
-            return self.heads.policy
         body = statement.body
-        named: tuple[str, object] | None = None
-        if isinstance(body, UpstreamBody):
-            named = self.upstreams.get(body.name)
-        elif isinstance(body, PublisherBody):
-            named = self.publishers.get(body.name)
-        elif isinstance(body, DelegationBody):
-            named = self.delegations.get(body.name)
-        else:
-            return None
-        return self.genesis.digest if named is None else named[0]
+        return self.head(*subject(body)) if isinstance(body, ChainedBody) else None
+
+    def in_force(self, kind: Kind, name: str = "") -> ChainedBody | None:
+        """What a chain holds now; None where nothing has been admitted to it."""
+        if kind is Kind.ROSTER:
+            return RosterBody(self.roster)
+        if kind is Kind.POLICY:
+            return PolicyBody(self.policy)
+        named = self._named(kind).get(name)
+        return None if named is None else named[1]
+
+    def once_in_force(self, kind: Kind, digest: str) -> ChainedBody | None:
+        """What the statement, or member of a bundle, with this digest put in force; None where it put nothing."""
+        found = self._moved.get((kind, digest))
+        return None if found is None else found.body
+
+    def holding(self, digest: str) -> str | None:
+        """The digest of the statement of which this is the digest, or that of a member."""
+        found = (self._moved.get((kind, digest)) for kind in Statement.CHAINED)
+        return next((one.statement for one in found if one is not None), None)
+
+    def _named(self, kind: Kind) -> Mapping[str, tuple[str, ChainedBody]]:
+        found: dict[Kind, Mapping[str, tuple[str, ChainedBody]]] = {
+            Kind.UPSTREAM: self.upstreams,
+            Kind.PUBLISHER: self.publishers,
+            Kind.DELEGATION: self.delegations,
+        }
+        return found[kind]
 
     def check_belongs(self, statement: Statement) -> None:
         """Rules 2 and 3; refuses with `statement.foreign-genesis` or `statement.old-head`, and a veto with
@@ -178,9 +211,11 @@ class Chain:
                 Code.STATEMENT_FOREIGN,
                 "The statement names a roster or policy that was never in force here.",
             )
+        moved = any(one.previous != self.head(one.kind, one.name) for one in effects(statement))
         if (
             statement.heads.revocation != self.heads.revocation
             or statement.previous != self.head_of(statement)
+            or moved
         ):
             raise Refusal(
                 Code.STATEMENT_OLD_HEAD,
@@ -242,10 +277,12 @@ class Chain:
 
     def new_keys(self, statement: Statement) -> frozenset[str]:
         """Ids of everybody to whom this statement gives a key that the roster before it does not know as theirs."""
-        if not isinstance(statement.body, RosterBody):
-            return frozenset()
-        before = self.rosters.get(statement.previous or "", self.roster)
-        return quorum.gains_key(before, statement.body.roster)
+        found: frozenset[str] = frozenset()
+        for one in effects(statement):
+            if isinstance(one.body, RosterBody):
+                before = self.rosters.get(one.previous or "", self.roster)
+                found |= quorum.gains_key(before, one.body.roster)
+        return found
 
     def _gaining(self, statement: Statement, policy: Policy) -> frozenset[str]:
         # A policy from before the rule is judged as it was when it was signed: old proofs keep their verdict.
@@ -286,8 +323,18 @@ class Chain:
         self.move_head(statement)
 
     def move_head(self, statement: Statement) -> None:
-        """Moves the head of the statement's chain, without asking for signatures: for statements already admitted."""
-        digest, body, heads = statement.digest, statement.body, self.heads
+        """Moves the heads that the statement moves, without asking for signatures: for statements already admitted."""
+        moves = effects(statement)
+        if not moves:
+            raise Refusal(
+                Code.STATEMENT_MALFORMED, f"A {statement.kind.value} statement forms no chain."
+            )
+        for effect in moves:
+            self._move(effect)
+
+    def _move(self, effect: Effect) -> None:
+        digest, body, heads = effect.digest, effect.body, self.heads
+        self._moved[effect.kind, digest] = effect
         if isinstance(body, RosterBody | OriginBody):
             self.sites[digest] = (
                 (body.origin, body.rp_id) if isinstance(body, OriginBody) else self.site
@@ -301,12 +348,8 @@ class Chain:
             self.upstreams[body.name] = (digest, body)
         elif isinstance(body, PublisherBody):
             self.publishers[body.name] = (digest, body)
-        elif isinstance(body, DelegationBody):
-            self.delegations[body.name] = (digest, body)
         else:
-            raise Refusal(
-                Code.STATEMENT_MALFORMED, f"A {statement.kind.value} statement forms no chain."
-            )
+            self.delegations[body.name] = (digest, body)
 
     def verify_recovery(self, statement: Statement, approvals: Iterable[Approval]) -> None:
         """The offline recovery key's signature under a roster statement that says so."""
@@ -345,6 +388,23 @@ class Chain:
             self.electorate(statement, policy, circumstances)
             for policy in sorted(policies, key=repr)
         )
+
+
+#: Chains of which a proof needs every statement; of the others, those alone by which the release was asked for.
+_WHOLE = frozenset({Kind.ROSTER, Kind.POLICY, Kind.UPSTREAM})
+
+
+def needed_for(admitted: Sequence[Statement], chains: Collection[str]) -> list[Statement]:
+    """Those of these statements (in order, after genesis) that show how `chains` came about, with roster, policy and
+    upstreams. A bundle among them needs what each of its members builds on, also where that is about other chains.
+    """
+    wanted, found = set(chains), []
+    for statement in reversed(admitted):
+        moves = effects(statement)
+        if any(one.kind in _WHOLE or one.chain in wanted for one in moves):
+            wanted.update(one.chain for one in moves)
+            found.append(statement)
+    return found[::-1]
 
 
 def _by_recovery_key(approvals: tuple[Approval, ...]) -> bool:

@@ -1,79 +1,144 @@
-"""What a statement other than a release changes, in words: against the roster, policy and upstream in force.
+"""What a statement other than a release changes, in words: against what is in force.
 
 Pure. Every line is derived from two signed values; the names of people come from the gateway and are only names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 
+from presspass.core.delegation import DelegationBody
+from presspass.core.effects import chain_name
 from presspass.core.policy import Policy
+from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import Electorate
 from presspass.core.roster import Key, Person, Roster
 from presspass.core.statement import (
+    BundleBody,
+    ChainedBody,
     FreezeBody,
-    GenesisBody,
     Kind,
     OriginBody,
     PolicyBody,
     RosterBody,
     Statement,
     UpstreamBody,
+    subject,
 )
 from presspass.gateway.console.ballots import KIND_WORDS
+from presspass.gateway.console.bindings import (
+    Publisher,
+    delegation_view,
+    publisher_items,
+    publisher_view,
+    publishers_headline,
+)
+from presspass.gateway.console.items import DifferenceView, Item
 from presspass.gateway.console.models import RequestFacts, Situation
 from presspass.gateway.console.text import duration, listed, plural
 from presspass.store.journal_view import Narrowing
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One thing that changes. `sign`: added, removed, changed or same; `odd`: people should look at it twice.
-
-    `facts`: (name, value) pairs; `key`: a fingerprint to compare, "" where there is none.
-    """
-
-    sign: str
-    title: str
-    facts: tuple[tuple[str, str], ...] = ()
-    key: str = ""
-    odd: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DifferenceView:
-    """A statement's effect: one sentence, then its parts."""
-
-    headline: str
-    subject: str
-    items: tuple[Item, ...]
 
 
 def view(facts: RequestFacts, situation: Situation) -> DifferenceView:
     """The effect of `facts`' statement on what is in force now."""
     statement = Statement.from_bytes(facts.ballot.statement)
     body = statement.body
-    electorate = facts.ballot.electorate
-    policy, roster = facts.policy_before or electorate.policy, facts.roster_before
-    roster = electorate.roster_now if roster is None else roster
-    if isinstance(body, RosterBody):
-        shown = _roster(roster, body, situation, policy)
-        return _with_lock(shown, body.roster, policy)
-    if isinstance(body, OriginBody):
-        return _with_lock(_origin(roster, body, situation, policy), body.roster, policy)
-    if isinstance(body, PolicyBody):
-        return _with_lock(_policy(policy, body.policy), roster, body.policy)
-    if isinstance(body, UpstreamBody):
-        return _upstream(facts.upstream_now, body)
     if isinstance(body, FreezeBody):
         return _freeze(body, facts, situation)
-    kind = Kind.GENESIS if isinstance(body, GenesisBody) else Kind.RELEASE
-    return DifferenceView(f"A {kind.value} statement is not shown on this page.", kind.value, ())
+    if isinstance(body, BundleBody):
+        bodies = [member.body for member in body.members]
+        return _with_lock(_bundle(facts, bodies, situation), facts, bodies)
+    if isinstance(body, ChainedBody):
+        return _with_lock(_one(facts, body, situation), facts, [body])
+    return DifferenceView(
+        f"A {statement.kind.value} statement is not shown on this page.", statement.kind.value, ()
+    )
 
 
-def _with_lock(shown: DifferenceView, roster: Roster, policy: Policy) -> DifferenceView:
+def _one(facts: RequestFacts, body: ChainedBody, situation: Situation) -> DifferenceView:
+    """The effect of one chained body."""
+    before = _before(facts, body)
+    match before, body:
+        case RosterBody(), RosterBody():
+            return _roster(before.roster, body, situation, _policy_before(facts))
+        case RosterBody(), OriginBody():
+            return _origin(before.roster, body, situation, _policy_before(facts))
+        case PolicyBody(), PolicyBody():
+            return _policy(before.policy, body.policy)
+        case ((UpstreamBody() | None), UpstreamBody()):
+            return _upstream(before, body)
+        case ((PublisherBody() | None), PublisherBody()):
+            return publisher_view(before, body)
+        case ((DelegationBody() | None), DelegationBody()):
+            return delegation_view(before, body, situation)
+    return DifferenceView("What this changes is not known here.", "", ())
+
+
+def _before(facts: RequestFacts, body: ChainedBody) -> ChainedBody | None:
+    kind, name = subject(body)
+    if kind is Kind.ROSTER:
+        return RosterBody(_roster_before(facts))
+    if kind is Kind.POLICY:
+        return PolicyBody(_policy_before(facts))
+    return facts.before.get(chain_name(kind, name))
+
+
+def _roster_before(facts: RequestFacts) -> Roster:
+    """What the statement is compared with where it changes the roster; else the one in force."""
+    found = facts.before.get(chain_name(Kind.ROSTER, ""))
+    if isinstance(found, RosterBody | OriginBody):
+        return found.roster
+    return facts.ballot.electorate.roster_now
+
+
+def _policy_before(facts: RequestFacts) -> Policy:
+    found = facts.before.get(chain_name(Kind.POLICY, ""))
+    return found.policy if isinstance(found, PolicyBody) else facts.ballot.electorate.policy
+
+
+def _bundle(
+    facts: RequestFacts, bodies: Sequence[ChainedBody], situation: Situation
+) -> DifferenceView:
+    """Many changes on one page: publishers by what they have in common, everything else by itself; odd things first."""
+    pairs: list[Publisher] = []
+    parts, items = [], []
+    for body in bodies:
+        if isinstance(body, PublisherBody):
+            old = _before(facts, body)
+            pairs.append((old if isinstance(old, PublisherBody) else None, body))
+            continue
+        shown = _one(facts, body, situation)
+        about = f"{shown.subject.removeprefix('the ').capitalize()}: "
+        changed = [item for item in shown.items if item.sign != "same"]
+        items += [replace(item, title=_under(about, item.title)) for item in changed]
+        if changed:
+            parts.append(shown.headline)
+    items += publisher_items(pairs)
+    bound = publishers_headline(pairs)
+    if len(bound) + len(parts) > _HEADLINE_PARTS_MAX:
+        others = "other thing changes" if len(parts) == 1 else "other things change"
+        parts = [f"{len(parts)} {others if bound else 'things change'}"] if parts else []
+    headline = listed([*bound, *parts]) or "Nothing changes"
+    items.sort(key=lambda item: not item.odd)
+    return DifferenceView(headline, "several things at once", tuple(items))
+
+
+def _under(about: str, title: str) -> str:
+    """The title of an item that no longer stands on a page of its own."""
+    return title if about.split()[-1].rstrip(":") in title else about + title
+
+
+def _with_lock(
+    shown: DifferenceView, facts: RequestFacts, bodies: Sequence[ChainedBody]
+) -> DifferenceView:
     """Says first, in red, when nobody could change anything any more after this."""
+    rosters = [body.roster for body in bodies if isinstance(body, RosterBody | OriginBody)]
+    policies = [body.policy for body in bodies if isinstance(body, PolicyBody)]
+    if not rosters and not policies:
+        return shown
+    roster = rosters[0] if rosters else _roster_before(facts)
+    policy = policies[0] if policies else _policy_before(facts)
     after = Electorate(Kind.ROSTER, roster, roster, policy, "")
     if after.reachable():
         return shown

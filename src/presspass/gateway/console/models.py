@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from presspass.core.lifecycle import State
-from presspass.core.policy import Policy
 from presspass.core.quorum import Electorate, Tally
-from presspass.core.roster import Roster
-from presspass.core.statement import Intent, ReleaseFile, UpstreamBody
+from presspass.core.statement import ChainedBody, Intent, ReleaseFile, UpstreamBody
 from presspass.store.journal_view import Decision, Narrowing
 
 
@@ -178,9 +176,9 @@ class RequestFacts:
     """A statement of another kind than release.
 
     `state` is the press's: "" (not seen), seen, admitted, rejected, expired.
-    `upstream_now`: the upstream of this name that it is compared with, None for a new one. The roster and policy it is
-    compared with are those in force, the electorate's; for what was admitted those before it, `roster_before` and
-    `policy_before`. `narrowings`: those that it would end, also where they have ended.
+    `before`: what it is compared with, by the name of the chain (`core.effects`): what is in force of everything that
+    it changes; for what was admitted, what was in force before it. Where nothing is said of the roster or policy, the
+    electorate's is meant. `narrowings`: those that it would end, also where they have ended.
     """
 
     digest: str
@@ -188,9 +186,7 @@ class RequestFacts:
     state: str = ""
     code: str = ""
     message: str = ""
-    upstream_now: UpstreamBody | None = None
-    roster_before: Roster | None = None
-    policy_before: Policy | None = None
+    before: Mapping[str, ChainedBody] = field(default_factory=dict)
     narrowings: tuple[Narrowing, ...] = ()
 
 

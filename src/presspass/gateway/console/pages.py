@@ -12,6 +12,7 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.findings import parse_report
 from presspass.core.lifecycle import SETTLED, State
 from presspass.gateway.console import askers, ballots, differences, review
+from presspass.gateway.console.items import DifferenceView
 from presspass.gateway.console.models import (
     Overview,
     ReleaseFacts,
@@ -101,7 +102,7 @@ class RequestPage:
     kind: str
     steps: tuple[Step, ...]
     words: str
-    difference: differences.DifferenceView
+    difference: DifferenceView
     ballot: ballots.BallotView
     may_approve: bool
     may_sign: bool

@@ -1,0 +1,53 @@
+"""The part of PyYAML 6.0.3 that Presspass uses; that package has no type information of its own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+class Mark:
+    line: int
+    column: int
+
+class Event:
+    start_mark: Mark
+
+class NodeEvent(Event):
+    anchor: str | None
+
+class AliasEvent(NodeEvent): ...
+
+class ScalarEvent(NodeEvent):
+    tag: str | None
+    value: str
+
+class CollectionStartEvent(NodeEvent):
+    tag: str | None
+
+class SequenceStartEvent(CollectionStartEvent): ...
+class MappingStartEvent(CollectionStartEvent): ...
+class SequenceEndEvent(Event): ...
+class MappingEndEvent(Event): ...
+class DocumentStartEvent(Event): ...
+class DocumentEndEvent(Event): ...
+class StreamStartEvent(Event): ...
+class StreamEndEvent(Event): ...
+class YAMLError(Exception): ...
+
+class MarkedYAMLError(YAMLError):
+    problem: str | None
+    problem_mark: Mark | None
+
+class SafeLoader: ...
+class CSafeLoader: ...
+class SafeDumper: ...
+class CSafeDumper: ...
+
+def parse(stream: str, Loader: type[Any] = ...) -> Iterator[Event]: ...
+def dump(
+    data: object,
+    *,
+    Dumper: type[Any] = ...,
+    sort_keys: bool = ...,
+    allow_unicode: bool = ...,
+    default_flow_style: bool = ...,
+    width: int = ...,
+) -> str: ...
