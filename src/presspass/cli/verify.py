@@ -125,6 +125,8 @@ def _requester(valid: Valid) -> str:
     if not valid.release.requester:
         return "(not resolved to a person)"
     name = safe(valid.release.requester)
+    if valid.entry.workload:
+        return f"{name}, by a CI run whose identity the press has verified"
     return f"{name}, who signed that" if valid.requester_signed else f"{name} (the gateway's word)"
 
 
