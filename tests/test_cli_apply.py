@@ -444,6 +444,8 @@ def test_a_fleet_is_applied_retired_and_applied_again(gate: Rig) -> None:
     asked = gate.ask("apply", _file(gate, fleet(300, "main")), "--yes", code=0)
     took = time.monotonic() - begun
     assert len(asked["changes"]) >= 300
+    again = gate.ask("apply", _file(gate, fleet(300, "main")), "--yes")
+    assert again["url"] == asked["url"], "the same is asked for once"
     gate.approve(asked["url"], "ada", "grace")
     gate.run("wait", asked["url"], "--timeout", "60s")
     print(
