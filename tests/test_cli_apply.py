@@ -446,7 +446,10 @@ def test_a_fleet_is_applied_retired_and_applied_again(gate: Rig) -> None:
     assert len(asked["changes"]) >= 300
     again = gate.ask("apply", _file(gate, fleet(300, "main")), "--yes")
     assert again["url"] == asked["url"], "the same is asked for once"
-    gate.approve(asked["url"], "ada", "grace")
+    shown = gate.run("approve", asked["url"], *gate.key("ada"), "--yes")
+    assert shown.index("LOOK TWICE") < shown.index("299 publishers, alike in:")
+    assert all(f"project-{number:03}-ci" in shown for number in range(300))
+    gate.approve(asked["url"], "grace")
     gate.run("wait", asked["url"], "--timeout", "60s")
     print(
         f"apply with 300 publishers: {took:.1f} s, in force after {time.monotonic() - begun:.1f} s"
