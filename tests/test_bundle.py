@@ -368,6 +368,19 @@ def test_one_signature_is_not_enough_and_a_veto_ends_all_of_it(rig: Rig) -> None
         assert chain.publishers == {} and chain.policy == POLICY
 
 
+def test_a_bundle_of_hundreds_that_waits_costs_the_press_little(rig: Rig) -> None:
+    with rig.press() as press:
+        statement = ask(rig, *fleet(300))
+        rig.sign(statement, "ana")
+        rig.stays(press, statement.digest, "seen")
+        begun = time.process_time()
+        for _ in range(10):
+            press.tick()
+        assert (time.process_time() - begun) / 10 < 0.1, (
+            "seconds of CPU a turn; five turns a second"
+        )
+
+
 def test_who_leaves_by_the_bundle_still_counts_for_it_and_who_joins_does_not(rig: Rig) -> None:
     newcomer = SoftwarePasskey.generate(9)
     rig.keys["dora"] = newcomer
