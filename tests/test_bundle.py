@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 
 import console_world as w
 import core_values as values
+import docs_examples
 from core_values import law
 from press_rig import TOKEN, Rig
 from presspass.core.approval import Approval
@@ -55,6 +56,7 @@ from presspass.gateway.console.items import DifferenceView
 from presspass.gateway.console.models import RequestFacts
 from presspass.press import journal
 from presspass.press.clock import Clock
+from presspass.press.notices import change_text
 from presspass.press.press import Press
 from presspass.services import press as service
 from presspass.store import journal_tables as t
@@ -449,6 +451,19 @@ def test_one_signature_is_not_enough_and_a_veto_ends_all_of_it(rig: Rig) -> None
         assert chain.publishers == {} and chain.policy == POLICY
 
 
+def test_a_bundle_of_hundreds_that_waits_costs_the_press_little(rig: Rig) -> None:
+    with rig.press() as press:
+        statement = ask(rig, *fleet(300))
+        rig.sign(statement, "ana")
+        rig.stays(press, statement.digest, "seen")
+        begun = time.process_time()
+        for _ in range(10):
+            press.tick()
+        assert (time.process_time() - begun) / 10 < 0.1, (
+            "seconds of CPU a turn; five turns a second"
+        )
+
+
 def test_who_leaves_by_the_bundle_still_counts_for_it_and_who_joins_does_not(rig: Rig) -> None:
     newcomer = SoftwarePasskey.generate(9)
     rig.keys["dora"] = newcomer
@@ -603,6 +618,28 @@ def test_everybody_before_and_after_is_told_what_changes_member_by_member(rig: R
         assert "approvals: 1 -> 2" in text
         assert text.index("odd-ci") < text.index("demo-ci")
         assert "self-hosted" in text and "not protected" in text
+
+
+def test_the_notice_of_three_hundred_names_each_and_says_once_what_they_share() -> None:
+    odd = a_publisher("zz-odd-ci", self_hosted=True)
+    genesis = docs_examples.genesis()
+    made = bundle(genesis, members_for(chain_of(genesis), [*fleet(300), odd]))
+    text = change_text(chain_of(genesis), made)
+    assert len(text.splitlines()) < 300 + 60
+    assert text.index("+ publisher zz-odd-ci") < text.index("+ 300 publishers, alike in:")
+    assert text.count("workflow: .github/workflows/release.yml") == 2
+    for one in fleet(300):
+        assert f"      {one.name}: ids repository_id 1" in text and one.repository in text
+    chain = chain_of(genesis)
+    chain.move_head(made)
+    gone = [replace(one, projects=()) for one in fleet(300)]
+    again = replace(made, body=BundleBody(members_for(chain, gone)))
+    assert "- 300 publishers, alike in:" in change_text(chain, again)
+    moved = [
+        replace(one, ids=(("repository_id", "9"), ("repository_owner_id", "2"))) for one in fleet(4)
+    ]
+    again = replace(made, body=BundleBody(members_for(chain, moved)))
+    assert change_text(chain, again).count("another workload") == 4
 
 
 def test_a_journal_with_another_member_in_its_bundle_is_not_believed(rig: Rig) -> None:

@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 import core_values as values
 from cli_rig import Rig, running
 from core_values import law
+from presspass.cli.apply import _statement as bundle_of
+from presspass.cli.apply import _text as file_text
 from presspass.cli.declared import Wanted, read_wanted
 from presspass.cli.planning import InForce, exported, plan
 from presspass.cli.press_room import Enrolled
 from presspass.cli.yaml_file import dump, parse
 from presspass.core.errors import Code, Refusal
-from presspass.core.limits import MEMBERS_PER_BUNDLE_MAX
+from presspass.core.limits import APPLY_FILE_BYTES_MAX, MEMBERS_PER_BUNDLE_MAX
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details, Person, Roster
@@ -239,6 +241,34 @@ def test_a_file_that_is_no_sensible_yaml_is_refused_and_crashes_nothing(text: st
     assert refused.value.code is Code.REQUEST_MALFORMED
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [(b"people: \xff", "is not UTF-8"), (b"#" * (APPLY_FILE_BYTES_MAX + 1), "has more than")],
+)
+def test_a_file_of_other_bytes_or_of_too_many_is_refused(
+    tmp_path: Path, data: bytes, says: str
+) -> None:
+    file = tmp_path / "presspass.yaml"
+    file.write_bytes(data)
+    with pytest.raises(Refusal) as refused:
+        file_text(file)
+    assert refused.value.code is Code.REQUEST_MALFORMED and says in refused.value.message
+
+
+def test_more_than_one_statement_holds_is_refused_with_what_to_do() -> None:
+    now = state("Ada", "Ben")
+    body = UpstreamBody("main", "pypi", "https://h/", "https://h/", "", "custody", "0" * 64)
+    take(now.chain, body)
+    long = fleet(1000).replace("acme/{project}\n", f"{'acme/' * 200}{{project}}\n")
+    bodies = plan(wanted(long), now, lambda: SALT).bodies
+    assert len(bodies) == MEMBERS_PER_BUNDLE_MAX == 1000
+    with pytest.raises(Refusal) as refused:
+        bundle_of(now, bodies)
+    assert "more than one statement holds" in refused.value.message
+    assert "part of the file" in refused.value.hint
+    assert bundle_of(now, plan(wanted(fleet(1000)), now, lambda: SALT).bodies).digest
+
+
 def person(name: str, number: int) -> tuple[Person, Details]:
     known = Details(name, (f"mailto:{name.lower()}@team.example",), (), f"{number:032x}")
     key = SoftwarePasskey.generate(number).key
@@ -444,7 +474,12 @@ def test_a_fleet_is_applied_retired_and_applied_again(gate: Rig) -> None:
     asked = gate.ask("apply", _file(gate, fleet(300, "main")), "--yes", code=0)
     took = time.monotonic() - begun
     assert len(asked["changes"]) >= 300
-    gate.approve(asked["url"], "ada", "grace")
+    again = gate.ask("apply", _file(gate, fleet(300, "main")), "--yes")
+    assert again["url"] == asked["url"], "the same is asked for once"
+    shown = gate.run("approve", asked["url"], *gate.key("ada"), "--yes")
+    assert shown.index("LOOK TWICE") < shown.index("299 publishers, alike in:")
+    assert all(f"project-{number:03}-ci" in shown for number in range(300))
+    gate.approve(asked["url"], "grace")
     gate.run("wait", asked["url"], "--timeout", "60s")
     print(
         f"apply with 300 publishers: {took:.1f} s, in force after {time.monotonic() - begun:.1f} s"

@@ -6,6 +6,7 @@ import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +97,14 @@ def apply_command(
         if as_json:
             emit_json({"changes": _changes_json(now, draft), "invited": _names(planned.invited)})
         return CANNOT_SAY
-    _check_no_lock(now.chain, planned.bodies, yes_lock=yes_lock)
-    if not yes and not confirm("Ask the approvers for all of this?", "--yes"):
-        raise click.Abort
-    asked = _ask(home, now, planned, _secret_files(secret_files, planned))
+    asked = _asked_already(home, draft)
+    if asked:
+        note("All of this was asked for before, and waits for signatures:")
+    else:
+        _check_no_lock(now.chain, planned.bodies, yes_lock=yes_lock)
+        if not yes and not confirm("Ask the approvers for all of this?", "--yes"):
+            raise click.Abort
+        asked = _ask(home, now, planned, _secret_files(secret_files, planned))
     links = _invite(home, planned.invited)
     if as_json:
         emit_json({**asked, "changes": _changes_json(now, draft), "links": links})
@@ -175,6 +180,35 @@ def _statement(now: InForce, bodies: Sequence[MemberBody]) -> Statement:
 
 
 # --- asking -------------------------------------------------------------------------------------------------------
+
+
+def _asked_already(home: Path, draft: Statement) -> JsonObject:
+    """The request that asks for just this and still waits for signatures: {"digest", "url"}; {} where there is none."""
+    from presspass.cli.databases import ask_gateway
+    from presspass.gateway import requests
+
+    wanted = _without_credentials(draft)
+    if not wanted:
+        return {}
+    with control(home) as gate:
+        waiting = [one for one in gate.get_json("/status")["requests"] if one["kind"] == "bundle"]
+    for one in waiting:
+        digest = str(one["digest"])
+        asked = ask_gateway(home, partial(requests.find, digest=digest))
+        if asked is not None and _without_credentials(asked.statement) == wanted:
+            return {"digest": digest, "url": one["url"]}
+    return {}
+
+
+def _without_credentials(statement: Statement) -> frozenset[Member]:
+    """What a bundle asks for, whatever credential was entered for it."""
+    members = statement.body_as(BundleBody).members
+    return frozenset(
+        replace(one, body=replace(one.body, credential=""))
+        if isinstance(one.body, UpstreamBody)
+        else one
+        for one in members
+    )
 
 
 def _check_no_lock(chain: Chain, bodies: Sequence[MemberBody], *, yes_lock: bool) -> None:

@@ -26,9 +26,10 @@ from presspass.cli.review import (
 )
 from presspass.cli.show import emit_json, grouped, note, safe, say, show_lines, size_text, table
 from presspass.cli.sign import Signer, make_signer
-from presspass.core.changes import odd_about, value_text
+from presspass.core.changes import all_lines, changes_of, odd_about, value_text
 from presspass.core.delegation import DelegationBody
 from presspass.core.digests import JsonObject, is_sha256
+from presspass.core.effects import effects
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import Change, Report, Severity
 from presspass.core.lifecycle import SENT, SETTLED
@@ -39,6 +40,7 @@ from presspass.core.statement import (
     BundleBody,
     FreezeBody,
     Intent,
+    Kind,
     OriginBody,
     PolicyBody,
     ReleaseBody,
@@ -273,10 +275,20 @@ def _show_body(asked: Asked, body: Body) -> None:
             _show_named(body)
         case BundleBody():
             say(f"  {len(body.members)} changes at once; one signature is for all of them:")
+            _show_publishers(asked)
             for member in body.members:
-                _show_body(asked, member.body)
+                if not isinstance(member.body, PublisherBody):
+                    _show_body(asked, member.body)
         case _:
             raise Refusal(Code.REQUEST_UNSUPPORTED, "This kind of statement cannot be shown here.")
+
+
+def _show_publishers(asked: Asked) -> None:
+    """The publishers of a bundle, whole, those that are bound alike together; what is unusual first."""
+    moves = [one for one in effects(asked.statement) if one.kind is Kind.PUBLISHER]
+    for line in all_lines(changes_of(lambda _kind, _name: None, moves)):
+        unusual = line.lstrip().startswith("LOOK TWICE")
+        say(safe(line), fg="yellow" if unusual else None)
 
 
 def _show_named(body: PublisherBody | DelegationBody) -> None:

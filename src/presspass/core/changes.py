@@ -194,3 +194,42 @@ def change_lines(change: Change) -> list[str]:
         if value:
             lines.append(f"      {name}: {value}")
     return lines
+
+
+#: What every publisher has of its own; publishers that differ in nothing else are told as one group.
+_OWN: Final = frozenset(
+    {"ids", "name", "projects", "repository", "repository_url", "workflow_sha256"}
+)
+_ALIKE_MIN: Final = 3
+
+
+def all_lines(changes: Iterable[Change]) -> list[str]:
+    """Changes as lines of text. Publishers that change alike are one group, with what each has of its own by name."""
+    groups: dict[object, list[Change]] = {}
+    for change in changes:
+        groups.setdefault(_alike(change), []).append(change)
+    lines: list[str] = []
+    for group in groups.values():
+        if len(group) < _ALIKE_MIN:
+            lines += [line for change in group for line in change_lines(change)]
+            continue
+        first = group[0]
+        shared = tuple(member for member in first.members if member[0] not in _OWN)
+        lines += change_lines(
+            Change(first.sign, f"{len(group)} publishers,", "alike in:", shared, first.odd)
+        )
+        lines += [f"      {change.name}: {_own_text(change)}" for change in group]
+    return lines
+
+
+def _alike(change: Change) -> object:
+    own = any(name in _OWN for name, _before, _after in change.members)
+    if change.what != Kind.PUBLISHER.value or (change.sign == "changed" and own):
+        return (change.what, change.name)
+    shared = tuple(member for member in change.members if member[0] not in _OWN)
+    return (change.what, change.sign, change.odd, shared)
+
+
+def _own_text(change: Change) -> str:
+    own = [(name, after or before) for name, before, after in change.members if name in _OWN]
+    return "; ".join(f"{name} {value}" for name, value in own if value and name != "name") or "-"

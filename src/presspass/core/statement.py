@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -519,6 +519,10 @@ class Statement:
     nonce: str
     issued_at: int
     expires_at: int
+    #: The canonical bytes and their digest, once they were asked for: a bundle of hundreds takes 10 ms to write, and
+    #: the press asks several times a second. A statement never changes, and `replace` makes another one without them.
+    _bytes: bytes = field(default=b"", init=False, repr=False, compare=False)
+    _digest: str = field(default="", init=False, repr=False, compare=False)
 
     _BODIES: ClassVar[dict[Kind, type[Any]]] = {
         Kind.GENESIS: GenesisBody,
@@ -538,26 +542,31 @@ class Statement:
 
     def to_bytes(self) -> bytes:
         """The canonical bytes: what is hashed, stored, sent and signed."""
-        return canonical(
-            {
-                "body": self.body.to_json(),
-                "expires_at": self.expires_at,
-                "format": FORMAT,
-                "genesis": self.genesis,
-                "heads": self.heads.to_json(),
-                "intent": self.intent.value,
-                "issued_at": self.issued_at,
-                "kind": self.kind.value,
-                "nonce": self.nonce,
-                "previous": self.previous,
-                "space": self.space,
-            }
-        )
+        if not self._bytes:
+            object.__setattr__(self, "_bytes", canonical(self._to_json()))
+        return self._bytes
 
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical bytes, hex."""
-        return sha256_hex(self.to_bytes())
+        if not self._digest:
+            object.__setattr__(self, "_digest", sha256_hex(self.to_bytes()))
+        return self._digest
+
+    def _to_json(self) -> JsonObject:
+        return {
+            "body": self.body.to_json(),
+            "expires_at": self.expires_at,
+            "format": FORMAT,
+            "genesis": self.genesis,
+            "heads": self.heads.to_json(),
+            "intent": self.intent.value,
+            "issued_at": self.issued_at,
+            "kind": self.kind.value,
+            "nonce": self.nonce,
+            "previous": self.previous,
+            "space": self.space,
+        }
 
     def with_intent(self, intent: Intent) -> Statement:
         """The twin that says the opposite of the same thing: one signs the one or the other, never both at once."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -90,7 +91,7 @@ def read_asks(connection: Connection, digests: Sequence[str]) -> list[Ask]:
     ).all()
     asks = []
     for digest, data in rows:
-        statement = _readable(Statement.from_bytes, data, digest)
+        statement = _readable(_statement, data, digest)
         if (
             statement is None
             or statement.digest != digest
@@ -100,6 +101,16 @@ def read_asks(connection: Connection, digests: Sequence[str]) -> list[Ask]:
         approvals = _signatures(connection, digest, digest)
         asks.append(Ask(statement, approvals))
     return sorted(asks, key=lambda ask: digests.index(ask.digest))
+
+
+#: Requests that are longer than this are read once while they wait, not at every look; so many of them are kept.
+_LONG_BYTES = 64 * 1024
+_LONG_KEPT = 8
+_read_long = lru_cache(maxsize=_LONG_KEPT)(Statement.from_bytes)
+
+
+def _statement(data: bytes) -> Statement:
+    return _read_long(data) if len(data) > _LONG_BYTES else Statement.from_bytes(data)
 
 
 @dataclass(frozen=True, slots=True)

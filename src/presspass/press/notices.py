@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from presspass.core.changes import Opened, change_lines, changes_of
+from presspass.core.changes import Opened, all_lines, changes_of
 from presspass.core.digests import sha256_hex
 from presspass.core.effects import effects
 from presspass.core.roster import Roster
@@ -98,8 +98,7 @@ def _changes(chain: Chain, statement: Statement, opened: Opened) -> list[str]:
     body = statement.body
     if isinstance(body, FreezeBody):
         return [f"  ends: {id}" for id in body.narrowings]
-    found = changes_of(chain.in_force, effects(statement), chain.site[0], opened)
-    lines = [line for change in found for line in change_lines(change)]
+    lines = all_lines(changes_of(chain.in_force, effects(statement), chain.site[0], opened))
     return lines or ["  nothing that is not in force already"]
 
 
