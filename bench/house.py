@@ -72,9 +72,7 @@ class House:
     def door(self, project: str) -> Door:
         """Where a file of `project` goes, with a fresh upload token."""
         path = f"/pypi/{UPSTREAM}/legacy/"
-        words = ["token", "create", "--home", str(self.gate.home), "--project", project]
-        words += ["--upstream", UPSTREAM, "--person", REQUESTER, "--life", "1h"]
-        return Door(self.gate.port, path, str(self.gate.ask(*words)["token"]))
+        return Door(self.gate.port, path, self.gate.token(project, REQUESTER))
 
     def shared_out_bytes(self) -> int:
         """PSS of all processes together, once it has stopped moving."""

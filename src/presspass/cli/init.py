@@ -36,8 +36,8 @@ from presspass.services.config import (
 from presspass.services.layout import make_folders
 
 #: Solo is one person with two keys: each needs a link of its own.
-_LINKS_PER_PERSON: Final = {"solo": 2, "team": 1}
-_PEOPLE_MIN: Final = {"solo": 1, "team": 2}
+_LINKS_PER_PERSON: Final = {"solo": 2, "team": 1, "high-assurance": 1}
+_PEOPLE_MIN: Final = {"solo": 1, "team": 2, "high-assurance": 2}
 
 
 @click.command(
@@ -235,9 +235,9 @@ def _check_people(people: tuple[NamedPerson, ...], profile: str, approvals: int)
             f"`{profile}` needs {needs}.",
             "One person alone can use --profile solo, which is stated as what it is.",
         )
-    most = len(people) - 1 if profile == "team" else _LINKS_PER_PERSON["solo"]
+    most = _LINKS_PER_PERSON["solo"] if profile == "solo" else len(people) - 1
     if approvals > most:
-        who = f"{len(people)} people and one of them asking" if profile == "team" else "two keys"
+        who = "two keys" if profile == "solo" else f"{len(people)} people and one of them asking"
         raise Refusal(
             Code.GENESIS_INCOMPLETE,
             f"--approvals {approvals} can never be reached: with {who}, at most {most} can approve.",

@@ -31,12 +31,15 @@ _FIRST_PAUSE_S = 5.0
 
 @dataclass(slots=True)
 class _Known:
-    """One issuer. `fetched_s`: when the set in use came; `tried_s`: the last attempt, whatever came of it."""
+    """One issuer. `fetched_s`: when the set in use came; `tried_s`: the last attempt that a token caused, and
+    `scheduled_s`: the last one by the schedule, whatever came of them.
+    """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     keys: KeySet | None = None
     fetched_s: float = float("-inf")
     tried_s: float = float("-inf")
+    scheduled_s: float = float("-inf")
     trouble: str = ""
 
 
@@ -86,7 +89,7 @@ class KeySets:
             everybody = list(self._known.items())
         for issuer, known in everybody:
             if self._clock() - known.fetched_s >= KEY_SET_REFRESH_S:
-                self._look(issuer, known, known.keys)
+                self._look(issuer, known, known.keys, scheduled=True)
 
     def watch(self, issuer: str) -> None:
         """Makes an issuer known, so that the schedule fetches its keys before the first token comes."""
@@ -100,16 +103,20 @@ class KeySets:
     def _is_old(self, known: _Known) -> bool:
         return self._clock() - known.fetched_s > KEY_SET_AGE_S_MAX
 
-    def _look(self, issuer: str, known: _Known, outdated: KeySet | None) -> None:
+    def _look(
+        self, issuer: str, known: _Known, outdated: KeySet | None, *, scheduled: bool = False
+    ) -> None:
         """One attempt at a time; who waited for it takes what came of it."""
         asked_s = self._clock()
         with known.lock:
             newer = known.keys is not None and known.keys is not outdated
             if newer and not self._is_old(known):
                 return
-            # Without any set nothing can be exchanged at all: the next look comes sooner then.
+            # Each cause has a pause of its own: a look by the schedule must not make the first token of a new key
+            # wait. Without any set nothing can be exchanged at all: the next look comes sooner then.
             pause_s = self._cool_down_s if known.keys else min(self._cool_down_s, _FIRST_PAUSE_S)
-            if known.tried_s >= asked_s or self._clock() - known.tried_s < pause_s:
+            last_s = known.scheduled_s if scheduled else known.tried_s
+            if last_s >= asked_s or self._clock() - last_s < pause_s:
                 return
             try:
                 keys = parse_key_set(self._fetch(issuer))
@@ -121,4 +128,7 @@ class KeySets:
                     _LOG.warning("%s has other keys now: %s", issuer, ", ".join(keys.key_ids))
                 known.keys, known.trouble, known.fetched_s = keys, "", self._clock()
             finally:
-                known.tried_s = self._clock()
+                if scheduled:
+                    known.scheduled_s = self._clock()
+                else:
+                    known.tried_s = self._clock()

@@ -403,10 +403,21 @@ def run(home: Path, supervisor: int | None, zones: str) -> int:
         _LOG.warning("not confined: %s", line)
     with writer_lock(home), composed(home, zones) as press:
         _check_origin(home, press)
+        _check_zones(press, zones)
         with _listening(press):
             print(json.dumps({"ready": True}), flush=True)
             _loop(press, stop, ChangeSignal(places(home, config, "press").gateway))
     return 0
+
+
+def _check_zones(press: Press, zones: str) -> None:
+    """`high-assurance` rests on zones that the operating system keeps apart; without them nothing is published."""
+    if press.books.read(view.policy).profile == "high-assurance" and zones != "separated":
+        raise Refusal(
+            Code.CONFIG_INVALID,
+            "The policy in force is high-assurance, and gateway and press are not separated here.",
+            "Start `presspass serve` as root with separate = true in [zones], or as two system users.",
+        )
 
 
 def _loop(press: Press, stop: _Stop, gateway: ChangeSignal) -> None:

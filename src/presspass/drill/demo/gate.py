@@ -194,6 +194,12 @@ class Gate:
         self.sign(str(asked["url"]), *signers)
         self.must("wait", str(asked["url"]), "--timeout", "20s")
 
+    def token(self, project: str, person: str) -> str:
+        """An upload token of the operator for one project, good for an hour: for what has no CI run behind it."""
+        words = ["token", "create", "--home", str(self.home), "--project", project]
+        words += ["--upstream", UPSTREAM, "--person", person, "--life", "1h"]
+        return str(self.ask(*words)["token"])
+
     def bind(self, name: str, words: list[str], signers: list[str]) -> None:
         """Which workload may ask for what: put before the approvers, signed, in force."""
         asked = self.ask("publisher", "bind", name, "--home", str(self.home), *words)
