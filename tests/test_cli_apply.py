@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import core_values as values
@@ -116,6 +116,8 @@ def test_what_is_exported_and_applied_again_is_nothing_to_do(now: InForce) -> No
 def test_an_export_applied_to_a_fresh_gate_gives_the_same(
     now: InForce, data: st.DataObject
 ) -> None:
+    # Rules from before the wait of new keys cannot be made again: a file that names no wait keeps what is in force.
+    assume(now.chain.policy.key_wait_s is not None)
     text = exported(now)
     genesis = now.chain.genesis
     body = replace(genesis.body, policy=data.draw(values.policies))

@@ -258,11 +258,12 @@ def test_a_revoked_approval_and_a_revoked_person_count_no_more_at_once(
     assert world.revoke("approval", approval_id(made.digest, gate.grace.key.id)).status == 202
     assert gate.release(release)["tally"]["counted"] == []
     html = gate.ask("GET", f"/r/{release}", Accept="text/html").body.decode()
-    assert "does not count: it was revoked" in html
+    assert "does not count: it was ended when its signer left, or was revoked" in html
     assert world.revoke("person", "ada").status == 202
     tally = gate.release(release)["tally"]
     assert (tally["requester_signed"], tally["needed"]) == (False, 2)
-    assert [one["code"] for one in tally["excluded"]] == ["identity.revoked"]
+    # Whoever leaves takes the own signatures along: they are ended one by one, and no longer looked at.
+    assert tally["counted"] == [] and tally["excluded"] == []
 
 
 def test_what_a_quorum_has_ended_is_no_longer_stopped(world: WorkloadWorld) -> None:

@@ -54,7 +54,7 @@ class Prepared:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
     folder = tmp_path_factory.mktemp("prepared")
     with Registry(seed=1, token=TOKEN) as registry:
-        gate = Gate(folder, Teller())
+        gate = Gate(folder, Teller(), tls=False)
         try:
             gate.begin(["Ana", "Ben"], approvals=1)
             config = gate.home / "presspass.toml"
@@ -83,7 +83,7 @@ class Run:
     done: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self.gate = Gate(self.folder, Teller(), port=self.prepared.gate.port)
+        self.gate = Gate(self.folder, Teller(), tls=False, port=self.prepared.gate.port)
         shutil.copytree(
             self.prepared.gate.home,
             self.gate.home,
