@@ -22,6 +22,7 @@ from presspass.core.roster import b64u
 from presspass.core.statement import ReleaseFile, set_bytes
 from presspass.drill.world.issuer import Issuer
 from presspass.store import gateway_tables as g
+from presspass.store import journal_tables as j
 from workload_world import AUDIENCE, CHANGED, WORKFLOW, WorkloadWorld, real_time
 
 
@@ -363,6 +364,29 @@ def test_a_revocation_is_effective_when_it_is_answered(world: WorkloadWorld, wha
     refused(world.upload(secret), "pass.ended", 403)
     again = world.mint(world.token())
     assert again.code == "identity.revoked" if what != "pass" else again.status == 200, again.body
+
+
+def test_a_cause_has_one_stop_at_a_time_and_a_new_one_once_a_quorum_has_cleared_it(
+    tmp_path: Path,
+) -> None:
+    with WorkloadWorld(tmp_path, delegated_only=True) as world:
+        for _ in range(4):
+            world.oauth(world.token())
+        (first,) = stops(world)
+        cleared = {"id": first.id, "what": first.what, "target": first.target, "by": ""}
+        cleared |= {"source": first.source, "seen_ms": 1, "cleared_by": "8" * 64}
+        world.world.journal.write(sa.insert(j.NARROWING).values(cleared))
+        until(lambda: world.oauth(world.token()).code == "delegation.none", "again")
+        again = stops(world)
+        assert [(one.what, one.target) for one in again] == [("publisher", "greet-ci")] * 2
+        world.oauth(world.token())
+        assert len(stops(world)) == 2
+        world.admit(world.delegation())
+        refused(world.oauth(world.token()), "identity.revoked", 400)
+
+
+def stops(world: WorkloadWorld) -> list[Any]:
+    return world.world.rows(sa.select(g.STOP).order_by(g.STOP.c.serial))
 
 
 def test_every_refusal_at_the_exchange_is_an_event(world: WorkloadWorld) -> None:

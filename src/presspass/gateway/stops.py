@@ -8,7 +8,7 @@ cleared it; the gateway itself never ends one.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -67,6 +67,19 @@ def record(connection: Connection, stop: Stop, now_ms: int) -> bool:
     if ended is not None:
         passes.end(connection, [ended], f"{stop.what} revoked", now_ms)
     return True
+
+
+def record_unless_standing(
+    connection: Connection, stop: Stop, now_ms: int, cleared: Collection[str]
+) -> None:
+    """As `record`, for a cause that comes again and again: one stop of its source stands at a time, whatever the words,
+    and once a quorum has cleared that one (`cleared`: such ids), the next cause makes a new one.
+    """
+    s = STOP.c
+    same = sa.and_(s.what == stop.what, s.target == stop.target, s.source == stop.source)
+    earlier = connection.execute(sa.select(s.id).where(same)).scalars().all()
+    if set(earlier) <= set(cleared):
+        record(connection, replace(stop, nonce=str(len(earlier)) if earlier else ""), now_ms)
 
 
 def end_passes(connection: Connection, latched: Collection[Narrowing], now_ms: int) -> None:

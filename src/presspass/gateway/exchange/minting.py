@@ -265,8 +265,10 @@ class Minting:
         self._stop(Stop("limited", body.name, reason, "exchange"))
 
     def _stop(self, stop: Stop) -> None:
-        now = self.gate.clock()
-        self.gate.writer.run(lambda connection: stops.record(connection, stop, now))
+        now, cleared = self.gate.clock(), self.gate.journal.cleared()
+        self.gate.writer.run(
+            lambda connection: stops.record_unless_standing(connection, stop, now, cleared)
+        )
 
     def _delegation(
         self, chain: Chain, body: PublisherBody, token: Jwt, asked: Asked
@@ -413,14 +415,15 @@ class Minting:
 
     def _end_replayed(self, token: Jwt) -> None:
         """Ends the run that a replayed token belongs to, as the first exchange knew it."""
-        now = self.gate.clock()
+        now, cleared = self.gate.clock(), self.gate.journal.cleared()
 
         def work(connection: Connection) -> None:
             query = sa.select(SEEN_TOKEN.c.run).where(SEEN_TOKEN.c.key == replay_key(token))
             run = connection.execute(query).scalar()
             if run:
                 reason = "its identity token was shown a second time"
-                stops.record(connection, Stop("run", run, reason, "exchange"), now)
+                stop = Stop("run", run, reason, "exchange")
+                stops.record_unless_standing(connection, stop, now, cleared)
 
         self.gate.writer.run(work)
 
