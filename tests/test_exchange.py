@@ -385,6 +385,21 @@ def test_a_cause_has_one_stop_at_a_time_and_a_new_one_once_a_quorum_has_cleared_
         refused(world.oauth(world.token()), "identity.revoked", 400)
 
 
+def test_a_run_astray_is_measured_by_the_workflow_that_a_release_bound_last(
+    world: WorkloadWorld,
+) -> None:
+    rebound = {"release": "5" * 64, "publisher_statement": world.publisher_statement}
+    rebound |= {"workflow": sha256_hex(CHANGED), "at_ms": 1}
+    world.world.journal.write(sa.insert(j.REBOUND).values(rebound))
+    commit = world.repository.commit({WORKFLOW: CHANGED})
+    job = replace(world.job, workflow_sha=commit, sha=commit)
+    refused(world.mint(world.token(job=job, ref="refs/heads/side")), "publisher.wrong-ref")
+    assert stops(world) == []
+    for side in ("refs/heads/one", "refs/heads/two"):
+        refused(world.mint(world.token(ref=side)), "publisher.wrong-ref")
+    assert [(one.what, one.target) for one in stops(world)] == [("limited", "greet-ci")]
+
+
 def stops(world: WorkloadWorld) -> list[Any]:
     return world.world.rows(sa.select(g.STOP).order_by(g.STOP.c.serial))
 

@@ -74,7 +74,7 @@ class WorkloadWorld:
         self.world.config = replace(self.world.config, dial=Dial(ports))
         write_config(home, self.world.config)
         self.publisher = self.binding(**changes)
-        self.admit(self.publisher)
+        self.publisher_statement = self.admit(self.publisher)
 
     def binding(self, name: str = "greet-ci", **changes: Any) -> PublisherBody:
         """The honest job's binding."""

@@ -42,7 +42,6 @@ from presspass.store.gateway_tables import EVENT, PASS, SEEN_TOKEN, WORKLOAD_TOK
 from presspass.verify.chain import Chain
 from presspass.verify.workload import replay_key, replay_until_s, verify_workload
 
-_CHANGED = (Code.PUBLISHER_REF, Code.PUBLISHER_REF_UNPROTECTED, Code.PUBLISHER_WORKFLOW_CHANGED)
 _DELEGATION_REFUSALS_MAX = 3
 _HOUR_MS = 3_600_000
 
@@ -172,9 +171,10 @@ class Minting:
                 f"Ask for a token with the audience {plain}:sha256:<digest of the set>.",
             )
         delegation = self._delegation(chain, body, token, asked)
-        path, content = self._workflow(body, workload)
+        bound_workflow = self.gate.journal.bound_workflow(statement, body)
+        path, content = self._workflow(body, workload, bound_workflow)
         workflow = "" if content is None else sha256_hex(content)
-        changed = workflow != self.gate.journal.bound_workflow(statement, body)
+        changed = workflow != bound_workflow
         if changed:
             self._check_changed(chain, body, workload)
         person = delegation[1].person if delegation else self._person(chain, workload)
@@ -223,21 +223,21 @@ class Minting:
             return verify()
 
     def _workflow(
-        self, body: PublisherBody, workload: Workload
+        self, body: PublisherBody, workload: Workload, bound_workflow: str
     ) -> tuple[bytes | None, bytes | None]:
         try:
             check_run(body, workload)
             return self.workflows.prove(body, workload) if body.workflow else (None, None)
         except Refusal as refusal:
             if refusal.code in (Code.PUBLISHER_REF, Code.PUBLISHER_REF_UNPROTECTED):
-                self._look_at_stray(body, workload)
+                self._look_at_stray(body, workload, bound_workflow)
             raise
 
-    def _look_at_stray(self, body: PublisherBody, workload: Workload) -> None:
+    def _look_at_stray(self, body: PublisherBody, workload: Workload, bound_workflow: str) -> None:
         """A run from a ref that may not publish: with another workflow than the bound one it is an alarm (S05)."""
         try:
             _, content = self.workflows.prove(body, workload)
-            same = sha256_hex(content) == body.workflow_sha256
+            same = sha256_hex(content) == bound_workflow
         except Refusal:
             same = False
         if not same:
