@@ -28,10 +28,8 @@ def audiences(*urls: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def split_set(text: object) -> tuple[str, str]:
+def split_set(text: str) -> tuple[str, str]:
     """An audience without the set's digest, and that digest ("" for none)."""
-    if not isinstance(text, str):
-        return "", ""
     before, mark, digest = text.rpartition(_SET)
     bound = bool(mark) and before.startswith(_PREFIX) and is_sha256(digest)
     return (before, digest) if bound else (text, "")

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from presspass.core.audience import audiences, split_set
+from presspass.core.audience import audiences
 from presspass.core.delegation import DelegationBody, check_use, check_window
 from presspass.core.digests import is_sha256, sha256_hex
 from presspass.core.errors import Code, Fault, Refusal
@@ -43,7 +43,7 @@ from presspass.store import journal_view as view
 from presspass.store.database import Reader, Writer
 from presspass.verify.chain import Chain
 from presspass.verify.workflow import WorkflowPath, prove
-from presspass.verify.workload import replay_key, verify_workload
+from presspass.verify.workload import bound_set, replay_key, verify_workload
 
 _LOG = logging.getLogger("presspass.press")
 _PER_LOOK = 100
@@ -136,10 +136,7 @@ class Workloads:
         digest, body = _publisher(chain, shown.publisher)
         if body.issuer != token.issuer:
             raise Refusal(Code.IDENTITY_ISSUER_UNKNOWN, f"The token is of {token.issuer[:200]}.")
-        plain, set_digest = split_set(_audience(token))
         wanted = audiences(chain.site[0], *self.urls)
-        if plain in wanted and set_digest:
-            wanted |= {f"{plain}:sha256:{set_digest}"}
         workload = self._workload(token, body, wanted, now_s)
         check_run(body, workload)
         delegation = _delegation(chain, body, shown.delegation, now_s)
@@ -156,7 +153,7 @@ class Workloads:
             "run": workload.run_key,
             "workflow": workflow,
             "person": person,
-            "set_digest": set_digest,
+            "set_digest": bound_set(token),
             "version": version_of_ref(body, workload.ref),
             "repository": workload.repository,
             "commit_id": workload.commit,
@@ -402,11 +399,6 @@ def _content(path: bytes | None, workload: Workload) -> bytes:
         )
     objects = WorkflowPath.from_bytes(path).objects
     return prove(workload.workflow_commit, workload.workflow_path, objects)
-
-
-def _audience(token: Jwt) -> object:
-    found = token.claims.get("aud")
-    return found[0] if isinstance(found, list) and len(found) == 1 else found
 
 
 def _first_sight(connection: Connection, shown: _Shown, now_ms: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from joserfc import jws
 from joserfc.errors import JoseError
 
+from presspass.core.audience import split_set
 from presspass.core.digests import sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import JWT_LEEWAY_S
@@ -36,13 +37,15 @@ def verify_workload(
     audiences: Collection[str],
     now_s: float,
 ) -> Workload:
-    """The workload that `token` proves, or a refusal that says why it proves none. Times are Unix seconds."""
+    """The workload that `token` proves, or a refusal that says why it proves none. Times are Unix seconds; to each of
+    `audiences` a workload may append the digest of its set.
+    """
     check_signature(token, keys)
     if token.issuer != issuer:
         raise Refusal(
             Code.IDENTITY_ISSUER_UNKNOWN, f"The token is of {token.issuer}, not of {issuer}."
         )
-    check_audience(token, audiences)
+    check_audience(split_set(audience_of(token))[0], audiences)
     check_life(token.claims, PROVIDERS[provider].life_s_max, now_s)
     return read_workload(provider, {**token.claims, "iss": issuer})
 
@@ -64,13 +67,23 @@ def check_signature(token: Jwt, keys: KeySet) -> None:
         ) from None
 
 
-def check_audience(token: Jwt, audiences: Collection[str]) -> None:
+def audience_of(token: Jwt) -> str:
+    """The one audience that a token was made for; "" where it names several or none."""
+    found = token.claims.get("aud")
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
+    return found if isinstance(found, str) else ""
+
+
+def bound_set(token: Jwt) -> str:
+    """SHA-256 of the set of files to which a workload has bound its token; "" for none."""
+    return split_set(audience_of(token))[1]
+
+
+def check_audience(audience: str, audiences: Collection[str]) -> None:
     """Rule 3: one audience, exactly; a token that was made for several services opens none."""
-    audience = token.claims.get("aud")
-    if isinstance(audience, list) and len(audience) == 1:
-        audience = audience[0]
-    if not isinstance(audience, str) or audience not in audiences:
-        shown = audience if isinstance(audience, str) else "several audiences or none"
+    if audience not in audiences:
+        shown = audience or "several audiences or none"
         raise Refusal(
             Code.IDENTITY_AUDIENCE,
             f"The token is for {shown!r:.200}, not for this gate.",

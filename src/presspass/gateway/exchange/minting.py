@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from presspass.core.audience import audience, audiences, split_set
+from presspass.core.audience import audience, audiences
 from presspass.core.delegation import DelegationBody, check_window
 from presspass.core.digests import canonical, sha256_hex
 from presspass.core.errors import Code, Refusal
@@ -40,7 +40,7 @@ from presspass.gateway.stops import Stop
 from presspass.gateway.workflow_files import keep_workflow
 from presspass.store.gateway_tables import EVENT, PASS, SEEN_TOKEN, WORKLOAD_TOKEN
 from presspass.verify.chain import Chain
-from presspass.verify.workload import replay_key, replay_until_s, verify_workload
+from presspass.verify.workload import bound_set, replay_key, replay_until_s, verify_workload
 
 _DELEGATION_REFUSALS_MAX = 3
 _HOUR_MS = 3_600_000
@@ -163,12 +163,12 @@ class Minting:
             raise _stranger()
         workload = self._verify(token, bound)
         statement, body = _choose(bound, workload, asked)
-        plain, set_digest = split_set(_audience_of(token))
+        set_digest = bound_set(token)
         if asked.files and set_digest != sha256_hex(set_bytes(asked.files)):
             raise Refusal(
                 Code.IDENTITY_AUDIENCE,
                 "The token is not bound to these files.",
-                f"Ask for a token with the audience {plain}:sha256:<digest of the set>.",
+                f"Ask for a token with the audience {self.audience}:sha256:<digest of the set>.",
             )
         delegation = self._delegation(chain, body, token, asked)
         bound_workflow = self.gate.journal.bound_workflow(statement, body)
@@ -199,16 +199,12 @@ class Minting:
 
     def _verified(self, token: Jwt, body: PublisherBody) -> Workload:
         keys = self.gate.key_sets.keys(body.issuer)
-        wanted = audiences(*self._urls())
-        plain, set_digest = split_set(_audience_of(token))
-        if set_digest and plain in wanted:
-            wanted |= {f"{plain}:sha256:{set_digest}"}
         now_s = self.gate.clock() / 1000
 
         def verify() -> Workload:
             return verify_workload(
                 token, keys, issuer=body.issuer, provider=body.provider,
-                audiences=wanted, now_s=now_s,
+                audiences=audiences(*self._urls()), now_s=now_s,
             )  # fmt: skip
 
         try:
@@ -486,11 +482,6 @@ def _stranger() -> Refusal:
         "Nobody has bound this workload to anything here.",
         "If it should be: people bind it with `presspass publisher bind`.",
     )
-
-
-def _audience_of(token: Jwt) -> object:
-    found = token.claims.get("aud")
-    return found[0] if isinstance(found, list) and len(found) == 1 else found
 
 
 def _act(found: _Found) -> Mapping[str, object]:

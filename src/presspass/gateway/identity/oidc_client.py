@@ -30,6 +30,7 @@ from presspass.formats.jwt import Jwt, parse_jwt
 from presspass.gateway.identity.fetch import ask, failed
 from presspass.issuers import KeySets
 from presspass.verify.workload import (
+    audience_of,
     check_audience,
     check_life,
     check_signature,
@@ -197,7 +198,7 @@ class Provider:
         check_signature(token, keys)
         if token.claims.get("iss") != issuer:
             raise _bad_token("It is another issuer's.")
-        check_audience(token, (self.settings.client_id,))
+        check_audience(audience_of(token), (self.settings.client_id,))
         check_life(token.claims, _LIFE_S_MAX, self._clock())
         return token
 
