@@ -150,6 +150,22 @@ def test_a_new_key_is_found_once_the_cool_down_is_over_and_the_old_one_ends_with
     assert len(store.fetched) == 2
 
 
+def test_only_an_unknown_key_causes_a_second_look_and_newer_keys_are_tried_once(
+    provider: OidcProvider, store: Store
+) -> None:
+    def prove(text: str) -> Workload:
+        return store.sets.verified(provider.url, lambda keys: verified(text, keys, provider.url))
+
+    assert prove(token_of(provider)).issuer == provider.url
+    store.now_s += KEY_SET_COOL_DOWN_S
+    late = token_of(provider, iat=1_000_000_000, exp=1_000_000_300)
+    assert refusal_of(lambda: prove(late)) is Code.IDENTITY_EXPIRED
+    assert len(store.fetched) == 1
+    provider.rotate()
+    assert prove(token_of(provider)).issuer == provider.url
+    assert len(store.fetched) == 2
+
+
 def test_a_rotation_with_an_overlap_refuses_nobody(provider: OidcProvider, store: Store) -> None:
     keys, old = store.sets.keys(provider.url), token_of(provider)
     provider.rotate(keep_old=True)

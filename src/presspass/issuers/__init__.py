@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import (
@@ -26,6 +27,7 @@ from presspass.issuers.fetching import fetch_key_set
 
 _LOG = logging.getLogger("presspass.issuers")
 Fetch = Callable[[str], bytes]
+T = TypeVar("T")
 _FIRST_PAUSE_S = 5.0
 
 
@@ -82,6 +84,21 @@ class KeySets:
                 "Nothing is wrong with the token; try again when the issuer answers.",
             )
         return known.keys
+
+    def verified(self, issuer: str, check: Callable[[KeySet], T]) -> T:
+        """What `check` makes of the issuer's keys; where it refuses with `identity.key-unknown`, of newer ones, if
+        there are any. Refuses as `check` and `keys` do.
+        """
+        keys = self.keys(issuer)
+        try:
+            return check(keys)
+        except Refusal as refusal:
+            if refusal.code is not Code.IDENTITY_KEY_UNKNOWN:
+                raise
+            newer = self.keys(issuer, unknown_to=keys)
+            if newer is keys:
+                raise
+        return check(newer)
 
     def refresh_due(self) -> None:
         """Fetches what is older than the schedule says: for a thread of housekeeping."""

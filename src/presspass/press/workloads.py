@@ -32,7 +32,7 @@ from presspass.core.limits import (
 from presspass.core.publisher import PublisherBody, check_run, version_of_ref
 from presspass.core.statement import AskedBy, ReleaseBody, Statement, set_bytes
 from presspass.core.workload import Workload
-from presspass.formats.jwt import Jwt, parse_jwt
+from presspass.formats.jwt import parse_jwt
 from presspass.issuers import KeySets
 from presspass.press import journal
 from presspass.press.clock import Clock
@@ -137,7 +137,13 @@ class Workloads:
         if body.issuer != token.issuer:
             raise Refusal(Code.IDENTITY_ISSUER_UNKNOWN, f"The token is of {token.issuer[:200]}.")
         wanted = audiences(chain.site[0], *self.urls)
-        workload = self._workload(token, body, wanted, now_s)
+        workload = self.key_sets.verified(
+            body.issuer,
+            lambda keys: verify_workload(
+                token, keys, issuer=body.issuer, provider=body.provider,
+                audiences=wanted, now_s=now_s,
+            ),
+        )  # fmt: skip
         check_run(body, workload)
         delegation = _delegation(chain, body, shown.delegation, now_s)
         workflow = ""
@@ -160,23 +166,6 @@ class Workloads:
             "ref": workload.ref,
             "replay_key": replay_key(token),
         }
-
-    def _workload(
-        self, token: Jwt, body: PublisherBody, wanted: frozenset[str], now_s: float
-    ) -> Workload:
-        keys = self.key_sets.keys(body.issuer)
-        for _ in range(2):
-            try:
-                return verify_workload(
-                    token, keys, issuer=body.issuer, provider=body.provider,
-                    audiences=wanted, now_s=now_s,
-                )  # fmt: skip
-            except Refusal as refusal:
-                newer = self.key_sets.keys(body.issuer, unknown_to=keys)
-                if refusal.code is not Code.IDENTITY_KEY_UNKNOWN or newer is keys:
-                    raise
-                keys = newer
-        raise Refusal(Code.IDENTITY_KEY_UNKNOWN, "The issuer changes its keys all the time.")
 
     def _person(self, chain: Chain, workload: Workload) -> str:
         with self.writer.read() as connection:

@@ -198,25 +198,14 @@ class Minting:
             raise
 
     def _verified(self, token: Jwt, body: PublisherBody) -> Workload:
-        keys = self.gate.key_sets.keys(body.issuer)
-        now_s = self.gate.clock() / 1000
-
-        def verify() -> Workload:
-            return verify_workload(
+        wanted, now_s = audiences(*self._urls()), self.gate.clock() / 1000
+        return self.gate.key_sets.verified(
+            body.issuer,
+            lambda keys: verify_workload(
                 token, keys, issuer=body.issuer, provider=body.provider,
-                audiences=audiences(*self._urls()), now_s=now_s,
-            )  # fmt: skip
-
-        try:
-            return verify()
-        except Refusal as refusal:
-            if refusal.code is not Code.IDENTITY_KEY_UNKNOWN:
-                raise
-            newer = self.gate.key_sets.keys(body.issuer, unknown_to=keys)
-            if newer is keys:
-                raise
-            keys = newer
-            return verify()
+                audiences=wanted, now_s=now_s,
+            ),
+        )  # fmt: skip
 
     def _workflow(
         self, body: PublisherBody, workload: Workload, bound_workflow: str

@@ -192,10 +192,7 @@ class Provider:
     def _verified(self, text: str) -> Jwt:
         """Signature, issuer, audience and times, by the same checks as a workload's token."""
         token, issuer = parse_jwt(text), self.settings.issuer
-        keys = self._key_sets.keys(issuer)
-        if keys.find(token.algorithm, token.key_id) is None:
-            keys = self._key_sets.keys(issuer, unknown_to=keys)
-        check_signature(token, keys)
+        self._key_sets.verified(issuer, lambda keys: check_signature(token, keys))
         if token.claims.get("iss") != issuer:
             raise _bad_token("It is another issuer's.")
         check_audience(audience_of(token), (self.settings.client_id,))
