@@ -19,10 +19,13 @@ from presspass.core.digests import sha256_hex
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.statement import AskedBy, FreezeBody, ReleaseFile, Statement, set_bytes
+from presspass.core.workload import Workload
 from presspass.drill.packages import make_wheel
 from presspass.drill.world.forge import Forge
 from presspass.drill.world.registry import Registry
 from presspass.drill.world.runner import GithubJob
+from presspass.formats.jwt import Jwt
+from presspass.press import workloads
 from presspass.press.press import Press
 from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as t
@@ -243,6 +246,29 @@ def test_an_issuer_that_is_down_is_waited_for_and_nothing_is_published_meanwhile
     scene.press.workloads.key_sets._cool_down_s = 0
     scene.press.workloads.look()
     scene.rig.until(scene.press, statement.digest, "verified")
+
+
+def test_a_fault_over_one_token_keeps_no_other_waiting(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = scene.token(run_id="9101"), scene.token(run_id="9102")
+    real = workloads.verify_workload
+
+    def faulty(token: Jwt, *rest: Any, **more: Any) -> Workload:
+        if token.text == first:
+            raise RuntimeError("a bug over this one token")
+        return real(token, *rest, **more)
+
+    monkeypatch.setattr(workloads, "verify_workload", faulty)
+    monkeypatch.setattr(workloads, "_SET_ASIDE_MS", 200)
+    bad, good = scene.shown(first), scene.shown(second)
+    for _ in range(2):
+        scene.press.workloads.look()
+    assert (scene.seen(bad).state, scene.seen(good).state) == ("seen", "verified")
+    monkeypatch.undo()
+    time.sleep(0.3)
+    scene.press.workloads.look()
+    assert scene.seen(bad).state == "verified", "tried again later"
 
 
 def test_a_token_is_judged_as_of_the_first_sight_of_it(scene: Scene) -> None:

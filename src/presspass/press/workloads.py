@@ -50,6 +50,7 @@ _PER_LOOK = 100
 _MARK = "workloads-read"
 _EVENT_MARK = "gateway-events-read"
 _MINUTE_MS = 60_000
+_SET_ASIDE_MS = _MINUTE_MS
 #: Refusals after which the same token may still be verified: its issuer does not answer just now.
 _WAITING = frozenset({Code.IDENTITY_UNAVAILABLE, Code.IDENTITY_KEY_UNKNOWN})
 
@@ -78,6 +79,7 @@ class Workloads:
     urls: tuple[str, ...]
     _looking: threading.Lock = field(default_factory=threading.Lock)
     _waiting: dict[str, _Shown] = field(default_factory=dict)
+    _set_aside_until_ms: dict[str, int] = field(default_factory=dict)
     _minute: tuple[int, int] = (0, 0)
 
     def look(self) -> None:
@@ -95,8 +97,13 @@ class Workloads:
             self.writer.run(functools.partial(_first_sight, shown=shown, now_ms=now_ms))
             self._waiting[shown.hash] = shown
         for shown in list(self._waiting.values()):
-            if self._judge(shown):
+            try:
+                if self._judge(shown):
+                    del self._waiting[shown.hash]
+            except Exception:  # a fault of ours over one token must not keep the others waiting
                 del self._waiting[shown.hash]
+                self._set_aside_until_ms[shown.hash] = self.clock.raw_ms() + _SET_ASIDE_MS
+                _LOG.exception("the token %s is set aside for a while", shown.hash[:16])
 
     def _new(self) -> list[_Shown]:
         reader = self.gateway()
@@ -104,12 +111,18 @@ class Workloads:
             return []
         with self.writer.read() as connection:
             mark = int(view.fact(connection, _MARK) or 0)
-            undecided = _undecided(connection) - set(self._waiting)
+            undecided = _undecided(connection) - set(self._waiting) - self._set_aside()
         try:
             return reader.run(lambda c: _read(c, mark, undecided))
         except Fault as fault:
             _LOG.warning("the gateway's database cannot be read just now: %s", fault.message)
             return []
+
+    def _set_aside(self) -> set[str]:
+        now_ms = self.clock.raw_ms()
+        left = {one: until for one, until in self._set_aside_until_ms.items() if until > now_ms}
+        self._set_aside_until_ms = left
+        return set(left)
 
     def _judge(self, shown: _Shown) -> bool:
         """Journals the verdict on one token; False while its issuer does not answer."""
