@@ -24,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_token_is_kept_for_its_owner_alone_and_forgotten_whole() -> None:
     sessions.keep_session(ONE, "pps_1")
     sessions.keep_session(OTHER, "pps_2")
-    path = sessions.sessions_path()
+    path = sessions.SESSIONS.path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     sessions.keep_session(ONE, "")
@@ -56,7 +56,7 @@ def test_what_is_no_address_of_a_gate_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", "{", json.dumps({ONE: 1})])
 def test_a_damaged_file_is_said_to_be_damaged(content: str) -> None:
-    path = sessions.sessions_path()
+    path = sessions.SESSIONS.path
     path.parent.mkdir(parents=True)
     path.write_text(content)
     with pytest.raises(Refusal) as refusal:

@@ -6,24 +6,18 @@ name for twelve hours and approves nothing.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import tempfile
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from presspass.cli.client import Gate
-from presspass.core.errors import Code, Fault, Refusal
-from presspass.core.limits import JSON_BODY_BYTES_MAX
+from presspass.cli.own_files import ByGate, origin_of
+from presspass.core.errors import Code, Refusal
 
-_NAME = "presspass/sessions.json"
-
-
-def sessions_path() -> Path:
-    """The file (XDG Base Directory Specification: a relative XDG_CONFIG_HOME does not count)."""
-    folder = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    return (folder if folder.is_absolute() else Path.home() / ".config") / _NAME
+SESSIONS = ByGate(
+    name="sessions",
+    values="tokens",
+    is_value=lambda one: isinstance(one, str),
+    remedy="Remove it and sign in again.",
+)
 
 
 def gate_origin(text: str) -> str:
@@ -35,49 +29,21 @@ def gate_origin(text: str) -> str:
             f"{text!r} is no address of a gate.",
             "Like https://gate.example.",
         )
-    return f"{parts.scheme}://{parts.netloc}".lower()
+    return origin_of(text)
 
 
 def known_sessions() -> dict[str, str]:
     """Origin to token."""
-    path = sessions_path()
-    try:
-        with path.open("rb") as file:
-            value = json.loads(file.read(JSON_BODY_BYTES_MAX))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise Fault(
-            "sessions.unreadable", f"{path} cannot be read: {error.strerror}.", retryable=False
-        ) from None
-    except ValueError:
-        value = None
-    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
-        raise Refusal(
-            Code.CONFIG_INVALID,
-            f"{path} is damaged: it should map gates to tokens.",
-            "Remove it and sign in again.",
-        )
-    return value
+    return SESSIONS.read()
 
 
 def keep_session(origin: str, token: str) -> None:
     """Remembers a token; "" forgets it. Whole or not at all."""
-    path, known = sessions_path(), known_sessions()
+    known = known_sessions()
     known.pop(origin, None)
     if token:
         known[origin] = token
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:  # mkstemp makes it 0600
-            json.dump(known, file, indent=2, sort_keys=True)
-            file.write("\n")
-        Path(temporary).replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    SESSIONS.write(known)
 
 
 def chosen_origin(text: str | None) -> str:
