@@ -348,3 +348,20 @@ class Rig:
         """The press in this process, composed as the real one is."""
         with service.composed(self.home, clock=clock) as press:
             yield press
+
+
+@contextmanager
+def rigs(folder: Path, registry: Registry, policy: Policy) -> Iterator[Callable[..., Rig]]:
+    """Makes rigs, of another policy and other people on demand; sealed unless told otherwise."""
+    made: list[Rig] = []
+
+    def make(policy: Policy = policy, sealed: bool = True, **options: Any) -> Rig:
+        rig = Rig(folder / f"home{len(made)}", registry, policy, **options).build()
+        made.append(rig)
+        if sealed:
+            rig.seal()
+        return rig
+
+    yield make
+    for rig in made:
+        rig.rows.close()

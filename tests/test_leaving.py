@@ -15,10 +15,9 @@ import sqlalchemy as sa
 
 from cli_rig import running
 from gateway_world import ORIGIN, PROJECT, HttpAnswer, World, until
-from press_rig import Rig
+from press_rig import Rig, rigs
 from presspass.core.approval import approval_id
 from presspass.core.errors import Code
-from presspass.core.policy import Policy
 from presspass.core.quorum import Electorate
 from presspass.core.statement import FreezeBody, Kind, RevocationBody, RosterBody, Statement
 from presspass.drill.packages import make_wheel
@@ -48,18 +47,8 @@ __all__ = ["files"]
 
 @pytest.fixture
 def make_rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    made: list[Rig] = []
-    with Registry(seed=7, token=TOKEN) as registry:
-
-        def make(policy: Policy = POLICY, **options: Any) -> Rig:
-            rig = Rig(tmp_path / f"home{len(made)}", registry, policy, **options).build()
-            made.append(rig)
-            rig.seal()
-            return rig
-
+    with Registry(seed=7, token=TOKEN) as registry, rigs(tmp_path, registry, POLICY) as make:
         yield make
-        for rig in made:
-            rig.rows.close()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from press_rig import TOKEN, Rig
+from press_rig import TOKEN, Rig, rigs
 from presspass.core.approval import Approval
 from presspass.core.digests import sha256_hex
 from presspass.core.errors import Code, Fault, Refusal
@@ -70,18 +70,8 @@ def registry() -> Iterator[Registry]:
 @pytest.fixture
 def make_rig(tmp_path: Path, registry: Registry) -> Iterator[Callable[..., Rig]]:
     """Rigs of other policies and people than usual; sealed unless told otherwise."""
-    made: list[Rig] = []
-
-    def make(policy: Policy = POLICY, sealed: bool = True, **options: Any) -> Rig:
-        rig = Rig(tmp_path / f"home{len(made)}", registry, policy, **options).build()
-        made.append(rig)
-        if sealed:
-            rig.seal()
-        return rig
-
-    yield make
-    for rig in made:
-        rig.rows.close()
+    with rigs(tmp_path, registry, POLICY) as make:
+        yield make
 
 
 @pytest.fixture
