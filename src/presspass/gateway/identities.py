@@ -47,7 +47,8 @@ def identities(gate: Gate) -> Identities | None:
     with gate.writer.read() as connection:
         names = {one: found.name for one, found in people.known_people(gate, connection).items()}
         look = _Look(gate, connection, chain, names)
-        rows, lines, projects = look.rows(), look.stops(), look.projects()
+        lines = look.stops()
+        rows, projects = look.rows(lines), look.projects()
     return Identities(
         genesis=rules.genesis_digest,
         space=chain.genesis.space,
@@ -75,8 +76,8 @@ class _Look:
     chain: Chain
     names: Mapping[str, str]
 
-    def rows(self) -> dict[str, tuple[Revocable, ...]]:
-        """What can be revoked, by kind, in the order of REVOCABLE."""
+    def rows(self, stops: Iterable[StopLine]) -> dict[str, tuple[Revocable, ...]]:
+        """What can be revoked, by kind, in the order of REVOCABLE. `stops`: those in force."""
         made = {
             "person": self._people,
             "publisher": self._publishers,
@@ -86,7 +87,7 @@ class _Look:
             "run": self._runs,
             "approval": self._approvals,
         }
-        stopped = {(one.what, one.target) for one in self.stops()}
+        stopped = {(one.what, one.target) for one in stops}
         return {
             what: tuple(
                 Revocable(one.what, one.target, one.title, one.facts, (what, one.target) in stopped)
