@@ -22,8 +22,7 @@ from presspass.notify import Message
 SCHEME: Final = "forge:"
 #: Subjects of notices to a forge; a status is followed by its state.
 STATUS, FOLLOW_UP = "status", "follow-up"
-#: The states that we tell, as GitHub calls them; GitLab's word differs for one.
-STATES: Final = ("pending", "success", "failure")
+#: The states that we tell are called as GitHub calls them; GitLab's word differs for one.
 _GITLAB_STATES: Final = {"failure": "failed"}
 _CONTEXT: Final = "presspass"
 _TIMEOUT_S: Final = 10

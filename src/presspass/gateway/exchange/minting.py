@@ -143,7 +143,7 @@ class Minting:
         self.workflows.show(workload, path)
 
     def settle(self, text: str, refusal: Refusal) -> None:
-        """What follows from a refusal: a replayed token ends its run, a changed workflow limits its publisher."""
+        """What follows from a refusal after its transaction: a replayed token ends its run."""
         try:
             token = parse_jwt(text)
         except Refusal:
