@@ -7,9 +7,9 @@ approval: signing in never approves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from sqlalchemy.engine import Connection
 from starlette.requests import Request as HttpRequest
@@ -30,11 +30,10 @@ from presspass.gateway.http import json_answer, read_json
 from presspass.gateway.identity import device, logout, passkeys, sessions, signin
 from presspass.gateway.identity.oidc_client import Provider
 from presspass.gateway.identity.roles import SEE_EVERYTHING, Role, require_role, roles_of
+from presspass.gateway.oauth import Form, OAuthError, with_form
 from presspass.gateway.problems import Answer
 
-_FORM_FIELDS_MAX = 16
 _JSON = "application/json"
-_FORM = "application/x-www-form-urlencoded"
 
 
 class SignIn:
@@ -246,16 +245,16 @@ class SignIn:
 
     def provider_logout(self, request: HttpRequest, body: bytes) -> Answer:
         """POST /backchannel-logout: the provider tells of a logout (OpenID Connect Back-Channel Logout 1.0)."""
-        form = read_form(request, body)
-        if isinstance(form, Answer):
-            return form
+        return with_form(request, body, self._logged_out)
+
+    def _logged_out(self, form: Form) -> Answer:
         try:
             logout.end_by_provider(
                 self._gate, self._require_provider(), form.get("logout_token", "")
             )
         except Refusal as refusal:
             self._gate.events.refused(refusal, "logout", "")
-            return device.oauth_error("invalid_request", refusal.message)
+            raise OAuthError("invalid_request", refusal.message) from None
         return json_answer({})
 
     # --- terminals (RFC 8628)
@@ -263,8 +262,7 @@ class SignIn:
     def authorize_device(self, request: HttpRequest, body: bytes) -> Answer:
         """POST /device_authorization"""
         address = request.client.host if request.client else ""
-        form = read_form(request, body)
-        return form if isinstance(form, Answer) else device.authorize(self._gate, form, address)
+        return with_form(request, body, lambda form: device.authorize(self._gate, form, address))
 
     def device_page(self, request: HttpRequest) -> Response:
         """GET /device[?user_code=…]: who is signed in sees who asks, and decides."""
@@ -359,25 +357,6 @@ class SignIn:
 
     def _situation(self, request: HttpRequest) -> Situation:
         return views.situation_of(self._facts, request)
-
-
-def read_form(request: HttpRequest, body: bytes) -> Mapping[str, str] | Answer:
-    """The parameters of an OAuth request (RFC 6749 section 3.2: none twice), or the error to answer with."""
-    if not request.headers.get("content-type", "").startswith(_FORM):
-        return device.oauth_error("invalid_request", f"Send {_FORM}.")
-    try:
-        pairs = parse_qsl(
-            body.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=bool(body),
-            max_num_fields=_FORM_FIELDS_MAX,
-        )
-    except ValueError:
-        return device.oauth_error("invalid_request", "The parameters cannot be read.")
-    form = dict(pairs)
-    if len(form) != len(pairs):
-        return device.oauth_error("invalid_request", "A parameter is there twice.")
-    return form
 
 
 def _overview_json(gate: Gate, shown: Overview) -> JsonObject:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
 from sqlalchemy.engine import Connection
 from starlette.requests import Request as HttpRequest
@@ -27,6 +27,14 @@ from presspass.gateway.api import route
 from presspass.gateway.exchange.minting import Asked, Minted, Minting
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import json_answer, read_json
+from presspass.gateway.oauth import (
+    NO_CACHE,
+    Form,
+    OAuthError,
+    error_answer,
+    token_answer,
+    with_form,
+)
 from presspass.gateway.problems import Answer, reason_phrase, refusal_answer
 from presspass.store.gateway_tables import PASS
 
@@ -38,13 +46,12 @@ _TOKEN_TYPES: Final = (
 _ACCESS: Final = "urn:ietf:params:oauth:token-type:access_token"
 _SCOPE = re.compile(r"publish:([A-Za-z0-9][A-Za-z0-9._-]{0,127})?:(\S{1,214})")
 _STRANGERS: Final = frozenset({Code.IDENTITY_ISSUER_UNKNOWN, Code.PUBLISHER_NONE})
-_NO_STORE: Final = (("cache-control", "no-store"), ("pragma", "no-cache"))
 #: PyPI's words for its clients, which print them; our own code stands beside each.
 _PYPI_CODES: Final = {
     Code.IDENTITY_REPLAYED: "invalid-reuse-token",
     Code.IDENTITY_MALFORMED: "invalid-payload",
 }
-Grant = Callable[[Mapping[str, str]], Answer]
+Grant = Callable[[Form], Answer]
 
 
 class Doors:
@@ -102,7 +109,7 @@ class Doors:
         except Refusal as refusal:
             return self._pypi_no(refusal, text)
         value = {"success": True, "token": minted.secret, "expires": minted.expires_at}
-        return json_answer(value, headers=_NO_STORE)
+        return json_answer(value, headers=NO_CACHE)
 
     def _pypi_no(self, refusal: Refusal, text: str) -> Answer:
         if refusal.code in _STRANGERS:
@@ -116,13 +123,13 @@ class Doors:
             "errors": [{"code": code, "description": f"{whole} [{refusal.code.value}]"}],
             "message": "Token request failed",
         }
-        return json_answer(value, 422, reason=reason_phrase(whole), headers=_NO_STORE)
+        return json_answer(value, 422, reason=reason_phrase(whole), headers=NO_CACHE)
 
     def burn(self, request: HttpRequest, body: bytes) -> Answer:
         """POST /_/oidc/burn-token {"token": pass}: ends the pass, not the release. Its set is complete then."""
         secret = _secret(request, body)
         self._end(secret, "burned")
-        return json_answer({"success": True}, headers=_NO_STORE)
+        return json_answer({"success": True}, headers=NO_CACHE)
 
     def show(self, request: HttpRequest, body: bytes) -> Answer:
         """POST /_/oidc/workflow, `Authorization: Bearer JWT`: the git path of the run's workflow, canonical JSON."""
@@ -147,26 +154,25 @@ class Doors:
             "created": _iso(now),
             "expires": _iso(minted.expires_at),
         }
-        return json_answer(value, 201, headers=_NO_STORE)
+        return json_answer(value, 201, headers=NO_CACHE)
 
     # OAuth's
 
     def token(self, request: HttpRequest, body: bytes) -> Answer:
         """POST /token, form-encoded: RFC 8693, and the grants that others bring."""
-        try:
-            form = _form(request, body)
-            grant = self._grants.get(form.get("grant_type", ""))
-            if grant is None:
-                raise _OAuthError("unsupported_grant_type", "There is no such grant here.")
-            return grant(form)
-        except _OAuthError as error:
-            return _oauth_no(error.error, error.message, 400)
+        return with_form(request, body, self._granted)
 
-    def _exchange(self, form: Mapping[str, str]) -> Answer:
+    def _granted(self, form: Form) -> Answer:
+        grant = self._grants.get(form.get("grant_type", ""))
+        if grant is None:
+            raise OAuthError("unsupported_grant_type", "There is no such grant here.")
+        return grant(form)
+
+    def _exchange(self, form: Form) -> Answer:
         if form.get("subject_token_type") not in _TOKEN_TYPES:
-            raise _OAuthError("invalid_request", "The subject token is no JWT, by its type.")
+            raise OAuthError("invalid_request", "The subject token is no JWT, by its type.")
         if form.get("requested_token_type", _ACCESS) != _ACCESS:
-            raise _OAuthError("invalid_request", "Only an access token can be had.")
+            raise OAuthError("invalid_request", "Only an access token can be had.")
         text = form.get("subject_token", "")
         try:
             minted = self._mint(text, _asked(form))
@@ -175,8 +181,8 @@ class Doors:
                 return refusal_answer(refusal)
             error = "invalid_target" if refusal.code is Code.PUBLISHER_PROJECT else "invalid_grant"
             whole = f"{refusal.message} {refusal.hint}".rstrip()
-            return _oauth_no(error, whole, 400, refusal.code.value)
-        return json_answer(
+            return error_answer(error, whole, refusal.code.value)
+        return token_answer(
             {
                 "access_token": minted.secret,
                 "expires_in": PASS_S,
@@ -188,20 +194,18 @@ class Doors:
                 "upload_url": f"{self._site()}/pypi/{quote(minted.upstream)}/legacy/",
                 "upstream": minted.upstream,
                 "version": minted.version,
-            },
-            headers=_NO_STORE,
+            }
         )
 
     def revoke(self, request: HttpRequest, body: bytes) -> Answer:
         """POST /revoke (RFC 7009): ends a pass; one that is not known, or has ended, is ended (section 2.2)."""
-        try:
-            secret = _form(request, body).get("token", "")
-            if not secret:
-                raise _OAuthError("invalid_request", "No token is named.")
-        except _OAuthError as error:
-            return _oauth_no(error.error, error.message, 400)
-        self._end(secret, "revoked by its holder")
-        return json_answer({}, headers=_NO_STORE)
+        return with_form(request, body, self._revoked)
+
+    def _revoked(self, form: Form) -> Answer:
+        if not form.get("token"):
+            raise OAuthError("invalid_request", "No token is named.")
+        self._end(form["token"], "revoked by its holder")
+        return token_answer({})
 
     def metadata(self, _request: HttpRequest, _body: bytes) -> Answer:
         """GET /.well-known/oauth-authorization-server (RFC 8414 section 2)"""
@@ -253,36 +257,7 @@ class Doors:
         self._gate.writer.run(work)
 
 
-class _OAuthError(Exception):
-    """An error of RFC 6749 section 5.2."""
-
-    def __init__(self, error: str, message: str) -> None:
-        super().__init__(message)
-        self.error = error
-        self.message = message
-
-
-def _oauth_no(error: str, message: str, status: int, code: str = "") -> Answer:
-    value = {"error": error, "error_description": message, **({"code": code} if code else {})}
-    return json_answer(value, status, reason=reason_phrase(message), headers=_NO_STORE)
-
-
-def _form(request: HttpRequest, body: bytes) -> dict[str, str]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        raise _OAuthError("invalid_request", "The request is form-encoded.")
-    try:
-        pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=32
-        )
-    except ValueError:
-        raise _OAuthError("invalid_request", "The form cannot be read.") from None
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise _OAuthError("invalid_request", "A parameter is repeated.")  # RFC 6749 section 3.2
-    return dict(pairs)
-
-
-def _asked(form: Mapping[str, str]) -> Asked:
+def _asked(form: Form) -> Asked:
     """`scope`: publish:<upstream>:<project>, the upstream "" for any; `authorization_details` (RFC 9396): the files
     that the workload binds.
     """
@@ -290,12 +265,12 @@ def _asked(form: Mapping[str, str]) -> Asked:
     if form.get("scope"):
         match = _SCOPE.fullmatch(form["scope"])
         if match is None:
-            raise _OAuthError("invalid_scope", "A scope is publish:<upstream>:<project>.")
+            raise OAuthError("invalid_scope", "A scope is publish:<upstream>:<project>.")
         upstream, project = match.group(1) or "", tokens.normal_project(match.group(2))
     return Asked(project, upstream, _files(form), acting=bool(form.get("actor_token")))
 
 
-def _files(form: Mapping[str, str]) -> tuple[ReleaseFile, ...]:
+def _files(form: Form) -> tuple[ReleaseFile, ...]:
     text = form.get("authorization_details", "")
     if not text:
         return ()
@@ -308,11 +283,11 @@ def _files(form: Mapping[str, str]) -> tuple[ReleaseFile, ...]:
         files = members.items("files", ReleaseFile.from_json, count_max=FILES_PER_RELEASE_MAX)
         members.done()
     except (ValueError, RecursionError, Refusal) as error:
-        raise _OAuthError(
+        raise OAuthError(
             "invalid_authorization_details", f"The details cannot be read: {error}"
         ) from None
     if len({one.name for one in files}) != len(files) or not files:
-        raise _OAuthError("invalid_authorization_details", "No file, or a file twice.")
+        raise OAuthError("invalid_authorization_details", "No file, or a file twice.")
     return files
 
 

@@ -9,16 +9,13 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import DEVICE_CODE_S, DEVICE_INTERVAL_S, NAME_CHARS_MAX, SESSION_S_MAX
 from presspass.gateway import stops, tokens
@@ -26,6 +23,7 @@ from presspass.gateway.gate import Gate
 from presspass.gateway.identity import sessions
 from presspass.gateway.identity.roles import roles_of
 from presspass.gateway.identity.signin import make_room
+from presspass.gateway.oauth import Form, OAuthError, error_answer, token_answer
 from presspass.gateway.problems import Answer
 from presspass.store.gateway_tables import DEVICE_GRANT
 
@@ -46,11 +44,11 @@ class Waiting:
     created_ms: int
 
 
-def authorize(gate: Gate, form: Mapping[str, str], address: str) -> Answer:
+def authorize(gate: Gate, form: Form, address: str) -> Answer:
     """POST /device_authorization (RFC 8628 section 3.1)."""
     client = form.get("client_id", "").strip()
     if not client or len(client) > NAME_CHARS_MAX or not client.isprintable():
-        return oauth_error("invalid_request", "client_id says what asks, in one line.")
+        raise OAuthError("invalid_request", "client_id says what asks, in one line.")
     now, device_code = gate.clock(), tokens.new_secret()
     gate.journal.now().trust()
 
@@ -72,7 +70,7 @@ def authorize(gate: Gate, form: Mapping[str, str], address: str) -> Answer:
 
     shown = spaced(gate.writer.run(work))
     page = f"{gate.site[0]}/device"
-    return _answer(
+    return token_answer(
         {
             "device_code": device_code,
             "user_code": shown,
@@ -109,11 +107,11 @@ def decide(gate: Gate, session: sessions.Session, user_code: str, *, allow: bool
     gate.events.happened("terminal", f"{session.person} {word} {spaced(user_code)}")
 
 
-def device_grant(gate: Gate, form: Mapping[str, str]) -> Answer:
+def device_grant(gate: Gate, form: Form) -> Answer:
     """POST /token with this grant type (RFC 8628 section 3.4): a terminal's session, or one of its four errors."""
     code = form.get("device_code", "")
     if not code:
-        return oauth_error("invalid_request", "device_code is missing.")
+        raise OAuthError("invalid_request", "device_code is missing.")
     gate.journal.refresh()
     return gate.writer.run(lambda connection: _poll(gate, connection, code))
 
@@ -123,23 +121,18 @@ def spaced(user_code: str) -> str:
     return f"{user_code[:4]}-{user_code[4:]}"
 
 
-def oauth_error(error: str, description: str) -> Answer:
-    """An error of a token endpoint (RFC 6749 section 5.2)."""
-    return _answer({"error": error, "error_description": description}, 400)
-
-
 def _poll(gate: Gate, connection: Connection, code: str) -> Answer:
     d, now = DEVICE_GRANT.c, gate.clock()
     mine = d.hash == tokens.secret_hash(code)
     row = connection.execute(sa.select(DEVICE_GRANT).where(mine)).first()
     if row is None:
-        return oauth_error("invalid_grant", "This device code is not known here, or was used.")
+        return error_answer("invalid_grant", "This device code is not known here, or was used.")
     if now >= row.expires_ms:
         connection.execute(sa.delete(DEVICE_GRANT).where(mine))
-        return oauth_error("expired_token", "Nobody answered in time. Ask again.")
+        return error_answer("expired_token", "Nobody answered in time. Ask again.")
     if row.state == "denied":
         connection.execute(sa.delete(DEVICE_GRANT).where(mine))
-        return oauth_error("access_denied", "It was denied in the browser.")
+        return error_answer("access_denied", "It was denied in the browser.")
     if row.state == "allowed":
         return _take(gate, connection, row, now)
     too_fast = row.polled_ms is not None and now - row.polled_ms < row.interval_s * 1000
@@ -147,22 +140,24 @@ def _poll(gate: Gate, connection: Connection, code: str) -> Answer:
     change = sa.update(DEVICE_GRANT).where(mine)
     connection.execute(change.values(polled_ms=now, interval_s=interval))
     if too_fast:
-        return oauth_error("slow_down", f"Ask every {interval} seconds.")
-    return oauth_error("authorization_pending", "Nobody has answered yet.")
+        return error_answer("slow_down", f"Ask every {interval} seconds.")
+    return error_answer("authorization_pending", "Nobody has answered yet.")
 
 
 def _take(gate: Gate, connection: Connection, row: sa.Row[Any], now_ms: int) -> Answer:
     gone = connection.execute(sa.delete(DEVICE_GRANT).where(DEVICE_GRANT.c.hash == row.hash))
     if gone.rowcount != 1:  # another gateway has just given it out
-        return oauth_error("invalid_grant", "This device code was used.")
+        return error_answer("invalid_grant", "This device code was used.")
     if not roles_of(gate.journal.rules.roster, row.person):
-        return oauth_error("access_denied", "Who allowed it has left the roster since.")
+        return error_answer("access_denied", "Who allowed it has left the roster since.")
     try:
         stops.require_present(gate, connection, row.person)
     except Refusal as refusal:
-        return oauth_error("access_denied", refusal.message)
+        return error_answer("access_denied", refusal.message)
     token = sessions.begin(connection, row.person, row.how, sessions.TERMINAL, now_ms)
-    return _answer({"access_token": token, "token_type": "Bearer", "expires_in": SESSION_S_MAX})
+    return token_answer(
+        {"access_token": token, "token_type": "Bearer", "expires_in": SESSION_S_MAX}
+    )
 
 
 def _waiting_row(connection: Connection, user_code: str, now_ms: int) -> sa.Row[Any]:
@@ -184,7 +179,3 @@ def _unknown_code() -> Refusal:
         "No terminal waits under this code.",
         f"Check the letters; a code is good for {DEVICE_CODE_S // 60} minutes and for one answer.",
     )
-
-
-def _answer(value: JsonObject, status: int = 200) -> Answer:
-    return Answer(status, json.dumps(value).encode())
