@@ -125,15 +125,21 @@ def known_people(gate: Gate, connection: Connection) -> dict[str, Details]:
 
 def by_forge_id(gate: Gate, connection: Connection) -> dict[str, str]:
     """Who in the roster stands behind which id of a forge; an id that two people claim is nobody's."""
-    found: dict[str, str] = {}
-    twice = set()
+    claimed = claimed_ids(gate, connection)
+    return {one: min(persons) for one, persons in claimed.items() if len(persons) == 1}
+
+
+def claimed_ids(gate: Gate, connection: Connection) -> dict[str, frozenset[str]]:
+    """Who in the roster in force claims which id, at a forge, at the sign-in provider or by SCIM. Only details to which
+    that roster commits count; what an invitation says, and nobody has approved, does not.
+    """
+    found: dict[str, set[str]] = {}
     for person in gate.journal.rules.roster.people:
         details = open_details(gate, connection, person.details)
-        for forge_id in details.forge_ids if details else ():
-            if forge_id in found:
-                twice.add(forge_id)
-            found[forge_id] = person.id
-    return {forge_id: person for forge_id, person in found.items() if forge_id not in twice}
+        if details is not None and details.commitment == person.details:
+            for one in details.forge_ids:
+                found.setdefault(one, set()).add(person.id)
+    return {one: frozenset(persons) for one, persons in found.items()}
 
 
 def open_details(gate: Gate, connection: Connection, commitment: str) -> Details | None:

@@ -6,8 +6,6 @@ by the provider, terminals too, whichever of them the provider names.
 
 from __future__ import annotations
 
-import contextlib
-
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -45,8 +43,7 @@ def _claim(connection: Connection, logout: Logout) -> None:
 def _persons(gate: Gate, connection: Connection, issuer: str, logout: Logout) -> frozenset[str]:
     found: set[str] = set()
     if logout.subject:
-        with contextlib.suppress(Refusal):  # nobody here: there is nothing to end
-            found.add(subjects.person_of(gate, connection, issuer, logout.subject))
+        found |= subjects.persons_of(gate, connection, issuer, logout.subject)
     if logout.sid:
         named = sa.select(SESSION.c.person).where(SESSION.c.provider_session == logout.sid)
         found.update(connection.execute(named).scalars())

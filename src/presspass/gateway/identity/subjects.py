@@ -20,18 +20,20 @@ def subject_id(issuer: str, subject: str) -> str:
 
 def person_of(gate: Gate, connection: Connection, issuer: str, subject: str) -> str:
     """The person's id; refuses with `sign-in.unknown-person` when it is nobody, or several."""
-    wanted, found = subject_id(issuer, subject), []
-    for person in gate.journal.now().roster.people:
-        details = people.open_details(gate, connection, person.details)
-        if details is None or details.commitment != person.details:
-            continue
-        if wanted in details.forge_ids:
-            found.append(person.id)
+    found = persons_of(gate, connection, issuer, subject)
     if len(found) != 1:
+        wanted = subject_id(issuer, subject)
         whose = "nobody's" if not found else "more than one person's"
         raise Refusal(
             Code.SIGN_IN_UNKNOWN,
             f"You are signed in at the provider, but {wanted} is {whose} here.",
             f"Ask an admin to add it to you: presspass people change NAME --forge-id '{wanted}'.",
         )
-    return found[0]
+    return min(found)
+
+
+def persons_of(gate: Gate, connection: Connection, issuer: str, subject: str) -> frozenset[str]:
+    """Everybody who claims this subject: at most one, unless people have let two in with it."""
+    gate.journal.refresh()
+    claimed = people.claimed_ids(gate, connection)
+    return claimed.get(subject_id(issuer, subject), frozenset())

@@ -64,12 +64,10 @@ class Persons:
         rules = self.gate.journal.rules
         head = rules.chain.heads.roster if rules.chain else ""
         if self._by_id[0] != head:
-            found: dict[str, set[str]] = {}
-            for person in rules.roster.people:
-                details = people.open_details(self.gate, connection, person.details)
-                for one in details.forge_ids if details else ():
-                    found.setdefault(_normal(one), set()).add(person.id)
-            self._by_id = (head, {one: frozenset(ids) for one, ids in found.items()})
+            found: dict[str, frozenset[str]] = {}
+            for one, persons in people.claimed_ids(self.gate, connection).items():
+                found[_normal(one)] = found.get(_normal(one), frozenset()) | persons
+            self._by_id = (head, found)
         return self._by_id[1]
 
 
