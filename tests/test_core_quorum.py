@@ -130,8 +130,16 @@ def test_new_keys_are_those_that_were_not_this_persons_before(
 ) -> None:
     gaining = gains_key(before, after)
     for person in after.people:
-        own = {key.id for one in before.people if one.id == person.id for key in one.keys}
-        assert (person.id in gaining) == bool({key.id for key in person.keys} - own)
+        own = {key for one in before.people if one.id == person.id for key in one.keys}
+        assert (person.id in gaining) == bool(set(person.keys) - own)
+
+
+def test_a_key_of_another_kind_is_a_new_key() -> None:
+    key = Key("software-passkey", b"k", b"c")
+    before = Roster((Person("p", "0" * 64, (), (key,)),))
+    after = Roster((Person("p", "0" * 64, (), (replace(key, kind="passkey"),)),))
+    assert gains_key(before, after) == {"p"}
+    assert gains_key(before, before) == frozenset()
 
 
 @law

@@ -79,7 +79,7 @@ ORDINARY = Circumstances()
 class Electorate:
     """What a count is taken over: both rosters, the rules, and who asked ("" = not resolved to a person).
 
-    `gaining`: ids of the people of the roster before to whom the statement gives a new key (rule 7).
+    `gaining`: ids of the people of the roster before to whom the statement gives a new key (rule 8).
     """
 
     kind: Kind
@@ -188,12 +188,14 @@ def count(electorate: Electorate, signed: Iterable[Signed]) -> Tally:
 
 
 def gains_key(before: Roster, after: Roster) -> frozenset[str]:
-    """Ids of everybody who has a key in `after` that was not theirs in `before`; newcomers too."""
+    """Ids of everybody who has a key in `after` that was not theirs in `before`; newcomers too. A key of another kind
+    is another key: relabelled, a software key would begin to count.
+    """
+    known = {person.id: frozenset(person.keys) for person in before.people}
     return frozenset(
         person.id
         for person in after.people
-        for key in person.keys
-        if (owner := before.owner(key.id)) is None or owner.id != person.id
+        if not frozenset(person.keys) <= known.get(person.id, frozenset())
     )
 
 
