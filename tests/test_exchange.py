@@ -20,6 +20,7 @@ from presspass.cli.workflow_path import read_workflow_path
 from presspass.core.digests import sha256_hex
 from presspass.core.roster import b64u
 from presspass.core.statement import ReleaseFile, set_bytes
+from presspass.drill.packages import make_sdist
 from presspass.drill.world.issuer import Issuer
 from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as j
@@ -276,13 +277,13 @@ def test_another_pass_adds_nothing_to_a_set(world: WorkloadWorld) -> None:
 
 
 def test_burning_a_pass_completes_its_set_and_a_thief_adds_nothing_in_the_quiet_period(
-    world: WorkloadWorld,
+    world: WorkloadWorld, tmp_path: Path
 ) -> None:
-    secret = world.pass_()
-    release = world.upload(secret, "greet-1.0.tar.gz").json["id"]
+    secret, sdist = world.pass_(), make_sdist(tmp_path, PROJECT, "1.0")
+    release = world.upload(secret, sdist.name, sdist.read_bytes()).json["id"]
     assert world.world.ask("POST", "/_/oidc/burn-token", {"token": secret}).status == 200
     refused(world.upload(secret, "greet-1.0-py3-none-any.whl"), "pass.ended", 403)
-    assert world.world.release(release)["state"] != "open"
+    world.world.until(release, "awaiting")
     refused(world.upload(world.pass_(), "greet-1.0-py3-none-any.whl"), "release.set-closed", 403)
     assert world.form("/revoke", {"token": secret}).status == 200, (
         "it has ended: RFC 7009 section 2.2"
