@@ -35,6 +35,7 @@ BOTH = {
     "test_press_new_keys": False,
     "test_press_upstream": False,
     "test_press_workloads": False,
+    "test_provider_events": False,
     "test_scim": False,
 }
 

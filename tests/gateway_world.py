@@ -116,6 +116,12 @@ class JournalFixture:
             )
         )
 
+    def latch(self, stop: str, person: str, **more: str) -> None:
+        """The press has latched a stop of `person`; `more`: other columns."""
+        row = {"id": stop, "what": "person", "target": person, "by": "", "reason": "seen"}
+        row |= {"source": "drop box", "seen_ms": 1} | more
+        self.write(sa.insert(j.NARROWING).values(row))
+
     def heads(self) -> Heads:
         return Heads(self.roster_head, self.genesis, self.genesis)
 

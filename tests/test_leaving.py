@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 import sqlalchemy as sa
 
 from cli_rig import running
-from gateway_world import ORIGIN, PROJECT, HttpAnswer, World, until
+from gateway_world import ORIGIN, PROJECT, World, until
 from press_rig import Rig, rigs
 from presspass.core.approval import approval_id
 from presspass.core.errors import Code
@@ -29,7 +28,7 @@ from presspass.store import journal_tables as j
 from presspass.store import journal_view as view
 from presspass.verify.chain import Chain, veto_of
 from presspass.verify.shortage import Package, short_of_approvers
-from sign_in_world import CLIENT_ID, Browser, HostileProvider, SignInWorld
+from sign_in_world import Browser, HostileProvider, SignInWorld
 from test_press_laws import (
     POLICY,
     TOKEN,
@@ -257,12 +256,6 @@ def approve(world: SignInWorld, release: dict[str, Any], person: str) -> Any:
     return world.ask("POST", path, approval.to_bytes())
 
 
-def latched_row(stop: str, **more: str) -> sa.Insert:
-    """The press has latched a stop of grace."""
-    row = {"id": stop, "what": "person", "target": "grace", "by": "", "reason": "seen"}
-    return sa.insert(j.NARROWING).values(row | {"source": "drop box", "seen_ms": 1} | more)
-
-
 def remove(world: World, person: str, reason: str = "has left") -> dict[str, Any]:
     answer = world.control("POST", "/people/remove", {"person": person, "reason": reason})
     assert answer.status == 200, answer.body
@@ -374,7 +367,7 @@ def test_what_the_press_latched_elsewhere_is_carried_out_here_too(
     browser = Browser(world)
     browser.sign_in("grace")
     mine = awaiting(world, world.token(person="grace"), tmp_path)
-    world.journal.write(latched_row("7" * 64))
+    world.journal.latch("7" * 64, "grace")
     world.until(mine["id"], "withdrawn")
     assert browser.who == {}
     assert browser.sign_in("grace").code == "identity.revoked"
@@ -386,7 +379,7 @@ def test_what_the_press_latched_elsewhere_is_carried_out_here_too(
 
 def test_after_a_clearing_the_person_can_be_removed_again(world: SignInWorld) -> None:
     first = remove(world, "grace")
-    world.journal.write(latched_row(first["stop"], cleared_by="8" * 64))
+    world.journal.latch(first["stop"], "grace", cleared_by="8" * 64)
     browser = Browser(world)
     assert browser.sign_in("grace").status == 303
     second = remove(world, "grace")
@@ -455,80 +448,3 @@ def test_people_remove_at_a_running_gate_freezes_what_is_short(
         gate.approve(url, "ada")
         time.sleep(0.5)
         assert gate.ask("status", url)["state"] == "awaiting"
-
-
-# --- a logout at the sign-in provider ---------------------------------------------------------------------------------
-
-EVENT = "http://schemas.openid.net/event/backchannel-logout"
-
-
-def logout(world: SignInWorld, text: str) -> HttpAnswer:
-    kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    body = urlencode({"logout_token": text}).encode()
-    return world.ask("POST", "/backchannel-logout", body, **kind)
-
-
-def logout_token(world: SignInWorld, **claims: Any) -> str:
-    """As the provider makes it, for grace; `claims` replace its own (None removes one)."""
-    assert world.provider is not None
-    now = int(time.time())
-    honest = {
-        "iss": world.provider.url, "aud": CLIENT_ID, "iat": now, "exp": now + 120, "jti": f"j-{time.monotonic_ns()}",
-        "sub": "subject-of-grace", "events": {EVENT: {}},
-    }  # fmt: skip
-    return world.provider.mint(honest | claims)
-
-
-@pytest.mark.parametrize("named", [{}, {"sub": None, "sid": "s-1"}, {"sid": "another"}])
-def test_a_logout_at_the_provider_ends_the_sessions_by_it_and_nothing_else(
-    world: SignInWorld, tmp_path: Path, named: dict[str, Any]
-) -> None:
-    browser, second, other = Browser(world), Browser(world), Browser(world)
-    browser.sign_in("grace", sid="s-1")
-    second.sign_in("grace", sid="s-2")
-    other.sign_in("ada", sid="s-3")
-    token = world.token(person="grace")
-    assert logout(world, logout_token(world, **named)).status == 200
-    assert browser.who == {} and second.who == {}
-    assert other.who["person"] == "ada"
-    awaiting(world, token, tmp_path)
-    assert world.count(g.STOP) == 0
-    assert browser.sign_in("grace").status == 303
-
-
-@pytest.mark.parametrize(
-    "claims",
-    [
-        {"events": None},
-        {"events": {EVENT: "yes"}},
-        {"events": {"https://other.example/event": {}}},
-        {"nonce": "n"},
-        {"jti": None},
-        {"sub": None},
-        {"sub": 7},
-        {"aud": "another-client"},
-        {"iss": "https://other.example"},
-        {"iat": 1, "exp": 100},
-        {"exp": None},
-    ],
-)
-def test_a_logout_token_that_is_not_one_ends_nothing(
-    world: SignInWorld, claims: dict[str, Any]
-) -> None:
-    browser = Browser(world)
-    browser.sign_in("grace")
-    answer = logout(world, logout_token(world, **claims))
-    assert (answer.status, answer.json["error"]) == (400, "invalid_request")
-    assert browser.who["person"] == "grace"
-
-
-def test_a_logout_token_is_taken_once_and_an_id_token_is_none(world: SignInWorld) -> None:
-    assert world.provider is not None
-    browser, text = Browser(world), logout_token(world)
-    assert logout(world, text).status == 200
-    browser.sign_in("grace")
-    assert logout(world, text).status == 400
-    assert logout(world, world.provider.id_token("n", sub="subject-of-grace")).status == 400
-    assert logout(world, "").status == 400
-    assert logout(world, logout_token(world, sub="nobody-here")).status == 200
-    assert browser.who["person"] == "grace"

@@ -91,6 +91,7 @@ PROVIDER_TIMEOUT_S = 10
 PROVIDER_COOL_DOWN_S = 10  # the provider's description and key set are asked for no more often
 PROVIDER_REFRESH_S = 3600
 ID_TOKEN_AGE_S_MAX = 600
+SECURITY_EVENT_AGE_S_MAX = 7 * 86_400  # providers send them again through an outage of the gate
 DEVICE_CODE_S = 600
 DEVICE_INTERVAL_S = 5
 

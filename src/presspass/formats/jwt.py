@@ -21,9 +21,12 @@ _BROUGHT_KEYS: Final = ("jwk", "jku", "x5u", "x5c", "crit")
 
 @dataclass(frozen=True, slots=True)
 class Jwt:
-    """One token: header parts that matter, its claims, and the text it came as."""
+    """One token: header parts that matter, its claims, and the text it came as. `type`: `typ` in small letters and
+    without "application/" (RFC 7515 section 4.1.9), "" where there is none.
+    """
 
     text: str
+    type: str
     algorithm: str
     key_id: str
     claims: dict[str, Any]
@@ -61,7 +64,11 @@ def parse_jwt(text: str) -> Jwt:
         )
     if not isinstance(key_id, str) or len(key_id) > 256:
         _refuse("has a key id that is no text")
-    return Jwt(text, str(algorithm), key_id, claims)
+    kind = header.get("typ", "")
+    if not isinstance(kind, str) or len(kind) > 256:
+        _refuse("has a type that is no text")
+    kind = kind.lower().removeprefix("application/")
+    return Jwt(text, kind, str(algorithm), key_id, claims)
 
 
 _ADVICE: Final = "Use the token of the CI system as it is."

@@ -8,7 +8,7 @@ approval: signing in never approves.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from sqlalchemy.engine import Connection
@@ -18,22 +18,32 @@ from starlette.routing import Route
 
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
-from presspass.core.limits import SESSION_S_MAX, SIGN_IN_ATTEMPT_S
+from presspass.core.limits import JWT_BYTES_MAX, SESSION_S_MAX, SIGN_IN_ATTEMPT_S
 from presspass.core.strict import Members
-from presspass.gateway import people, requests, roster_changes, tokens
+from presspass.gateway import people, provider_events, requests, roster_changes, tokens
 from presspass.gateway.api import route
 from presspass.gateway.console import views
 from presspass.gateway.console.models import Overview, Situation
 from presspass.gateway.facts import Facts
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import json_answer, read_json
-from presspass.gateway.identity import device, logout, passkeys, sessions, signin
+from presspass.gateway.identity import device, passkeys, sessions, signin
 from presspass.gateway.identity.oidc_client import Provider
 from presspass.gateway.identity.roles import SEE_EVERYTHING, Role, require_role, roles_of
 from presspass.gateway.oauth import Form, OAuthError, with_form
-from presspass.gateway.problems import Answer
+from presspass.gateway.problems import Answer, plain_problem
 
 _JSON = "application/json"
+#: RFC 8935 section 2.4. Whatever else is wrong with a signature: anybody may have sent it.
+_PUSH_ERRORS: Final = {
+    Code.IDENTITY_AUDIENCE: "invalid_audience",
+    Code.IDENTITY_CLAIM_MISSING: "invalid_request",
+    Code.IDENTITY_EXPIRED: "invalid_request",
+    Code.IDENTITY_ISSUER_UNKNOWN: "invalid_issuer",
+    Code.IDENTITY_KEY_UNKNOWN: "invalid_key",
+    Code.IDENTITY_MALFORMED: "invalid_request",
+    Code.IDENTITY_NOT_YET_VALID: "invalid_request",
+}
 
 
 class SignIn:
@@ -70,6 +80,7 @@ class SignIn:
             route("/api/v1/requests", "POST", self.ask),
             route("/device_authorization", "POST", self.authorize_device),
             route("/backchannel-logout", "POST", self.provider_logout),
+            route("/security-events", "POST", self.security_event, JWT_BYTES_MAX),
         ]
 
     # --- who asks
@@ -249,13 +260,26 @@ class SignIn:
 
     def _logged_out(self, form: Form) -> Answer:
         try:
-            logout.end_by_provider(
+            provider_events.end_by_logout(
                 self._gate, self._require_provider(), form.get("logout_token", "")
             )
         except Refusal as refusal:
             self._gate.events.refused(refusal, "logout", "")
             raise OAuthError("invalid_request", refusal.message) from None
         return json_answer({})
+
+    def security_event(self, request: HttpRequest, body: bytes) -> Answer:
+        """POST /security-events: the provider tells of an account (RFC 8935 section 2)."""
+        provider = self._require_provider()
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        try:
+            if kind != f"application/{provider_events.SECURITY_EVENT_TYPE}":
+                raise Refusal(Code.IDENTITY_MALFORMED, f"It came as {kind[:64]!r}.")
+            provider_events.take_security_events(self._gate, provider, body.decode("latin-1"))
+        except Refusal as refusal:
+            self._gate.events.refused(refusal, "security-event", "")
+            return _push_error(refusal)
+        return Answer(202)
 
     # --- terminals (RFC 8628)
 
@@ -357,6 +381,15 @@ class SignIn:
 
     def _situation(self, request: HttpRequest) -> Situation:
         return views.situation_of(self._facts, request)
+
+
+def _push_error(refusal: Refusal) -> Answer:
+    """RFC 8935 section 2.3; a token that nobody could look at is sent again after a 503."""
+    if refusal.code is Code.IDENTITY_UNAVAILABLE:
+        return plain_problem(503, refusal.code.value, refusal.message)
+    error = _PUSH_ERRORS.get(refusal.code, "authentication_failed")
+    value = {"err": error, "description": refusal.message, "code": refusal.code.value}
+    return json_answer(value, 400, headers=(("content-language", "en"),))
 
 
 def _overview_json(gate: Gate, shown: Overview) -> JsonObject:

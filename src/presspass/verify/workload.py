@@ -10,7 +10,7 @@ The gateway asks this when a token is exchanged, the press again with keys it fe
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from joserfc import jws
@@ -93,8 +93,8 @@ def check_audience(audience: str, audiences: Collection[str]) -> None:
 
 def check_life(claims: dict[str, Any], life_s_max: int, now_s: float) -> None:
     """Rule 4."""
-    issued, expires = _time(claims, "iat"), _time(claims, "exp")
-    begins = _time(claims, "nbf") if "nbf" in claims else issued
+    issued, expires = time_of(claims, "iat"), time_of(claims, "exp")
+    begins = time_of(claims, "nbf") if "nbf" in claims else issued
     if expires - issued > life_s_max:
         raise Refusal(
             Code.IDENTITY_LIFE,
@@ -120,10 +120,11 @@ def replay_key(token: Jwt) -> str:
 
 def replay_until_s(token: Jwt) -> int:
     """How long its claim must be kept: to its end and the leeway (Unix seconds)."""
-    return int(_time(token.claims, "exp")) + JWT_LEEWAY_S + 1
+    return int(time_of(token.claims, "exp")) + JWT_LEEWAY_S + 1
 
 
-def _time(claims: dict[str, Any], name: str) -> float:
+def time_of(claims: Mapping[str, Any], name: str) -> float:
+    """The claim `name` as Unix seconds; refuses with `identity.claim-missing`."""
     value = claims.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 2**40:
         raise Refusal(

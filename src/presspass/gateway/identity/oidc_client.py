@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from presspass.core.errors import Code, Refusal
@@ -28,6 +28,7 @@ from presspass.core.limits import (
 )
 from presspass.formats.jwt import Jwt, parse_jwt
 from presspass.gateway.identity.fetch import ask, failed
+from presspass.gateway.identity.subjects import is_name
 from presspass.issuers import KeySets
 from presspass.verify.workload import (
     audience_of,
@@ -43,7 +44,6 @@ _LIFE_S_MAX = (
     86_400  # providers give them an hour, or a working day; what counts is when they were issued
 )
 _LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
-_SUBJECT_CHARS_MAX = 255  # OpenID Connect Core 1.0 section 2
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -153,10 +153,10 @@ class Provider:
         if not nonce or claims.get("nonce") != nonce:
             raise _bad_token("It answers another sign-in.")
         self._check_age(claims)
-        if not _is_name(subject):
+        if not is_name(subject):
             raise _bad_token("It names no subject.")
         sid = claims.get("sid")
-        return Subject(subject, sid if _is_name(sid) else "")
+        return Subject(subject, sid if is_name(sid) else "")
 
     def check_logout(self, text: str) -> Logout:
         """What a logout token says; refuses with `sign-in.token-invalid`. Back-Channel Logout 1.0 section 2.6."""
@@ -166,16 +166,25 @@ class Provider:
             raise _bad_token("It is no logout token.")
         if "nonce" in claims:
             raise _bad_token("A logout token has no nonce.")
-        if not _is_name(claims.get("jti")):
+        if not is_name(claims.get("jti")):
             raise _bad_token("It has no id.")
         self._check_age(claims)
         subject, sid = (claims.get(name, "") for name in ("sub", "sid"))
         for one in (subject, sid):
-            if one != "" and not _is_name(one):
+            if one != "" and not is_name(one):
                 raise _bad_token("It names a subject or session that is no text.")
         if not subject and not sid:
             raise _bad_token("It names neither a subject nor a session.")
         return Logout(subject, sid, replay_key(token), replay_until_s(token))
+
+    def authentic(self, text: str) -> Jwt:
+        """A token that the provider has signed for this client, whenever; refuses with `identity.*`."""
+        token, issuer = parse_jwt(text), self.settings.issuer
+        if token.claims.get("iss") != issuer:
+            raise Refusal(Code.IDENTITY_ISSUER_UNKNOWN, "It is another issuer's.")
+        self._key_sets.verified(issuer, lambda keys: check_signature(token, keys))
+        check_audience(audience_of(token), (self.settings.client_id,))
+        return token
 
     def _sound_token(self, text: str) -> Jwt:
         try:
@@ -190,12 +199,8 @@ class Provider:
             raise _bad_token("It was issued too long ago.")
 
     def _verified(self, text: str) -> Jwt:
-        """Signature, issuer, audience and times, by the same checks as a workload's token."""
-        token, issuer = parse_jwt(text), self.settings.issuer
-        self._key_sets.verified(issuer, lambda keys: check_signature(token, keys))
-        if token.claims.get("iss") != issuer:
-            raise _bad_token("It is another issuer's.")
-        check_audience(audience_of(token), (self.settings.client_id,))
+        """`authentic`, and in its time, by the same checks as a workload's token."""
+        token = self.authentic(text)
         check_life(token.claims, _LIFE_S_MAX, self._clock())
         return token
 
@@ -235,10 +240,6 @@ class Provider:
             if (found.scheme == "https" or local) and found.hostname and "@" not in found.netloc:
                 return address
         raise failed("it describes an address that is not https")
-
-
-def _is_name(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and 0 < len(value) <= _SUBJECT_CHARS_MAX
 
 
 def _bad_token(why: str) -> Refusal:

@@ -6,11 +6,20 @@ Only details to which the roster in force commits count; what an invitation says
 
 from __future__ import annotations
 
+from typing import Final, TypeGuard
+
 from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Code, Refusal
 from presspass.gateway import people
 from presspass.gateway.gate import Gate
+
+_NAME_CHARS_MAX: Final = 255  # OpenID Connect Core 1.0 section 2
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Whether a claim can be what the provider calls a subject, a session of its own, or a token."""
+    return isinstance(value, str) and 0 < len(value) <= _NAME_CHARS_MAX
 
 
 def subject_id(issuer: str, subject: str) -> str:
