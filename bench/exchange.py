@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
+from sqlalchemy.engine import Connection
+
 import rawhttp
 from house import APPROVER, House
 from presspass.core.digests import canonical, sha256_hex
@@ -30,6 +32,7 @@ from presspass.core.statement import (
     Intent,
     RevocationBody,
     Statement,
+    UpstreamBody,
 )
 from presspass.core.workload import Workload
 from presspass.drill.world.clock import WorldClock
@@ -39,14 +42,16 @@ from presspass.drill.world.runner import GithubJob
 from presspass.gateway import rights
 from presspass.gateway.exchange.minting import Asked, Minting
 from presspass.services import gateway as service
-from presspass.services.config import Config, Listen, write_config
+from presspass.services.config import Config, Database, Listen, read_config, write_config
 from presspass.services.layout import make_folders
+from presspass.services.places import places
 from presspass.store import journal_tables as t
 from presspass.store import migrate
-from presspass.store.database import open_engine
+from presspass.store.database import Writer, open_engine
 
-_ORIGIN: Final = "http://localhost:8460"
-_PROJECT, _NAME = "bench", "bench-ci"
+ORIGIN: Final = "http://localhost:8460"
+UPSTREAM, PROJECT = "main", "bench"
+_NAME: Final = "bench-ci"
 _WORKFLOW: Final = b"on: push\n"
 _GROUP: Final = 64  # exchanges under way at once, as many as one commit takes together
 
@@ -63,41 +68,62 @@ class _KnownWorkflow:
 
 
 @contextmanager
-def _minting(folder: Path, issuer: Issuer) -> Iterator[Minting]:
-    make_folders(folder)
-    config = Config(_ORIGIN, listen=Listen(port=0))
-    write_config(folder, config)
-    _journal(folder, issuer)
-    with service.composed(service.Options(folder), config) as gate:
+def minting(folder: Path) -> Iterator[Minting]:
+    """The exchange over the home `folder`, whose configuration and journal are there."""
+    with service.composed(service.Options(folder), read_config(folder)) as gate:
         yield Minting(gate, _KnownWorkflow())
 
 
-def _journal(folder: Path, issuer: Issuer) -> None:
-    """A press's journal with genesis and one publisher in force."""
-    engine = open_engine(folder / "press" / "journal" / "journal.db")
-    migrate.upgrade(engine, "journal")
+def make_home(folder: Path, database: Database | None = None) -> None:
+    """A home with its configuration."""
+    make_folders(folder)
+    write_config(folder, Config(ORIGIN, listen=Listen(port=0), database=database or Database()))
+
+
+def make_journal(home: Path, issuer: Issuer) -> Statement:
+    """A press's journal with genesis, an upstream, and one publisher in force; genesis."""
+    engine = open_engine(places(home, read_config(home), "press").journal)
+    migrate.bring_up(engine, "journal")
     people = []
     for number, name in enumerate(("p-ana", "p-ben")):
         details = Details(name, (), (f"github:{7001 + number}",), "5" * 32)
-        key = SoftwarePasskey.generate(number + 1).key
-        people.append(Person(name, details.commitment, (), (key,)))
+        people.append(Person(name, details.commitment, (), (signer(number).key,)))
     body = GenesisBody(
-        _ORIGIN, "localhost", Roster(tuple(people)), Policy(software_keys=True), "1" * 64, "2" * 64
+        ORIGIN, "localhost", Roster(tuple(people)), Policy(software_keys=True), "1" * 64, "2" * 64
     )
     genesis = _statement(body, HEAD_AT_GENESIS, None)
-    publisher = _statement(_binding(issuer), genesis.digest, genesis.digest)
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        for height, one in enumerate((genesis, publisher)):
+    index = "https://index.example"
+    bodies: dict[str, Body] = {
+        f"upstream:{UPSTREAM}": UpstreamBody(
+            UPSTREAM, "pypi", f"{index}/legacy/", f"{index}/simple/", "", "custody", "3" * 64
+        ),
+        f"publisher:{_NAME}": _binding(issuer),
+    }
+    admitted = {
+        chain: _statement(body, genesis.digest, genesis.digest) for chain, body in bodies.items()
+    }
+
+    def work(connection: Connection) -> None:
+        for height, one in enumerate((genesis, *admitted.values())):
             row = {"digest": one.digest, "kind": one.kind.value, "statement": one.to_bytes()}
             connection.execute(t.STATEMENT.insert().values(**row, height=height, admitted_ms=1))
         connection.execute(t.FACT.insert().values(name="genesis", value=genesis.digest))
-        for chain in ("roster", "policy", "revocation"):
-            connection.execute(t.HEAD.insert().values(chain=chain, digest=genesis.digest, height=0))
-        chain = f"publisher:{_NAME}"
-        connection.execute(t.HEAD.insert().values(chain=chain, digest=publisher.digest, height=1))
-        connection.exec_driver_sql("COMMIT")
-    engine.dispose()
+        heads = dict.fromkeys(("roster", "policy", "revocation"), genesis)
+        for chain, one in (heads | admitted).items():
+            height = 0 if one is genesis else 1
+            connection.execute(
+                t.HEAD.insert().values(chain=chain, digest=one.digest, height=height)
+            )
+
+    writer = Writer(engine)
+    writer.run(work)
+    writer.close()
+    return genesis
+
+
+def signer(number: int) -> SoftwarePasskey:
+    """The key of one of the two people in the journal."""
+    return SoftwarePasskey.generate(number + 1)
 
 
 def _statement(body: Body, genesis: str, previous: str | None) -> Statement:
@@ -109,7 +135,7 @@ def _statement(body: Body, genesis: str, previous: str | None) -> Statement:
 
 def _binding(issuer: Issuer) -> PublisherBody:
     return PublisherBody(
-        name=_NAME, upstream="main", projects=(_PROJECT,), issuer=issuer.url, provider="github",
+        name=_NAME, upstream=UPSTREAM, projects=(PROJECT,), issuer=issuer.url, provider="github",
         ids=(("repository_id", "1001"), ("repository_owner_id", "501")),
         repository="acme/greet", repository_url="", workflow=".github/workflows/release.yml",
         workflow_sha256=sha256_hex(_WORKFLOW), refs=("refs/tags/v*",), protected_refs_only=True,
@@ -120,21 +146,25 @@ def _binding(issuer: Issuer) -> PublisherBody:
 def exchanges(folder: Path, count: int) -> tuple[float, float]:
     """(exchanges per CPU second of the whole process, CPU milliseconds of one check of a pass)."""
     with Issuer(clock=WorldClock.of_this_machine()) as issuer:
-        tokens = [_token(issuer, number) for number in range(count + _GROUP)]
-        with _minting(folder, issuer) as minting:
-            secret = _mint(minting, tokens[:_GROUP])[-1]
+        tokens = [token(issuer, str(number), "1.0") for number in range(count + _GROUP)]
+        make_home(folder)
+        make_journal(folder, issuer)
+        with minting(folder) as found:
+            secret = mint(found, tokens[:_GROUP])[-1]
             begin = time.process_time()
-            _mint(minting, tokens[_GROUP:])
+            mint(found, tokens[_GROUP:])
             rate = count / (time.process_time() - begin)
-            return rate, _check_ms(minting, secret, count)
+            return rate, _check_ms(found, secret, count)
 
 
-def _token(issuer: Issuer, number: int) -> str:
-    job = GithubJob(run_id=str(number), ref="refs/tags/v1.0")
+def token(issuer: Issuer, run: str, version: str) -> str:
+    """The identity token of a job that was started by the tag of `version`."""
+    job = GithubJob(run_id=run, ref=f"refs/tags/v{version}")
     return issuer.mint({**job.claims(), "aud": "presspass:localhost"})
 
 
-def _mint(minting: Minting, tokens: list[str]) -> list[str]:
+def mint(minting: Minting, tokens: list[str]) -> list[str]:
+    """A pass for each of `tokens`."""
     secrets_: list[str] = []
     for start in range(0, len(tokens), _GROUP):
         group = [minting.begin(text, Asked()) for text in tokens[start : start + _GROUP]]
@@ -149,10 +179,10 @@ def _check_ms(minting: Minting, secret: str, count: int) -> float:
         begin = time.thread_time()
         for _ in range(count):
             right = rights.check_right(connection, secret, gate.clock())
-            rights.require_upstream(right, "main")
-            rights.require_project(right, _PROJECT, "1.0", gate.projects_of(right))
+            rights.require_upstream(right, UPSTREAM)
+            rights.require_project(right, PROJECT, "1.0", gate.projects_of(right))
             right = rights.again(connection, right, gate.clock())
-            rights.require_project(right, _PROJECT, "1.0", gate.projects_of(right))
+            rights.require_project(right, PROJECT, "1.0", gate.projects_of(right))
         return (time.thread_time() - begin) * 1000 / count
 
 
@@ -168,17 +198,23 @@ def revocations(house: House, count: int) -> float:
     genesis = Statement.from_bytes(trust["genesis"].encode())
     heads = Heads.from_json(trust["heads"])
     for _ in range(count):
-        body = RevocationBody("pass", secrets.token_hex(32), "measured")
-        now = int(time.time())
-        statement = Statement(
-            genesis.digest, genesis.space, Intent.APPROVE, body, heads, None, secrets.token_hex(16), now, now + 600
-        )  # fmt: skip
-        data = statement.to_bytes()
-        approval = key.approve(data, origin=house.gate.origin, rp_id="localhost")
-        sent = canonical({"approval": approval.to_json(), "statement": data.decode()})
+        sent = revocation(genesis, heads, key, house.gate.origin, secrets.token_hex(32))
         begin = time.perf_counter()
         status, answer = rawhttp.ask(house.gate.port, "POST", "/api/v1/narrowings", sent)
         if status != 202:
             raise RuntimeError(f"a revocation was answered with {status}: {answer[:300]!r}")
         took.append(time.perf_counter() - begin)
-    return statistics.quantiles(took, n=100)[98]
+    return statistics.quantiles(took, n=100, method="inclusive")[98]
+
+
+def revocation(
+    genesis: Statement, heads: Heads, key: SoftwarePasskey, origin: str, target: str
+) -> bytes:
+    """The body that ends the pass `target` (SHA-256 of its secret, hex), signed."""
+    body, now = RevocationBody("pass", target, "measured"), int(time.time())
+    statement = Statement(
+        genesis.digest, genesis.space, Intent.APPROVE, body, heads, None, secrets.token_hex(16), now, now + 600
+    )  # fmt: skip
+    data = statement.to_bytes()
+    approval = key.approve(data, origin=origin, rp_id="localhost")
+    return canonical({"approval": approval.to_json(), "statement": data.decode()})

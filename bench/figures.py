@@ -18,6 +18,7 @@ from rich.text import Text
 
 FULL_MB: Final = 500
 CROWD_FILES: Final = 200
+GATEWAYS: Final = 8
 _DIGITS: Final = 4
 _NUMERIC: Final = frozenset({"value", "its value", "ratio"})
 _GOAL: Final = re.compile(r"(value|ratio) (<=|>=) (?:(peer_value) \+ )?([0-9.]+)")
@@ -73,7 +74,9 @@ def holds(goal: str, numbers: Mapping[str, Number]) -> bool:
     return _COMPARE[sign](found, sum(base) + float(limit))
 
 
-def figures(large_mb: int = FULL_MB, crowd_files: int = CROWD_FILES) -> dict[str, Figure]:
+def figures(
+    large_mb: int = FULL_MB, crowd_files: int = CROWD_FILES, gateways: int = GATEWAYS
+) -> dict[str, Figure]:
     """Every figure by the key under which it is measured, in the order of the table.
 
     `crowd_files` is part of what is compared: pypiserver looks through its whole folder with each upload, so it is the
@@ -118,6 +121,11 @@ def figures(large_mb: int = FULL_MB, crowd_files: int = CROWD_FILES) -> dict[str
             "a signed revocation, until it is in force at the gate, p99, embedded",
             "s",
             "value <= 0.2",
+        ),
+        "revocation-gateways": Figure(
+            f"a signed revocation, until {gateways} gateways on PostgreSQL refuse, p99",
+            "s",
+            "value <= 1",
         ),
         "help": Figure("presspass --help, CPU", "ms", "value <= 150"),
         "ready": Figure("presspass serve, time until ready", "s", "value <= 3"),

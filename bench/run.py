@@ -24,6 +24,7 @@ import scenarios
 from figures import Row, figures, table, to_json
 from house import House, house, install
 from machine import describe, file_system
+from presspass.drill.peers import PeerMissingError, postgresql_program
 from scenarios import FULL, QUICK, Samples, Sizes
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -36,6 +37,7 @@ _STEPS: Final[dict[str, Callable[[House, Sizes, Samples], None]]] = {
     "small wheels, one by one": scenarios.small,
     "small wheels, 16 at a time": scenarios.crowd,
     "identities": scenarios.identities,
+    "several gateways": scenarios.several_gateways,
 }
 
 
@@ -56,7 +58,7 @@ def measure(folder: Path, sizes: Sizes, tell: Callable[[str], None]) -> Samples:
 def rows_of(samples: Samples, sizes: Sizes) -> list[Row]:
     """The median of each figure, in the order of the table."""
     rows = []
-    for key, figure in figures(sizes.large_mb, sizes.crowd_count).items():
+    for key, figure in figures(sizes.large_mb, sizes.crowd_count, sizes.gateways).items():
         beside = samples.beside.get(key)
         peer_value = statistics.median(beside) if beside else None
         rows.append(figure.row(statistics.median(samples.values[key]), peer_value))
@@ -74,6 +76,11 @@ def main() -> int:
     if file_system(options.folder) in _IN_MEMORY:
         console.print("error: the folder is in memory; fsync costs nothing there. Use --folder.")
         return 2
+    try:
+        postgresql_program("initdb")
+    except PeerMissingError as error:
+        console.print(f"error: {error}")
+        return 2
     machine = describe(options.folder)
     if machine["load_average"][0] > _BUSY_LOAD:
         console.print(f"the machine is busy (load {machine['load_average'][0]}): trust ratios only")
@@ -82,7 +89,10 @@ def main() -> int:
         samples = measure(Path(folder), sizes, lambda text: console.print(f"  {text}"))
     machine["seconds"] = round(time.monotonic() - begin)
     rows = rows_of(samples, sizes)
-    names = {key: figure.name for key, figure in figures(sizes.large_mb, sizes.crowd_count).items()}
+    names = {
+        key: figure.name
+        for key, figure in figures(sizes.large_mb, sizes.crowd_count, sizes.gateways).items()
+    }
     spread = {names[key]: (min(found), max(found)) for key, found in samples.values.items()}
     Console(width=max(Console().width, 150)).print(table(rows, spread))
     _write(options.out or default_out(quick=options.quick), rows, machine, sizes, samples)

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import exchange
+import nodes
 import procfs
 import rawhttp
-from figures import CROWD_FILES, FULL_MB
+from figures import CROWD_FILES, FULL_MB, GATEWAYS
 from floors import DurableWrite, copy_s
 from house import PEOPLE, House
 from presspass.core.statement import Statement
@@ -49,6 +50,8 @@ class Sizes:
     exchange_rounds: int = 3
     exchanges: int = 1920
     revocations: int = 100
+    gateways: int = GATEWAYS
+    gateway_revocations: int = 100
 
 
 FULL: Final = Sizes()
@@ -64,6 +67,7 @@ QUICK: Final = Sizes(
     exchange_rounds=1,
     exchanges=320,
     revocations=30,
+    gateway_revocations=20,
 )
 
 
@@ -235,6 +239,13 @@ def identities(house: House, sizes: Sizes, samples: Samples) -> None:
             samples.add("exchange", rate)
             samples.add("pass-check", check_ms)
             samples.add("revocation", p99_s)
+
+
+def several_gateways(house: House, sizes: Sizes, samples: Samples) -> None:
+    """A revocation at one of several gateways, until all of them know."""
+    folder = house.folder / "gateways"
+    seconds = nodes.revocation_s(folder, sizes.gateways, sizes.gateway_revocations)
+    samples.add("revocation-gateways", seconds)
 
 
 def _release_s(house: House, door: Door, wheel: Wheel) -> float:

@@ -10,8 +10,6 @@ import itertools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import sqlalchemy as sa
-
 import peers
 from presspass.services.config import Database, read_config, write_config
 from presspass.store import provision
@@ -35,8 +33,11 @@ class Databases:
 
     def url(self, name: str, *, admin: bool = False) -> str:
         """The URL of a database, for a configuration or for its administrator."""
-        user = f"{self.server.USER}@" if admin else ""
-        return f"postgresql://{user}127.0.0.1:{self.server.port}/{name}"
+        return self.server.url(name, self.server.USER if admin else "")
+
+    def admin(self, *statements: str, database: str = "postgres") -> list[tuple[object, ...]]:
+        """Runs statements as superuser; the rows of the last one."""
+        return self.server.admin(*statements, database=database)
 
     def empty(self) -> str:
         """The name of a new database that nobody has prepared."""
@@ -54,18 +55,6 @@ class Databases:
         """Ends whoever is still connected to what was made here, and removes it."""
         while self._made:
             self.admin(f"DROP DATABASE {self._made.pop()} WITH (FORCE)")
-
-    def admin(self, *statements: str, database: str = "postgres") -> list[tuple[object, ...]]:
-        """Runs statements as superuser; the rows of the last one."""
-        url = self.url(database, admin=True).replace("postgresql://", "postgresql+psycopg://")
-        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-        rows: list[tuple[object, ...]] = []
-        with engine.connect() as connection:
-            for statement in statements:
-                result = connection.exec_driver_sql(statement)
-                rows = [tuple(row) for row in result] if result.returns_rows else []
-        engine.dispose()
-        return rows
 
     def _make(self, template: str) -> str:
         name = f"test_{next(self._numbers)}"

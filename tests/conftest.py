@@ -105,15 +105,11 @@ def _start_slow_peers_early(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[peers.Postgresql]:
     """A PostgreSQL server of this run. `dsn` reaches its maintenance database as superuser."""
-    peers.postgresql_program("initdb")
+    peers.require_postgresql()
     # Not below pytest's own folder: that one is closed to the user postgres.
-    with tempfile.TemporaryDirectory(prefix="presspass-postgresql-") as folder:
-        server = peers.Postgresql(Path(folder))
-        try:
-            server.start()
-            yield server
-        finally:
-            server.stop()
+    place = tempfile.TemporaryDirectory(prefix="presspass-postgresql-")
+    with place as folder, peers.Postgresql(Path(folder)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +17,7 @@ from presspass.drill.peers import (
     Answer,
     Peer,
     PeerMissingError,
+    Postgresql,
     PypiServer,
     answers_http,
     clean_env,
@@ -26,6 +25,7 @@ from presspass.drill.peers import (
     npm_peer,
     peer,
     peers_folder,
+    postgresql_program,
     run_build,
     run_client,
     run_pip_install,
@@ -49,6 +49,7 @@ __all__ = [
     "peers_folder",
     "require_npm_peer",
     "require_peer",
+    "require_postgresql",
     "require_program",
     "run_build",
     "run_client",
@@ -135,69 +136,9 @@ class DevpiProcess(Peer):
         return Devpi(f"{index}/", f"{index}/+simple/", "root", self.PASSWORD)
 
 
-class Postgresql:
-    """A PostgreSQL cluster of its own, TCP on 127.0.0.1 only, trust authentication for the user presspass."""
-
-    USER = "presspass"
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._data = folder / "data"
-        self.port = free_port()
-        self.dsn = f"postgresql://{self.USER}@127.0.0.1:{self.port}/postgres"
-        self._initdb = postgresql_program("initdb")
-        self._pg_ctl = postgresql_program("pg_ctl")
-
-    def start(self) -> None:
-        """Makes the cluster and starts it; returns when it accepts connections."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            shutil.chown(self._folder, "postgres")
-        # Encoding and locale are named, so that the machine's own settings do not choose them.
-        init = ["-A", "trust", "-U", self.USER, "-E", "UTF8", "--locale=C", "--no-sync"]
-        self._run(self._initdb, "-D", self._data, *init)
-        # Nothing of it has to survive a crash of the machine, only of the programs under test.
-        fast = "-c fsync=off -c max_wal_size=128MB -c max_connections=300"
-        options = (
-            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' {fast}"
-        )
-        log = self._folder / "server.log"
-        self._run(self._pg_ctl, "-D", self._data, "-l", log, "-w", "-o", options, "start")
-
-    def require_passwords(self, database: str, *roles: str) -> None:
-        """These roles come into this database with their password only (SCRAM-SHA-256)."""
-        rules = self._data / "pg_hba.conf"
-        line = f"host {database} {','.join(roles)} 127.0.0.1/32 scram-sha-256\n"
-        rules.write_text(line + rules.read_text())
-        self._run(self._pg_ctl, "-D", self._data, "reload")
-
-    def stop(self) -> None:
-        """Ends it by the pid in its own data folder (pg_ctl reads it there)."""
-        if (self._data / "postmaster.pid").exists():
-            self._run(self._pg_ctl, "-D", self._data, "-w", "-m", "immediate", "stop")
-
-    def _run(self, *command: str | Path) -> None:
-        user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
-        arguments: Sequence[str] = [str(part) for part in command]
-        # Output goes to a file, not a pipe: the server inherits it and would hold a pipe open.
-        log = self._folder / "commands.log"
-        with log.open("ab") as out:
-            done = subprocess.run(
-                arguments,
-                user=user,
-                env=clean_env(self._folder),
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                timeout=60,
-                check=False,
-            )
-        assert done.returncode == 0, log.read_text(errors="replace")[-2000:]
-
-
-def postgresql_program(name: str) -> Path:
-    """initdb or pg_ctl; Debian keeps them outside PATH, one folder a version."""
-    versions = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
-    newest = max(versions, key=lambda path: int(path.parts[-3]), default=None)
-    return newest or require_program(name, package="postgresql")
+def require_postgresql() -> None:
+    """The programs that make and start a PostgreSQL server."""
+    try:
+        postgresql_program("initdb")
+    except PeerMissingError as error:
+        missing(str(error))

@@ -19,7 +19,7 @@ import procfs
 import run
 from figures import FULL_MB, Figure, figures, holds, to_json
 from floors import DurableWrite, copy_s
-from peers import require_peer
+from peers import require_peer, require_postgresql
 from presspass.core.findings import Severity
 from presspass.formats.upload_form import FileStart, FormReader
 from presspass.inspector.engine import inspect
@@ -28,7 +28,7 @@ from scenarios import QUICK, Sizes
 from wheels import LargeWheel, small_wheel
 
 MEMBERS = {"name", "value", "unit", "peer", "peer_value", "ratio", "goal", "met"}
-#: What the issue names: (words of the row, unit, goal).
+#: What the issues name: (words of the row, unit, goal).
 ISSUE = [
     (("500 MB", "pypiserver"), "MB/s", "ratio >= 1.5"),
     (("500 MB", "plain copy"), "MB/s", "ratio >= 0.6"),
@@ -40,6 +40,10 @@ ISSUE = [
     (("presspass --help", "CPU"), "ms", "value <= 150"),
     (("serve", "ready"), "s", "value <= 3"),
     (("all processes together", "PSS"), "MB", "value <= 400"),
+    (("verified and exchanged",), "exchanges/CPU s", "value >= 1500"),
+    (("check of a pass", "CPU"), "ms", "value <= 0.2"),
+    (("revocation", "embedded"), "s", "value <= 0.2"),
+    (("revocation", "8 gateways on PostgreSQL"), "s", "value <= 1"),
 ]
 TINY = Sizes(
     large_mb=3,
@@ -51,6 +55,11 @@ TINY = Sizes(
     release_rounds=1,
     start_rounds=1,
     help_rounds=1,
+    exchange_rounds=1,
+    exchanges=64,
+    revocations=2,
+    gateways=2,
+    gateway_revocations=2,
 )
 
 positive = st.floats(min_value=0.001, max_value=1e6)
@@ -96,7 +105,7 @@ def test_a_comparison_without_its_peer_is_an_error(goal: str) -> None:
         Figure("f", "ms", goal, "p").row(1.0)
 
 
-def test_every_figure_of_the_issue_is_measured_with_its_goal() -> None:
+def test_every_figure_of_the_issues_is_measured_with_its_goal() -> None:
     for words, unit, goal in ISSUE:
         found = [one for one in figures().values() if all(word in one.name for word in words)]
         assert found, words
@@ -210,11 +219,12 @@ def test_memory_and_time_of_a_process_are_its_own() -> None:
 
 def test_a_whole_run_measures_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require_peer("pypi-server")
+    require_postgresql()
     monkeypatch.setenv("PYTHONPATH", "")  # a run sets it, for what it starts
     samples = run.measure(tmp_path, TINY, lambda _text: None)
     rows = run.rows_of(samples, TINY)
     assert [row.name for row in rows] == [
-        one.name for one in figures(TINY.large_mb, TINY.crowd_count).values()
+        one.name for one in figures(TINY.large_mb, TINY.crowd_count, TINY.gateways).values()
     ]
     assert all(math.isfinite(row.value) for row in rows)
     # A tiny run may use less CPU than the kernel's ticks show, and a difference of two short times may be nothing.

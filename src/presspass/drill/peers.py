@@ -1,4 +1,4 @@
-"""The real programs around the gate, on loopback: twine, uv, pip and pypiserver, each with a clean environment.
+"""The real programs around the gate, on loopback: twine, uv, pip, pypiserver, PostgreSQL, each in a clean environment.
 
 They live in an environment of their own (`make peers`), found through PRESSPASS_PEERS, else as `.venv-peers` below
 the current folder. Nothing of the user's configuration reaches them: no HOME, no pip, uv or twine settings, no proxy;
@@ -11,6 +11,7 @@ import base64
 import hashlib
 import os
 import platform
+import shutil
 import socket
 import ssl
 import subprocess
@@ -24,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import sqlalchemy as sa
 
 CLIENT_TIMEOUT_S = 120.0
 START_TIMEOUT_S = 60.0
@@ -358,6 +361,110 @@ class PypiServer(Peer):
         """What it holds: file name to sha256 (hex), read from its folder, not from its own word."""
         held = sorted(path for path in self.packages.iterdir() if path.is_file())
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in held}
+
+
+class Postgresql:
+    """A PostgreSQL cluster of its own, TCP on 127.0.0.1 only, trust authentication for the user presspass.
+
+    Root starts it as the user postgres, who must reach `folder`. Without `durable` it does not wait for the disk.
+    """
+
+    USER = "presspass"
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        self._folder = folder
+        self._durable = durable
+        self._data = folder / "data"
+        self.port = free_port()
+        self.dsn = self.url("postgres", self.USER)
+        self._initdb = postgresql_program("initdb")
+        self._pg_ctl = postgresql_program("pg_ctl")
+
+    def start(self) -> None:
+        """Makes the cluster and starts it; returns when it accepts connections."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            shutil.chown(self._folder, "postgres")
+        # Encoding and locale are named, so that the machine's own settings do not choose them.
+        init = ["-A", "trust", "-U", self.USER, "-E", "UTF8", "--locale=C", "--no-sync"]
+        self._run(self._initdb, "-D", self._data, *init)
+        # Not durable: what survives a crash of the programs under test, and not one of the machine.
+        sync = "on" if self._durable else "off"
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' "
+            f"-c fsync={sync} -c max_wal_size=128MB -c max_connections=300"
+        )
+        log = self._folder / "server.log"
+        self._run(self._pg_ctl, "-D", self._data, "-l", log, "-w", "-o", options, "start")
+
+    def require_passwords(self, database: str, *roles: str) -> None:
+        """These roles come into this database with their password only (SCRAM-SHA-256)."""
+        rules = self._data / "pg_hba.conf"
+        line = f"host {database} {','.join(roles)} 127.0.0.1/32 scram-sha-256\n"
+        rules.write_text(line + rules.read_text())
+        self._run(self._pg_ctl, "-D", self._data, "reload")
+
+    def admin(self, *statements: str, database: str = "postgres") -> list[tuple[object, ...]]:
+        """Runs statements as superuser; the rows of the last one."""
+        url = f"postgresql+psycopg://{self.USER}@127.0.0.1:{self.port}/{database}"
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        rows: list[tuple[object, ...]] = []
+        with engine.connect() as connection:
+            for statement in statements:
+                result = connection.exec_driver_sql(statement)
+                rows = [tuple(row) for row in result] if result.returns_rows else []
+        engine.dispose()
+        return rows
+
+    def url(self, database: str, user: str = "") -> str:
+        """The URL of a database: for a configuration, or for somebody."""
+        return f"postgresql://{user and user + '@'}127.0.0.1:{self.port}/{database}"
+
+    def stop(self) -> None:
+        """Ends it by the pid in its own data folder (pg_ctl reads it there)."""
+        if (self._data / "postmaster.pid").exists():
+            self._run(self._pg_ctl, "-D", self._data, "-w", "-m", "immediate", "stop")
+
+    def _run(self, *command: str | Path) -> None:
+        user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+        arguments: Sequence[str] = [str(part) for part in command]
+        # Output goes to a file, not a pipe: the server inherits it and would hold a pipe open.
+        log = self._folder / "commands.log"
+        with log.open("ab") as out:
+            done = subprocess.run(
+                arguments,
+                user=user,
+                env=clean_env(self._folder),
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                timeout=60,
+                check=False,
+            )
+        if done.returncode != 0:
+            raise PeerFailedError(log.read_text(errors="replace")[-2000:])
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+
+def postgresql_program(name: str) -> Path:
+    """initdb or pg_ctl; Debian keeps them outside PATH, one folder a version. Raises PeerMissingError."""
+    versions = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
+    newest = max(versions, key=lambda path: int(path.parts[-3]), default=None)
+    found = newest or shutil.which(name)
+    if found is None:
+        raise PeerMissingError(f"{name} is not installed; 'make system' installs postgresql")
+    return Path(found)
 
 
 def htpasswd_line(user: str, password: str) -> str:
