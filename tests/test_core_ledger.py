@@ -1,19 +1,17 @@
-"""The log's mathematics against a naive recomputation and the specification's own vectors; no changed bit passes."""
+"""The log's mathematics and its tiles against a naive recomputation and the specifications' own examples."""
 
 from __future__ import annotations
 
 import hashlib
 
 import pytest
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from core_values import law
 from presspass.core.errors import Code, Refusal
-from presspass.core.ledger import merkle
-from presspass.core.ledger.checkpoint import Checkpoint, open_note, sign
+from presspass.core.ledger import merkle, tiles
+from presspass.core.ledger.tiles import ENTRIES, WIDTH, Tile
 
 entries = st.lists(st.binary(max_size=8), min_size=1, max_size=40)
 
@@ -176,53 +174,102 @@ def test_the_examples_of_rfc_6962_section_2_1_3_hold() -> None:
     assert merkle.consistency_proof(6, 7, read) == [i, j, k]
 
 
-LOG_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PUBLIC = LOG_KEY.public_key().public_bytes_raw()
+# --- tiles (C2SP tlog-tiles) ------------------------------------------------------------------------------------------
 
 
-def opened(note: bytes, public: bytes = PUBLIC) -> Checkpoint:
-    def verify(signature: bytes, message: bytes) -> bool:
-        try:
-            Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-        except (InvalidSignature, ValueError):
-            return False
-        return True
-
-    return open_note(note, public, verify)
+@pytest.mark.parametrize(
+    ("tile", "path"),
+    [
+        (Tile(0, 1234067), "tile/0/x001/x234/067"),  # the specification's own example
+        (Tile(0, 0), "tile/0/000"),
+        (Tile(1, 999, 1), "tile/1/999.p/1"),
+        (Tile(2, 1000, 255), "tile/2/x001/000.p/255"),
+        (Tile(ENTRIES, 273, 112), "tile/entries/273.p/112"),
+    ],
+)
+def test_a_tile_has_the_path_that_the_specification_gives_it(tile: Tile, path: str) -> None:
+    assert tile.path == path
+    assert Tile.from_path(path) == tile
 
 
 @law
-@given(st.integers(0, 2**40), st.binary(min_size=32, max_size=32))
-def test_a_signed_checkpoint_opens_to_itself(size: int, root: bytes) -> None:
-    checkpoint = Checkpoint("gate.example/log", size, root)
-    assert opened(sign(checkpoint, PUBLIC, LOG_KEY.sign)) == checkpoint
+@given(st.integers(ENTRIES, 63), st.integers(0, 2**50), st.integers(1, WIDTH))
+def test_the_path_of_a_tile_reads_as_that_tile(level: int, index: int, width: int) -> None:
+    tile = Tile(level, index, width)
+    assert Tile.from_path(tile.path) == tile
 
 
-def test_a_checkpoint_with_any_bit_changed_is_refused() -> None:
-    note = sign(Checkpoint("gate.example/log", 7, bytes(range(32))), PUBLIC, LOG_KEY.sign)
-    for bit in range(8 * len(note)):
+@pytest.mark.parametrize(
+    "path",
+    [
+        "", "tile/0", "tile/00/000", "tile/64/000", "tile/0/0", "tile/0/0000", "tile/0/x000/001", "tile/0/x01/001",
+        "tile/0/001/001", "tile/0/000.p/0", "tile/0/000.p/256", "tile/0/000.p/01", "tile/0/000.p/", "tile/0/../000",
+        "tile/0/000/", "/tile/0/000", "tile/-1/000", "tile/entries/0", "tile/0/٠٠٠", "tile/0/000\n", "checkpoint",
+    ],
+)  # fmt: skip
+def test_every_other_spelling_is_no_tile(path: str) -> None:
+    assert Tile.from_path(path) is None
+
+
+def test_a_tree_of_70_000_has_the_tiles_of_the_specifications_example() -> None:
+    found = list(tiles.grown(0, 70_000))
+    level = {n: [one for one in found if one.level == n] for n in (ENTRIES, 0, 1, 2)}
+    assert [one.width for one in level[0]] == [WIDTH] * 273 + [112]
+    assert [one.width for one in level[1]] == [WIDTH, 17]
+    assert [one.width for one in level[2]] == [1]
+    assert [one.width for one in level[ENTRIES]] == [WIDTH] * 273 + [112]
+    assert [one.path for one in tiles.widths(256)] == ["tile/0/000", "tile/1/000.p/1"]
+
+
+@law
+@given(st.integers(0, 70_000), st.integers(0, 70_000))
+def test_what_a_log_serves_is_what_it_has_grown_by(one: int, other: int) -> None:
+    old, new = sorted((one, other))
+    before, after = set(tiles.grown(0, old)), set(tiles.grown(0, new))
+    made = set(tiles.grown(old, new))
+    assert after - before <= made <= after
+    assert all(tiles.is_served(tile, new) for tile in made | before)
+    assert set(tiles.widths(new)) == {
+        max((t for t in after if t.level == level), key=lambda t: t.index)
+        for level in {t.level for t in after} - {ENTRIES}
+    }
+    assert not any(tiles.is_served(tile, old) for tile in made if tile.level == 0)
+
+
+@law
+@given(st.integers(1, 700), st.data())
+def test_subtrees_read_out_of_tiles_are_those_of_the_tree(size: int, data: st.DataObject) -> None:
+    leaves = [b"%d" % number for number in range(size)]
+    read = grown(leaves)
+
+    def tile(level: int, index: int) -> bytes:
+        count = min(WIDTH, (size >> 8 * level) - index * WIDTH)
+        return b"".join(read(8 * level, index * WIDTH + one) for one in range(count))
+
+    found = tiles.node_reader(tile)
+    assert merkle.root(size, found) == merkle.root(size, read)
+    index = data.draw(st.integers(0, size - 1))
+    assert merkle.inclusion_proof(index, size, found) == merkle.inclusion_proof(index, size, read)
+    old = data.draw(st.integers(0, size))
+    assert merkle.consistency_proof(old, size, found) == merkle.consistency_proof(old, size, read)
+
+
+@law
+@given(st.lists(st.binary(max_size=70), min_size=1, max_size=20), st.data())
+def test_a_bundle_holds_its_entries_and_no_changed_length_passes(
+    found: list[bytes], data: st.DataObject
+) -> None:
+    packed = tiles.bundle(found)
+    assert tiles.entries_of(packed, len(found)) == found
+    cut = data.draw(st.integers(0, len(packed) - 1))
+    for wrong, width in (
+        (packed[:cut], len(found)),
+        (packed + b"\0", len(found)),
+        (packed, len(found) - 1),
+        (packed, len(found) + 1),
+    ):
         with pytest.raises(Refusal) as refusal:
-            opened(flipped(note, bit))
+            tiles.entries_of(wrong, width)
         assert refusal.value.code is Code.PROOF_INVALID
-    for length in range(len(note)):
-        with pytest.raises(Refusal):
-            opened(note[:length])
-
-
-def test_a_checkpoint_of_another_key_is_refused() -> None:
-    other = Ed25519PrivateKey.generate()
-    note = sign(Checkpoint("gate.example/log", 7, bytes(32)), PUBLIC, other.sign)
-    with pytest.raises(Refusal):
-        opened(note)
-
-
-def test_a_witness_line_beside_the_logs_own_is_passed_over() -> None:
-    note = sign(Checkpoint("gate.example/log", 7, bytes(32)), PUBLIC, LOG_KEY.sign)
-    assert opened(note + "\u2014 witness.example AAAAAAAA\n".encode()).size == 7
-
-
-@law
-@given(st.binary(max_size=200))
-def test_any_bytes_are_opened_or_refused(data: bytes) -> None:
-    with pytest.raises(Refusal):
-        opened(data)
+    with pytest.raises(OverflowError):
+        tiles.bundle([bytes(tiles.ENTRY_BYTES_MAX + 1)])

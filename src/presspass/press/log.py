@@ -127,7 +127,8 @@ def _check_checkpoint(connection: Connection, total: int, root: bytes) -> None:
     ).scalar()
     if (
         note is None
-        or Checkpoint(_origin(note), total, root).body() != note.partition(b"\n\n")[0] + b"\n"
+        or Checkpoint(_origin(note), total, root).to_text().encode()
+        != note.partition(b"\n\n")[0] + b"\n"
     ):
         raise Fault(
             "ledger.damaged",

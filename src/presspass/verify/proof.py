@@ -306,9 +306,7 @@ def _check_release(
 
 def _check_record(record: Record, genesis: GenesisBody) -> Checkpoint:
     public = bytes.fromhex(genesis.log_key)
-    checkpoint = open_note(
-        record.checkpoint, public, lambda signature, message: _verifies(public, signature, message)
-    )
+    checkpoint = open_note(record.checkpoint, public, _verifies).checkpoint
     if checkpoint.origin != log_origin(genesis):
         raise Refusal(Code.PROOF_INVALID, "The checkpoint belongs to another log.")
     leaf = merkle.leaf_hash(record.entry)

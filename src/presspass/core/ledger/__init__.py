@@ -1,1 +1,1 @@
-"""The transparency log's mathematics: Merkle tree (RFC 6962) and signed checkpoints (C2SP), without I/O."""
+"""The transparency log without I/O: Merkle tree (RFC 6962), tiles, signed notes, checkpoints, cosignatures (C2SP)."""

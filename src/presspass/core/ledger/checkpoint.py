@@ -1,87 +1,102 @@
-"""Checkpoints as C2SP tlog-checkpoint in a C2SP signed-note with Ed25519 (signature type 0x01)."""
+"""Checkpoints (C2SP tlog-checkpoint): origin, size and root of a log, as the text of a signed note."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from presspass.core.errors import Code, Refusal
+from presspass.core.ledger import note
+from presspass.core.ledger.note import Check, Note, VerifierKey
 
-ED25519 = b"\x01"
-_DASH = "\u2014"  # em dash, as the specification has it
+_SIZE_DIGITS_MAX: Final = 19  # below 2^63
+_ROOT_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`origin`: the log's unique name; `size`: number of entries; `root`: 32 bytes."""
+    """`origin`: the log's unique name; `size`: number of entries; `root`: 32 bytes; `extension`: further lines."""
 
     origin: str
     size: int
     root: bytes
+    extension: tuple[str, ...] = ()
 
-    def body(self) -> bytes:
-        """The note text: three lines (tlog-checkpoint, "Format")."""
-        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n".encode()
+    def to_text(self) -> str:
+        """The note text (tlog-checkpoint, "Note text")."""
+        lines = (self.origin, str(self.size), base64.b64encode(self.root).decode(), *self.extension)
+        return "".join(f"{line}\n" for line in lines)
+
+    @classmethod
+    def from_text(cls, text: str) -> Checkpoint:
+        """Reads a note text; refuses with `proof.invalid` what is no checkpoint."""
+        lines = text.split("\n")
+        if len(lines) < 4 or lines.pop() or not all(lines):
+            raise Refusal(
+                Code.PROOF_INVALID, "The checkpoint is not a note of three lines or more."
+            )
+        origin, size, root, *extension = lines
+        root_bytes = _root(root)
+        if not _is_size(size) or root_bytes is None:
+            raise Refusal(Code.PROOF_INVALID, "The checkpoint's size or root is malformed.")
+        return cls(origin, int(size), root_bytes, tuple(extension))
 
 
-def key_id(name: str, public_key: bytes) -> bytes:
-    """First four bytes of SHA-256(name ‖ LF ‖ type ‖ key) (signed-note, "Signatures")."""
-    return hashlib.sha256(name.encode() + b"\n" + ED25519 + public_key).digest()[:4]
-
-
-def sign(checkpoint: Checkpoint, public_key: bytes, signer: Callable[[bytes], bytes]) -> bytes:
-    """The signed note. `signer` makes a raw Ed25519 signature (64 bytes) of the bytes it is given."""
-    body = checkpoint.body()
-    blob = key_id(checkpoint.origin, public_key) + signer(body)
-    line = f"{_DASH} {checkpoint.origin} {base64.b64encode(blob).decode()}\n"
-    return body + b"\n" + line.encode()
-
-
-def open_note(note: bytes, public_key: bytes, verify: Callable[[bytes, bytes], bool]) -> Checkpoint:
-    """The checkpoint in a signed note whose log signature verifies; refuses with `proof.invalid` otherwise.
-
-    `verify(signature, message)` checks a raw Ed25519 signature. Other signature lines (witnesses) are passed over.
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """A checkpoint that its log has signed. `witnesses`: name of each known witness that has cosigned it, and when
+    (Unix seconds), in the order of the lines.
     """
-    checkpoint, lines = _parse(note)
-    wanted = key_id(checkpoint.origin, public_key)
-    for line in lines:
-        dash, _, rest = line.partition(" ")
-        name, _, encoded = rest.partition(" ")
-        blob = _b64(encoded)
-        if (
-            dash == _DASH
-            and name == checkpoint.origin
-            and blob[:4] == wanted
-            and verify(blob[4:], checkpoint.body())
-        ):
-            return checkpoint
-    raise Refusal(Code.PROOF_INVALID, "The checkpoint carries no valid signature of this log.")
+
+    checkpoint: Checkpoint
+    witnesses: tuple[tuple[str, int], ...]
 
 
-def _parse(note: bytes) -> tuple[Checkpoint, list[str]]:
-    try:
-        text, _, signatures = note.decode("utf-8").partition("\n\n")
-        origin, size, root = text.split("\n")
-    except ValueError:
-        raise Refusal(
-            Code.PROOF_INVALID, "The checkpoint is not a signed note of three lines."
-        ) from None
-    root_bytes = _b64(root)
-    canonical_size = (
-        size.isascii() and size.isdigit() and str(int(size)) == size if len(size) < 20 else False
+def log_key(origin: str, public_key: bytes) -> VerifierKey:
+    """The key of a log, which has its origin as its name."""
+    return VerifierKey(origin, note.ED25519, public_key)
+
+
+def sign(checkpoint: Checkpoint, public_key: bytes, sign_raw: Callable[[bytes], bytes]) -> bytes:
+    """The signed note. `sign_raw` makes a raw Ed25519 signature (64 bytes) of the bytes that it is given."""
+    text = checkpoint.to_text()
+    signature = note.sign(text, log_key(checkpoint.origin, public_key), sign_raw)
+    return Note(text, (signature,)).to_bytes()
+
+
+def open_note(
+    data: bytes, public_key: bytes, check: Check, witnesses: Iterable[VerifierKey] = ()
+) -> Witnessed:
+    """The checkpoint in a note that the log with `public_key` has signed; refuses with `proof.invalid` otherwise.
+
+    Signatures of anybody else than `witnesses` are passed over.
+    """
+    opened = Note.from_bytes(data)
+    checkpoint = Checkpoint.from_text(opened.text)
+    log = log_key(checkpoint.origin, public_key)
+    signed = opened.verify([log, *witnesses], check)
+    if not any(one.key == log for one in signed):
+        raise Refusal(Code.PROOF_INVALID, "The checkpoint carries no valid signature of this log.")
+    cosigned = [(one.key.name, one.time_s) for one in signed if one.time_s is not None]
+    return Witnessed(checkpoint, tuple(cosigned))
+
+
+def _is_size(text: str) -> bool:
+    return (
+        0 < len(text) <= _SIZE_DIGITS_MAX
+        and text.isascii()
+        and text.isdigit()
+        and str(int(text)) == text
     )
-    if not origin or not canonical_size or len(root_bytes) != 32 or not signatures.endswith("\n"):
-        raise Refusal(Code.PROOF_INVALID, "The checkpoint's origin, size or root is malformed.")
-    return Checkpoint(origin, int(size), root_bytes), signatures[:-1].split("\n")
 
 
-def _b64(text: str) -> bytes:
-    """Strict: a second spelling of the same bytes (unused bits set) would be a note that nobody signed."""
+def _root(text: str) -> bytes | None:
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        return b""
-    return data if base64.b64encode(data).decode() == text else b""
+        return None
+    known = len(data) == _ROOT_BYTES and base64.b64encode(data).decode() == text
+    return data if known else None
