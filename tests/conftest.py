@@ -22,6 +22,7 @@ BOTH = {
     "test_gateway_approvals": True,
     "test_gateway_enrolment": False,
     "test_gateway_facts": False,
+    "test_gateway_log": True,
     "test_gateway_review": True,
     "test_gateway_rules": True,
     "test_gateway_upkeep": True,

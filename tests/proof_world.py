@@ -188,10 +188,9 @@ class Paper:
         nodes: dict[tuple[int, int], bytes] = {}
         written = [b"other %d" % number for number in range(before)]
         written.append(entry_bytes(entry))
+        edge: list[bytes] = []
         for size, data in enumerate(written):
-            for level, index, value in merkle.append(
-                size, merkle.leaf_hash(data), lambda lv, ix: nodes[lv, ix]
-            ):
+            for level, index, value in merkle.append(size, edge, merkle.leaf_hash(data)):
                 nodes[level, index] = value
         total = len(written)
         root = merkle.root(total, lambda lv, ix: nodes[lv, ix])

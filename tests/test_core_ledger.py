@@ -33,12 +33,13 @@ def naive_root(leaves: list[bytes]) -> bytes:
 def grown(leaves: list[bytes]) -> merkle.ReadNode:
     """A reader over the nodes that appending one leaf after another makes."""
     nodes: dict[tuple[int, int], bytes] = {}
+    edge: list[bytes] = []
     for size, leaf in enumerate(leaves):
-        for level, index, value in merkle.append(
-            size, merkle.leaf_hash(leaf), lambda lv, ix: nodes[lv, ix]
-        ):
+        for level, index, value in merkle.append(size, edge, merkle.leaf_hash(leaf)):
             assert (level, index) not in nodes
             nodes[level, index] = value
+        assert len(edge) == (size + 1).bit_count()
+        assert merkle.edge_root(edge) == merkle.root(size + 1, lambda lv, ix: nodes[lv, ix])
     return lambda level, index: nodes[level, index]
 
 
@@ -204,7 +205,8 @@ def test_the_path_of_a_tile_reads_as_that_tile(level: int, index: int, width: in
     [
         "", "tile/0", "tile/00/000", "tile/64/000", "tile/0/0", "tile/0/0000", "tile/0/x000/001", "tile/0/x01/001",
         "tile/0/001/001", "tile/0/000.p/0", "tile/0/000.p/256", "tile/0/000.p/01", "tile/0/000.p/", "tile/0/../000",
-        "tile/0/000/", "/tile/0/000", "tile/-1/000", "tile/entries/0", "tile/0/٠٠٠", "tile/0/000\n", "checkpoint",
+        "tile/0/000/", "/tile/0/000", "tile/-1/000", "tile/0/000.p/300", "tile/entries/0", "tile/0/٠٠٠",
+        "tile/0/000\n", "checkpoint",
     ],
 )  # fmt: skip
 def test_every_other_spelling_is_no_tile(path: str) -> None:

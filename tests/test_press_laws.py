@@ -50,7 +50,7 @@ from presspass.press.publishers import Outgoing, Publisher, Served
 from presspass.services import press as service
 from presspass.services.config import read_config
 from presspass.services.places import places
-from presspass.store import database
+from presspass.store import database, ledger_view
 from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
@@ -304,7 +304,7 @@ def test_a_finished_statement_asked_for_again_does_nothing(rig: Rig, files: File
         statement = rig.stage(press, files(), "demo", "1.0")
         rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "verified")
-        uploads, size = len(rig.registry.uploads), rig.journal(log.size)
+        uploads, size = len(rig.registry.uploads), rig.journal(ledger_view.size)
         rig.rows.run(lambda c: c.execute(g.APPROVAL.delete()))
         rig.rows.run(lambda c: c.execute(g.REQUEST.delete()))
         rig.request(statement)
@@ -312,7 +312,7 @@ def test_a_finished_statement_asked_for_again_does_nothing(rig: Rig, files: File
         rig.stays(press, statement.digest, "verified")
     with rig.press() as press:
         rig.stays(press, statement.digest, "verified")
-        assert (len(rig.registry.uploads), rig.journal(log.size)) == (uploads, size)
+        assert (len(rig.registry.uploads), rig.journal(ledger_view.size)) == (uploads, size)
 
 
 # --- a gateway in other hands -----------------------------------------------------------------------------------------

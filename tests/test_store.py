@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 import peers
 from presspass.core.digests import sha256_hex
 from presspass.core.errors import BrokenInvariantError, Fault, Refusal
-from presspass.core.ledger import merkle
+from presspass.core.ledger import merkle, tiles
 from presspass.core.policy import Policy
 from presspass.core.roster import Details
 from presspass.core.statement import (
@@ -35,7 +35,7 @@ from presspass.core.statement import (
     UpstreamBody,
 )
 from presspass.press import asks, journal, log, notices
-from presspass.store import database, migrate
+from presspass.store import database, ledger_view, migrate
 from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
@@ -546,7 +546,7 @@ def test_narrowings_ledger_and_notices_run_on_both(engines: Engines) -> None:
         assert run(lambda c, n=number: ledger.append(c, {"kind": "x", "n": n})) == number
     assert run(log.check) == 9
     found = run(lambda c: ledger.inclusion(c, 4))
-    root = run(lambda c: merkle.root(9, log.reader(c)))
+    root = run(lambda c: merkle.root(9, ledger_view.node_reader(c)))
     assert merkle.verify_inclusion(merkle.leaf_hash(found.entry), 4, 9, found.proof, root)
 
     ana = Details("Ana", ("mailto:a@b.invalid",), (), "00")
@@ -561,17 +561,41 @@ def test_narrowings_ledger_and_notices_run_on_both(engines: Engines) -> None:
     writer.close()
 
 
-def test_a_damaged_ledger_is_noticed(engines: Engines) -> None:
+def fresh_log(engines: Engines) -> tuple[Writer, log.Log]:
     writer = Writer(engines["journal"])
+    writer.run(
+        lambda c: [c.execute(table.delete()) for table in reversed(t.METADATA.sorted_tables)]
+    )
+    return writer, log.Log("gate.example/log", bytes(32), lambda message: b"s" * 64)
+
+
+def test_a_damaged_ledger_is_noticed(engines: Engines) -> None:
+    writer, ledger = fresh_log(engines)
     run = writer.run
-    ledger = log.Log("gate.example/log", bytes(32), lambda message: b"s" * 64)
-    for number in range(5):
-        run(lambda c, n=number: ledger.append(c, {"n": n}))
+    run(lambda c: ledger.extend(c, [b"%d" % n for n in range(300)]))
+    e, tile, head = t.LEDGER_ENTRY, t.LEDGER_TILE, t.LEDGER_HEAD
+    full = run(lambda c: ledger_view.hashes(c, 0, 0))
+    last = run(lambda c: ledger_view.hashes(c, 0, 1))
+    note = run(ledger_view.head).note
     for damage in (
-        t.LEDGER_ENTRY.update().where(t.LEDGER_ENTRY.c.position == 1).values(entry=b"{}"),
-        t.LEDGER_NODE.update().where(t.LEDGER_NODE.c.level == 1).values(hash=bytes(32)),
-        t.CHECKPOINT.delete().where(t.CHECKPOINT.c.size == 3),
-        t.LEDGER_ENTRY.delete().where(t.LEDGER_ENTRY.c.position == 2),
+        e.update().where(e.c.position == 1).values(entry=b"{}"),
+        e.delete().where(e.c.position == 2),
+        e.delete().where(e.c.position == 299),
+        e.insert().values(position=300, entry=b"300"),
+        tile.update()
+        .where(tile.c.level == 0, tile.c.position == 0)
+        .values(hashes=full[:-1] + b"!"),
+        tile.update().where(tile.c.level == 0, tile.c.position == 1).values(hashes=last[:-32]),
+        tile.update()
+        .where(tile.c.level == 0, tile.c.position == 1)
+        .values(hashes=last + last[:32]),
+        tile.update().where(tile.c.level == 1).values(hashes=bytes(32)),
+        tile.delete().where(tile.c.level == 1),
+        head.update().values(edge=bytes(32)),
+        head.update().values(size=299),
+        head.update().values(note=b""),
+        head.update().values(note=note.replace(b"\n300\n", b"\n301\n")),
+        head.delete(),
     ):
 
         def broken(connection: Connection, damage: sa.Executable = damage) -> None:
@@ -581,8 +605,84 @@ def test_a_damaged_ledger_is_noticed(engines: Engines) -> None:
         with pytest.raises(Fault) as fault:
             run(broken)
         assert fault.value.code == "ledger.damaged"
-    assert run(log.check) == 5
-    run(lambda c: [c.execute(table.delete()) for table in reversed(t.METADATA.sorted_tables)])
+    assert run(log.check) == 300
+    writer.close()
+
+
+def test_a_ledger_serves_the_tiles_of_every_size_that_it_has_had(engines: Engines) -> None:
+    """However it has grown: entry by entry, or many at once over the ends of tiles."""
+    writer, ledger = fresh_log(engines)
+    run = writer.run
+    entries: list[bytes] = []
+    for count in (1, 1, 200, 54, 1, 254, 1, 600):
+        added = [b"entry %d" % n for n in range(len(entries), len(entries) + count)]
+        before = len(entries)
+        assert run(lambda c, added=added: ledger.extend(c, added)) == before
+        entries += added
+        for tile in tiles.grown(0, len(entries)):
+            data = run(lambda c, tile=tile: ledger_view.served(c, tile))
+            assert data is not None
+            if tile.level == tiles.ENTRIES:
+                first = tile.index * tiles.WIDTH
+                assert tiles.entries_of(data, tile.width) == entries[first : first + tile.width]
+            else:
+                assert len(data) == tile.width * tiles.HASH_BYTES
+        after = tiles.Tile(0, len(entries) // tiles.WIDTH, len(entries) % tiles.WIDTH + 1)
+        assert run(lambda c, tile=after: ledger_view.served(c, tile)) is None
+        assert run(log.check) == len(entries)
+    writer.close()
+
+
+def test_two_writers_cannot_fork_the_ledger(engines: Engines) -> None:
+    """The head is moved on from what was read: SQLite has one writer and PostgreSQL a turn, and this besides."""
+    writer, ledger = fresh_log(engines)
+    writer.run(lambda c: ledger.append(c, {"n": 1}))
+
+    def overtaken(connection: Connection) -> None:
+        before = ledger_view.head(connection)
+        ledger.append(connection, {"n": 2})
+        log._move_head(connection, before, before)
+
+    with pytest.raises(Fault) as fault:
+        writer.run(overtaken)
+    assert fault.value.code == "ledger.moved" and fault.value.retryable
+    assert writer.run(log.check) == 1
+    writer.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 700])
+def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: int) -> None:
+    engine = open_engine(tmp_path / "journal.db")
+    migrate.upgrade(engine, "journal")
+    writer = Writer(engine)
+    ledger = log.Log("gate.example/log", bytes(32), lambda message: b"s" * 64)
+    if size:
+        writer.run(lambda c: ledger.extend(c, [b"%d" % n for n in range(size)]))
+    as_it_was = writer.run(ledger_view.head)
+
+    def back(connection: Connection) -> None:
+        """As revision 0002 had it: a row for each node, and one for each checkpoint."""
+        run = connection.exec_driver_sql
+        run(
+            "CREATE TABLE ledger_node (level INTEGER, position BIGINT, hash BLOB, PRIMARY KEY (level, position))"
+        )
+        run("CREATE TABLE checkpoint (size BIGINT PRIMARY KEY, note BLOB)")
+        edge: list[bytes] = []
+        for n in range(size):
+            for node in merkle.append(n, edge, merkle.leaf_hash(b"%d" % n)):
+                run("INSERT INTO ledger_node VALUES (?, ?, ?)", node)
+            note = as_it_was.note if n + 1 == size else b"an older one"
+            run("INSERT INTO checkpoint VALUES (?, ?)", (n + 1, note))
+        run("DROP TABLE ledger_tile")
+        run("DROP TABLE ledger_head")
+        run("UPDATE alembic_version SET version_num = '0002'")
+
+    writer.run(back)
+    migrate.upgrade(engine, "journal")
+    assert writer.run(log.check) == size
+    assert writer.run(ledger_view.head) == as_it_was
+    writer.run(lambda c: ledger.append(c, {"n": "the next"}))
+    assert writer.run(log.check) == size + 1
     writer.close()
 
 

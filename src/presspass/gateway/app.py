@@ -22,6 +22,7 @@ from presspass.gateway.front import Front
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import AsgiApp, ClientGoneError, Message, Receive, Scope, Send, reply
 from presspass.gateway.identity.oidc_client import Provider
+from presspass.gateway.log_files import LogFiles
 from presspass.gateway.problems import (
     Answer,
     as_refusal,
@@ -46,7 +47,7 @@ def public_app(
     exchange = doors.routes() if doors else []
     people = SignIn(gate, facts, provider)
     scim = Scim(gate, provider.settings.issuer if provider else "")
-    served = (Api(gate, facts), people, scim)
+    served = (Api(gate, facts), LogFiles(gate), people, scim)
     routes = [*(one for door in served for one in door.routes()), *exchange]
     routes += console.routes(facts)
     rest = Routed(routes, gate)

@@ -48,13 +48,14 @@ class ClientGoneError(Exception):
 
 
 async def reply(send: Send, answer: Answer) -> None:
-    """Sends a whole answer."""
+    """Sends a whole answer; nobody keeps it, unless it says otherwise."""
     headers = [
         (b"content-type", answer.content_type.encode("latin-1")),
         (b"content-length", str(len(answer.body)).encode("latin-1")),
-        (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
     ]
+    if not any(name == "cache-control" for name, _value in answer.headers):
+        headers.append((b"cache-control", b"no-store"))
     headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
     if answer.close:
         headers.append((b"connection", b"close"))

@@ -1,24 +1,34 @@
-"""The ledger as the press writes it: entry, tree and checkpoint in the transaction of the decision they describe.
+"""The ledger as the press writes it: entries, tree and checkpoint in the transaction of the decision they describe.
 
-Order (law 6): entry and nodes and signed checkpoint are committed together with the journal row that permits the
+Order (law 6): entries, tiles and the signed checkpoint are committed together with the journal row that permits the
 effect; only after that commit is the effect carried out or shown. A crash before the commit leaves nothing, after it
-everything.
+everything. A checkpoint that was signed and not committed has left this process nowhere, so the next one may be of the
+same size and another root: nobody has seen two.
+
+One row is the head, and it is moved on from the size that was read: whoever else has written meanwhile makes the whole
+transaction fail (`ledger.moved`) rather than fork the tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from presspass.core.digests import canonical
-from presspass.core.errors import Fault
+from presspass.core.errors import Fault, Refusal
 from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, sign
+from presspass.core.ledger.note import Note
+from presspass.core.ledger.tiles import HASH_BYTES, HEIGHT, WIDTH
 from presspass.store import journal_tables as t
+from presspass.store import ledger_view as view
+from presspass.store.ledger_view import Head
+
+_ROWS_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,101 +51,114 @@ class Log:
 
     def append(self, connection: Connection, entry: Mapping[str, Any]) -> int:
         """Adds one entry (canonical JSON) and signs the tree that has it; returns its position."""
-        data = canonical(entry)
-        position = size(connection)
-        connection.execute(t.LEDGER_ENTRY.insert().values(position=position, entry=data))
-        nodes = merkle.append(position, merkle.leaf_hash(data), reader(connection))
-        connection.execute(
-            t.LEDGER_NODE.insert(),
-            [{"level": lv, "position": ix, "hash": value} for lv, ix, value in nodes],
-        )
-        checkpoint = Checkpoint(
-            self.origin, position + 1, merkle.root(position + 1, reader(connection))
-        )
+        return self.extend(connection, [canonical(entry)])
+
+    def extend(self, connection: Connection, entries: Sequence[bytes]) -> int:
+        """Adds entries, one at least, and signs the tree that has them all; the position of the first."""
+        before = view.head(connection)
+        rows = [{"position": n, "entry": one} for n, one in enumerate(entries, before.size)]
+        connection.execute(t.LEDGER_ENTRY.insert(), rows)
+        edge, made = list(before.edge), dict[int, list[bytes]]()
+        for position, one in enumerate(entries, before.size):
+            for level, _index, value in merkle.append(position, edge, merkle.leaf_hash(one)):
+                if level % HEIGHT == 0:
+                    made.setdefault(level // HEIGHT, []).append(value)
+        for level, found in made.items():
+            _add_to_tiles(connection, level, before.size >> HEIGHT * level, found)
+        size = before.size + len(entries)
+        checkpoint = Checkpoint(self.origin, size, merkle.edge_root(edge))
         note = sign(checkpoint, self.public_key, self.sign_raw)
-        connection.execute(t.CHECKPOINT.insert().values(size=position + 1, note=note))
-        return position
+        _move_head(connection, before, Head(size, tuple(edge), note))
+        return before.size
 
     def inclusion(self, connection: Connection, position: int) -> Inclusion:
         """The proof of one entry against the newest checkpoint."""
-        total = size(connection)
-        note = connection.execute(
-            sa.select(t.CHECKPOINT.c.note).where(t.CHECKPOINT.c.size == total)
-        ).scalar_one()
-        entry = connection.execute(
-            sa.select(t.LEDGER_ENTRY.c.entry).where(t.LEDGER_ENTRY.c.position == position)
-        ).scalar_one()
-        proof = merkle.inclusion_proof(position, total, reader(connection))
-        return Inclusion(position, entry, tuple(proof), note)
+        head = view.head(connection)
+        proof = merkle.inclusion_proof(position, head.size, view.node_reader(connection))
+        return Inclusion(position, view.entry(connection, position), tuple(proof), head.note)
 
 
-def size(connection: Connection) -> int:
-    """Number of entries."""
-    top = connection.execute(sa.select(sa.func.max(t.LEDGER_ENTRY.c.position))).scalar()
-    return 0 if top is None else int(top) + 1
+def _add_to_tiles(connection: Connection, level: int, count: int, found: list[bytes]) -> None:
+    """Adds hashes to a level that has `count` of them."""
+    index, width = divmod(count, WIDTH)
+    data = b"".join(found)
+    if width:
+        room = (WIDTH - width) * HASH_BYTES
+        whole = view.hashes(connection, level, index)[: width * HASH_BYTES] + data[:room]
+        here = sa.and_(t.LEDGER_TILE.c.level == level, t.LEDGER_TILE.c.position == index)
+        connection.execute(sa.update(t.LEDGER_TILE).where(here).values(hashes=whole))
+        index, data = index + 1, data[room:]
+    size = WIDTH * HASH_BYTES
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    rows = [
+        {"level": level, "position": number, "hashes": piece}
+        for number, piece in enumerate(pieces, index)
+    ]
+    if rows:
+        connection.execute(t.LEDGER_TILE.insert(), rows)
 
 
-def reader(connection: Connection) -> merkle.ReadNode:
-    """Reads stored subtree hashes; Fault("ledger.damaged") where one is missing."""
-    n = t.LEDGER_NODE.c
-
-    def read(level: int, position: int) -> bytes:
-        value: bytes | None = connection.execute(
-            sa.select(n.hash).where(n.level == level, n.position == position)
-        ).scalar()
-        if value is None:
-            raise Fault(
-                "ledger.damaged", f"The ledger lacks node {level}/{position}.", retryable=False
-            )
-        return value
-
-    return read
+def _move_head(connection: Connection, before: Head, after: Head) -> None:
+    row = {"size": after.size, "edge": b"".join(after.edge), "note": after.note}
+    if before.size == 0:
+        connection.execute(t.LEDGER_HEAD.insert().values(**row))
+        return
+    moved = sa.update(t.LEDGER_HEAD).where(t.LEDGER_HEAD.c.size == before.size).values(**row)
+    if connection.execute(moved).rowcount != 1:
+        raise Fault("ledger.moved", "Another process has written to the ledger.", retryable=True)
 
 
 def check(connection: Connection) -> int:
-    """Recomputes the whole tree from the entries and compares every node and checkpoint; returns the size.
+    """Recomputes the whole tree from the entries and compares every tile and the head; returns the size.
 
     Fault("ledger.damaged") at the first difference. Used at start, after a restore, and by the crash tests.
     """
-    rows = connection.execute(
-        sa.select(t.LEDGER_ENTRY.c.position, t.LEDGER_ENTRY.c.entry).order_by(sa.text("1"))
-    )
-    nodes: dict[tuple[int, int], bytes] = {}
-    total = 0
-    stored = reader(connection)
-    for position, entry in rows.all():
-        if position != total:
-            raise Fault("ledger.damaged", f"The ledger lacks entry {total}.", retryable=False)
-        for level, index, value in merkle.append(
-            total, merkle.leaf_hash(entry), lambda lv, ix: nodes[lv, ix]
-        ):
-            nodes[level, index] = value
-            if stored(level, index) != value:
-                raise Fault(
-                    "ledger.damaged",
-                    f"Ledger node {level}/{index} does not match.",
-                    retryable=False,
-                )
+    edge, total = list[bytes](), 0
+    rows: dict[int, list[bytes]] = {}
+    for entry in _entries(connection):
+        for level, _index, value in merkle.append(total, edge, merkle.leaf_hash(entry)):
+            if level % HEIGHT == 0:
+                rows.setdefault(level // HEIGHT, []).append(value)
         total += 1
-        _check_checkpoint(connection, total, merkle.root(total, lambda lv, ix: nodes[lv, ix]))
+        for level, found in rows.items():
+            if len(found) == WIDTH:
+                _check_tile(connection, level, (total >> HEIGHT * level) // WIDTH - 1, found)
+                rows[level] = []
+    for level, found in rows.items():
+        if found:
+            _check_tile(connection, level, (total >> HEIGHT * level) // WIDTH, found)
+    _check_head(view.head(connection), total, edge)
     return total
 
 
-def _check_checkpoint(connection: Connection, total: int, root: bytes) -> None:
-    note = connection.execute(
-        sa.select(t.CHECKPOINT.c.note).where(t.CHECKPOINT.c.size == total)
-    ).scalar()
-    if (
-        note is None
-        or Checkpoint(_origin(note), total, root).to_text().encode()
-        != note.partition(b"\n\n")[0] + b"\n"
-    ):
-        raise Fault(
-            "ledger.damaged",
-            f"The checkpoint of size {total} does not match the tree.",
-            retryable=False,
-        )
+def _entries(connection: Connection) -> Iterable[bytes]:
+    """Every entry in order; Fault("ledger.damaged") where one is missing."""
+    e, start = t.LEDGER_ENTRY.c, 0
+    while True:
+        query = sa.select(e.position, e.entry).where(e.position >= start).order_by(e.position)
+        rows = connection.execute(query.limit(_ROWS_AT_ONCE)).all()
+        for position, entry in rows:
+            if position != start:
+                raise view.damaged(f"lacks entry {start}")
+            yield entry
+            start += 1
+        if len(rows) < _ROWS_AT_ONCE:
+            return
 
 
-def _origin(note: bytes) -> str:
-    return note.split(b"\n", 1)[0].decode("utf-8", "replace")
+def _check_tile(connection: Connection, level: int, index: int, found: list[bytes]) -> None:
+    if view.hashes(connection, level, index) != b"".join(found):
+        raise view.damaged(f"has a tile {level}/{index} that does not match its entries")
+
+
+def _check_head(head: Head, total: int, edge: list[bytes]) -> None:
+    if head.size != total or list(head.edge) != edge:
+        raise view.damaged(f"has {total} entries and a head of {head.size} that does not match")
+    if not total:
+        return
+    try:
+        found = Checkpoint.from_text(Note.from_bytes(head.note).text)
+    except Refusal as refusal:
+        raise view.damaged(f"has no checkpoint: {refusal.message}") from None
+    if (found.size, found.root) != (total, merkle.edge_root(edge)):
+        raise view.damaged(f"has a checkpoint of size {found.size} that does not match the tree")

@@ -190,17 +190,20 @@ LEDGER_ENTRY = Table(
     Column("position", BigInteger, primary_key=True, autoincrement=False),
     Column("entry", LargeBinary, nullable=False),
 )
-LEDGER_NODE = Table(
-    "ledger_node",
+#: Hashes of the tree as they are served: up to 256 of 32 bytes each, the last of a level growing (C2SP tlog-tiles).
+LEDGER_TILE = Table(
+    "ledger_tile",
     METADATA,
     Column("level", Integer, primary_key=True),
     Column("position", BigInteger, primary_key=True, autoincrement=False),
-    Column("hash", LargeBinary, nullable=False),
+    Column("hashes", LargeBinary, nullable=False),
 )
-CHECKPOINT = Table(
-    "checkpoint",
+#: One row, of the tree as it is. `edge`: hashes of its largest complete subtrees, left to right; `note`: checkpoint.
+LEDGER_HEAD = Table(
+    "ledger_head",
     METADATA,
     Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("edge", LargeBinary, nullable=False),
     Column("note", LargeBinary, nullable=False),
 )
 

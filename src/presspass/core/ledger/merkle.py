@@ -23,15 +23,30 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-def append(size: int, leaf: bytes, read: ReadNode) -> list[tuple[int, int, bytes]]:
-    """The nodes (level, index, hash) that become complete when `leaf` is added to a tree of `size` leaves."""
+def append(size: int, edge: list[bytes], leaf: bytes) -> list[tuple[int, int, bytes]]:
+    """The nodes (level, index, hash) that become complete when `leaf` is added to a tree of `size` leaves.
+
+    `edge`: the hashes of the tree's largest complete subtrees, left to right, one for each bit of `size`; it is changed
+    to that of the tree with `leaf`.
+    """
     made = [(0, size, leaf)]
     level, index, value = 0, size, leaf
     while index & 1:
-        value = node_hash(read(level, index - 1), value)
+        value = node_hash(edge.pop(), value)
         level, index = level + 1, index >> 1
         made.append((level, index, value))
+    edge.append(value)
     return made
+
+
+def edge_root(edge: Sequence[bytes]) -> bytes:
+    """Root of the tree with this edge."""
+    if not edge:
+        return EMPTY_ROOT
+    value = edge[-1]
+    for left in reversed(edge[:-1]):
+        value = node_hash(left, value)
+    return value
 
 
 def range_hash(start: int, end: int, read: ReadNode) -> bytes:

@@ -59,7 +59,8 @@ class Tile:
             int(number.replace("x", "").replace("/", "")),
             int(width) if width else WIDTH,
         )
-        return tile if tile.level <= _LEVEL_MAX and tile.path == path else None
+        known = tile.level <= _LEVEL_MAX and tile.width <= WIDTH and tile.path == path
+        return tile if known else None
 
 
 def widths(size: int) -> Iterator[Tile]:

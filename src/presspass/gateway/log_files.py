@@ -1,0 +1,57 @@
+"""The ledger to be read by anybody: checkpoint, tiles and bundles of entries (C2SP tlog-tiles), out of the journal.
+
+They are files that never change, but for the checkpoint: whatever stands before the gate may keep them, and a static
+host can carry a copy. The gateway only hands on what the press has signed; whoever reads checks it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.requests import Request as HttpRequest
+from starlette.routing import Route
+
+from presspass.core.errors import Code, Refusal
+from presspass.core.ledger.tiles import Tile
+from presspass.gateway.api import route
+from presspass.gateway.gate import Gate
+from presspass.gateway.problems import Answer
+from presspass.store import ledger_view
+
+#: "SHOULD prevent caching beyond a few seconds", and "SHOULD be long-lived".
+_MUTABLE: Final = (("cache-control", "no-cache"),)
+_IMMUTABLE: Final = (("cache-control", "public, max-age=31536000, immutable"),)
+
+
+class LogFiles:
+    """The handlers over one gate."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def routes(self) -> list[Route]:
+        """Every address of the ledger, below its name in checkpoints (`verify.proof.log_origin`)."""
+        return [
+            route("/log/checkpoint", "GET", self.checkpoint),
+            route("/log/tile/{rest:path}", "GET", self.tile),
+        ]
+
+    def checkpoint(self, _request: HttpRequest, _body: bytes) -> Answer:
+        """GET /log/checkpoint"""
+        note = self._gate.journal.read(ledger_view.head).note
+        if not note:
+            raise Refusal(Code.REQUEST_NOT_FOUND, "The ledger begins with genesis.")
+        return Answer(200, note, "text/plain; charset=utf-8", headers=_MUTABLE)
+
+    def tile(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /log/tile/<level or "entries">/<index>[.p/<width>]"""
+        tile = Tile.from_path(f"tile/{request.path_params['rest']}")
+        journal = self._gate.journal
+        data = journal.read(lambda c: ledger_view.served(c, tile)) if tile else None
+        if data is None:
+            raise Refusal(
+                Code.REQUEST_NOT_FOUND,
+                "The ledger has no such tile, or not yet.",
+                "/log/checkpoint says how large it is.",
+            )
+        return Answer(200, data, "application/octet-stream", headers=_IMMUTABLE)

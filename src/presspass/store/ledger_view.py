@@ -1,0 +1,89 @@
+"""Questions to the ledger in the press's journal: its head, its tiles and entries, proofs from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from presspass.core.errors import Fault
+from presspass.core.ledger import tiles
+from presspass.core.ledger.merkle import ReadNode
+from presspass.core.ledger.tiles import ENTRIES, HASH_BYTES, WIDTH, Tile
+from presspass.store.journal_tables import LEDGER_ENTRY, LEDGER_HEAD, LEDGER_TILE
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The tree as it is. `edge`: see `merkle.append`; `note`: its checkpoint, b"" of an empty tree."""
+
+    size: int
+    edge: tuple[bytes, ...]
+    note: bytes
+
+
+def head(connection: Connection) -> Head:
+    """The newest one; of an empty ledger, an empty one."""
+    row = connection.execute(sa.select(LEDGER_HEAD)).first()
+    if row is None:
+        return Head(0, (), b"")
+    edge = [row.edge[at : at + HASH_BYTES] for at in range(0, len(row.edge), HASH_BYTES)]
+    return Head(row.size, tuple(edge), row.note)
+
+
+def size(connection: Connection) -> int:
+    """Number of entries."""
+    return head(connection).size
+
+
+def entry(connection: Connection, position: int) -> bytes:
+    """One entry; Fault("ledger.damaged") where it is missing."""
+    query = sa.select(LEDGER_ENTRY.c.entry).where(LEDGER_ENTRY.c.position == position)
+    found: bytes | None = connection.execute(query).scalar()
+    if found is None:
+        raise damaged(f"lacks entry {position}")
+    return found
+
+
+def hashes(connection: Connection, level: int, index: int) -> bytes:
+    """The hashes that a tile has now; b"" where there is none."""
+    t = LEDGER_TILE.c
+    query = sa.select(t.hashes).where(t.level == level, t.position == index)
+    return connection.execute(query).scalar() or b""
+
+
+def node_reader(connection: Connection) -> ReadNode:
+    """Reads subtree hashes, each tile once; Fault("ledger.damaged") where one is missing."""
+    known: dict[tuple[int, int], bytes] = {}
+
+    def tile(level: int, index: int) -> bytes:
+        if (level, index) not in known:
+            known[level, index] = hashes(connection, level, index)
+        return known[level, index]
+
+    within = tiles.node_reader(tile)
+
+    def read(level: int, index: int) -> bytes:
+        try:
+            return within(level, index)
+        except IndexError:
+            raise damaged(f"lacks node {level}/{index}") from None
+
+    return read
+
+
+def served(connection: Connection, tile: Tile) -> bytes | None:
+    """A tile or bundle as it is served (C2SP tlog-tiles); None where the log has none such, or not yet."""
+    if not tiles.is_served(tile, size(connection)):
+        return None
+    if tile.level != ENTRIES:
+        return hashes(connection, tile.level, tile.index)[: tile.width * HASH_BYTES]
+    first, e = tile.index * WIDTH, LEDGER_ENTRY.c
+    query = sa.select(e.entry).where(e.position >= first, e.position < first + tile.width)
+    return tiles.bundle(connection.execute(query.order_by(e.position)).scalars().all())
+
+
+def damaged(what: str) -> Fault:
+    """The fault of a ledger that is not what it should be."""
+    return Fault("ledger.damaged", f"The ledger {what}.", retryable=False)
