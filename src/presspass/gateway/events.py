@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Refusal
 from presspass.core.limits import EVENTS_PER_MINUTE_MAX
@@ -65,6 +66,12 @@ class Events:
                     log("refused", left_out=left_out)
             self._count += 1
             return self._count <= EVENTS_PER_MINUTE_MAX
+
+
+def note(connection: Connection, kind: str, detail: str, now_ms: int, code: str = "") -> None:
+    """A row in the transaction of what it tells of: it is there exactly if that happened."""
+    row = {"at_ms": now_ms, "kind": kind, "code": code, "detail": detail[:_DETAIL_CHARS_MAX]}
+    connection.execute(sa.insert(EVENT), row)
 
 
 def internal(error: BaseException, where: str) -> str:

@@ -32,7 +32,6 @@ from presspass.gateway.stops import Stop
 from presspass.store import journal_view
 from presspass.store.gateway_tables import (
     APPROVAL,
-    DEVICE_GRANT,
     ENROLMENT_LINK,
     PASS,
     RELEASE,
@@ -104,7 +103,7 @@ def carry_out(gate: Gate, connection: Connection, stop: Stop, standing: str | No
         person=person,
         stop=standing,
         new=new,
-        sessions=sessions.end_sessions(connection, person, now) + _terminals(connection, person),
+        sessions=sessions.end_sessions(connection, person, now),
         sign_in_keys=_sign_in_keys(connection, person),
         links=_links(connection, person, now),
         upload_tokens=_upload_tokens(connection, person, now),
@@ -170,11 +169,6 @@ def standing_stops(gate: Gate, connection: Connection) -> dict[str, str]:
 def _without(roster: Roster, gone: Iterable[str]) -> Roster:
     left = frozenset(gone)
     return Roster(tuple(one for one in roster.people if one.id not in left))
-
-
-def _terminals(connection: Connection, person: str) -> int:
-    gone = sa.delete(DEVICE_GRANT).where(DEVICE_GRANT.c.person == person)
-    return int(connection.execute(gone).rowcount)
 
 
 def _sign_in_keys(connection: Connection, person: str) -> int:

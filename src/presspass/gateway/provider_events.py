@@ -25,7 +25,7 @@ from sqlalchemy.engine import Connection
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import JWT_LEEWAY_S, SECURITY_EVENT_AGE_S_MAX
 from presspass.formats.jwt import Jwt
-from presspass.gateway import leaving
+from presspass.gateway import events, leaving
 from presspass.gateway.gate import Gate
 from presspass.gateway.identity import sessions
 from presspass.gateway.identity.oidc_client import Logout, Provider
@@ -45,10 +45,11 @@ _END_SESSIONS: Final = frozenset(
     {
         _RISC + "account-credential-change-required",
         _RISC + "credential-compromise",
+        _RISC + "sessions-revoked",
         "https://schemas.openid.net/secevent/caep/event-type/session-revoked",
     }
 )
-#: RFC 9493 section 3.2.3, and as drafts of it that are still spoken had it.
+#: RFC 9493 section 3.2.3, and as its drafts had it.
 _ISS_SUB: Final = ("iss_sub", "iss-sub")
 _SOURCE: Final = "provider"
 
@@ -67,7 +68,6 @@ class SecurityEvents:
 def end_by_logout(gate: Gate, provider: Provider, text: str) -> int:
     """Ends what the logout token `text` says; how many sessions there were. Refuses with `sign-in.token-invalid`."""
     logout = provider.check_logout(text)
-    gate.journal.refresh()
 
     def work(connection: Connection) -> int:
         if not _claim(connection, logout.replay_key, logout.until_s):
@@ -82,20 +82,23 @@ def end_by_logout(gate: Gate, provider: Provider, text: str) -> int:
 
 def take_security_events(gate: Gate, provider: Provider, text: str) -> None:
     """Does what the security event token `text` is about; durable at return. Refuses with `identity.*`."""
-    token = provider.authentic(text)
-    found = read_security_events(token, provider.settings.issuer, gate.clock() / 1000)
-    gate.journal.refresh()
-
-    def work(connection: Connection) -> list[str]:
-        if not _claim(connection, found.replay_key, found.until_s):
-            return []
-        return [
-            _carry_out(gate, connection, provider.settings.issuer, event, subject)
+    token, issuer = provider.authentic(text), provider.settings.issuer
+    found = read_security_events(token, issuer, gate.clock() / 1000)
+    with gate.writer.read() as connection:
+        concerned = {
+            event: sorted(persons_of(gate, connection, issuer, subject)) if subject else []
             for event, subject in found.subjects.items()
-        ]
+        }
+    if not any(concerned.values()):  # most accounts of a provider are nobody's here
+        events.log("security-event", nobody_here=[*map(_short, concerned)])
 
-    for told in gate.writer.run(work):
-        gate.events.happened("security-event", told)
+    def work(connection: Connection) -> None:
+        if _claim(connection, found.replay_key, found.until_s):
+            for event, persons in concerned.items():
+                for person in persons:
+                    _carry_out(gate, connection, event, person)
+
+    gate.writer.run(work)
 
 
 def read_security_events(token: Jwt, issuer: str, now_s: float) -> SecurityEvents:
@@ -107,19 +110,21 @@ def read_security_events(token: Jwt, issuer: str, now_s: float) -> SecurityEvent
         raise _malformed(f"is not of the type {SECURITY_EVENT_TYPE!r}")
     if not is_name(claims.get("jti")):
         raise _malformed("has no id ('jti')")
-    issued = time_of(claims, "iat")
-    end = issued + SECURITY_EVENT_AGE_S_MAX
+    begins = end = time_of(claims, "iat")
+    if "nbf" in claims:
+        begins = max(begins, time_of(claims, "nbf"))
+    end += SECURITY_EVENT_AGE_S_MAX
     if "exp" in claims:
         end = min(end, time_of(claims, "exp"))
-    if now_s < issued - JWT_LEEWAY_S:
+    if now_s < begins - JWT_LEEWAY_S:
         raise Refusal(Code.IDENTITY_NOT_YET_VALID, "The security event is of the future.")
     if now_s >= end + JWT_LEEWAY_S:
         raise Refusal(Code.IDENTITY_EXPIRED, "The security event is too old.")
-    events = claims.get("events")
-    if not isinstance(events, dict) or not events:
+    told = claims.get("events")
+    if not isinstance(told, dict) or not told:
         raise _malformed("holds no events")
     subjects = {}
-    for event, payload in events.items():
+    for event, payload in told.items():
         if not isinstance(payload, dict):
             raise _malformed("holds an event that is no JSON object")
         if event in _LEAVE or event in _END_SESSIONS:
@@ -136,33 +141,46 @@ def _subject(claims: Mapping[str, Any], payload: Mapping[str, Any], issuer: str)
         named.append({"format": _ISS_SUB[0], "iss": issuer, "sub": claims["sub"]})
     if not named:
         raise _malformed("names no subject")
-    pairs = {pair for one in named if (pair := _pair(one)) is not None}
-    if len(pairs) > 1:
+    found = {subject for one in named for whose, subject in _pairs(one) if whose == issuer}
+    if len(found) > 1:
         raise _malformed("names several subjects")
-    return next((subject for whose, subject in pairs if whose == issuer), "")
+    return next(iter(found), "")
 
 
-def _pair(subject: object) -> tuple[str, str] | None:
-    """(issuer, subject) of a subject identifier; None where it is of another format."""
+def _pairs(subject: object, *, inside: bool = False) -> list[tuple[str, str]]:
+    """(issuer, subject) of a subject identifier, of each of its aliases (RFC 9493 section 3.2.8), or of the user in a
+    complex one (Shared Signals Framework 1.0, "Complex Subjects"); none where it is of another format.
+    """
     if not isinstance(subject, dict):
         raise _malformed("names a subject that is no JSON object")
-    if subject.get("format", subject.get("subject_type")) not in _ISS_SUB:
-        return None
+    kind = subject.get("format", subject.get("subject_type"))
+    if not isinstance(kind, str):
+        raise _malformed("names a subject of no format")
+    if kind in ("aliases", "complex"):
+        parts = subject.get("identifiers") if kind == "aliases" else [subject.get("user")]
+        if inside or not isinstance(parts, list):
+            raise _malformed("names a subject of subjects that is none")
+        return [pair for one in parts if one is not None for pair in _pairs(one, inside=True)]
+    if kind not in _ISS_SUB:
+        return []
     whose, name = subject.get("iss"), subject.get("sub")
     if not isinstance(whose, str) or not is_name(name):
         raise _malformed("names a subject without 'iss' or 'sub'")
-    return whose, name
+    return [(whose, name)]
 
 
-def _carry_out(gate: Gate, connection: Connection, issuer: str, event: str, subject: str) -> str:
-    """Everybody who has the subject leaves, or loses the sessions by the provider; what is told of it."""
-    found = sorted(persons_of(gate, connection, issuer, subject)) if subject else []
-    for person in found:
-        if event in _LEAVE:
-            leaving.leave_in(gate, connection, person, _LEAVE[event], _SOURCE)
-        else:
-            sessions.end_sessions(connection, person, gate.clock(), sessions.OIDC)
-    return f"{event.rpartition('/')[2]}: {', '.join(found) or 'nobody here'} ({subject[:64]!r})"
+def _carry_out(gate: Gate, connection: Connection, event: str, person: str) -> None:
+    """The person leaves, or loses the sessions by the provider."""
+    now = gate.clock()
+    if event in _LEAVE:
+        leaving.leave_in(gate, connection, person, _LEAVE[event], _SOURCE)
+    else:
+        sessions.end_sessions(connection, person, now, sessions.OIDC)
+    events.note(connection, "security-event", f"{_short(event)}: {person}", now)
+
+
+def _short(event: str) -> str:
+    return event.rpartition("/")[2]
 
 
 def _logged_out(gate: Gate, connection: Connection, issuer: str, logout: Logout) -> frozenset[str]:

@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from presspass.core.digests import JsonObject
-from presspass.core.errors import Code, Refusal
+from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import JWT_BYTES_MAX, SESSION_S_MAX, SIGN_IN_ATTEMPT_S
 from presspass.core.strict import Members
 from presspass.gateway import people, provider_events, requests, roster_changes, tokens
@@ -31,7 +31,7 @@ from presspass.gateway.identity import device, passkeys, sessions, signin
 from presspass.gateway.identity.oidc_client import Provider
 from presspass.gateway.identity.roles import SEE_EVERYTHING, Role, require_role, roles_of
 from presspass.gateway.oauth import Form, OAuthError, with_form
-from presspass.gateway.problems import Answer, plain_problem
+from presspass.gateway.problems import Answer, as_refusal, plain_problem
 
 _JSON = "application/json"
 #: RFC 8935 section 2.4. Whatever else is wrong with a signature: anybody may have sent it.
@@ -40,10 +40,18 @@ _PUSH_ERRORS: Final = {
     Code.IDENTITY_CLAIM_MISSING: "invalid_request",
     Code.IDENTITY_EXPIRED: "invalid_request",
     Code.IDENTITY_ISSUER_UNKNOWN: "invalid_issuer",
-    Code.IDENTITY_KEY_UNKNOWN: "invalid_key",
     Code.IDENTITY_MALFORMED: "invalid_request",
-    Code.IDENTITY_NOT_YET_VALID: "invalid_request",
 }
+#: What may be over in a while: new keys not read yet, the gate's own clock, a full disk. Such an event is sent again
+#: after a 503; a 400 would be the end of it (RFC 8935 section 2.3).
+_PUSH_AGAIN: Final = frozenset(
+    {
+        Code.IDENTITY_KEY_UNKNOWN,
+        Code.IDENTITY_NOT_YET_VALID,
+        Code.IDENTITY_UNAVAILABLE,
+        Code.STORAGE_FULL,
+    }
+)
 
 
 class SignIn:
@@ -276,7 +284,10 @@ class SignIn:
             if kind != f"application/{provider_events.SECURITY_EVENT_TYPE}":
                 raise Refusal(Code.IDENTITY_MALFORMED, f"It came as {kind[:64]!r}.")
             provider_events.take_security_events(self._gate, provider, body.decode("latin-1"))
-        except Refusal as refusal:
+        except (Fault, Refusal) as error:
+            refusal = as_refusal(error)
+            if refusal is None:
+                raise
             self._gate.events.refused(refusal, "security-event", "")
             return _push_error(refusal)
         return Answer(202)
@@ -384,8 +395,8 @@ class SignIn:
 
 
 def _push_error(refusal: Refusal) -> Answer:
-    """RFC 8935 section 2.3; a token that nobody could look at is sent again after a 503."""
-    if refusal.code is Code.IDENTITY_UNAVAILABLE:
+    """RFC 8935 section 2.3."""
+    if refusal.code in _PUSH_AGAIN:
         return plain_problem(503, refusal.code.value, refusal.message)
     error = _PUSH_ERRORS.get(refusal.code, "authentication_failed")
     value = {"err": error, "description": refusal.message, "code": refusal.code.value}

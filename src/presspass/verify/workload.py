@@ -113,7 +113,7 @@ def replay_key(token: Jwt) -> str:
     """What is claimed once for each token: issuer and `jti`, or where there is none the token itself; SHA-256, hex."""
     token_id = token.claims.get("jti")
     if isinstance(token_id, str) and token_id:
-        return sha256_hex(f"jti\n{token.issuer}\n{token_id}".encode())
+        return sha256_hex(f"jti\n{token.issuer}\n{token_id}".encode("utf-8", "surrogatepass"))
     # The signed part alone: an ECDSA signature can be written in a second way that verifies too.
     return sha256_hex(b"token\n" + token.text.rpartition(".")[0].encode())
 

@@ -34,11 +34,11 @@ from presspass.core.publisher import (
 from presspass.core.statement import ReleaseFile, set_bytes
 from presspass.core.workload import Workload
 from presspass.formats.jwt import Jwt, parse_jwt
-from presspass.gateway import passes, people, stops
+from presspass.gateway import events, passes, people, stops
 from presspass.gateway.gate import Gate
 from presspass.gateway.stops import Stop
 from presspass.gateway.workflow_files import keep_workflow
-from presspass.store.gateway_tables import EVENT, PASS, SEEN_TOKEN, WORKLOAD_TOKEN
+from presspass.store.gateway_tables import PASS, SEEN_TOKEN, WORKLOAD_TOKEN
 from presspass.verify.chain import Chain
 from presspass.verify.workload import bound_set, replay_key, replay_until_s, verify_workload
 
@@ -341,7 +341,7 @@ class Minting:
             files={one.name: one.sha256 for one in asked.files} if asked.files else None,
         )
         secret, expires_ms = passes.issue(connection, wish, token_hash, now)
-        _note(connection, "exchange", "", f"{token_hash[:16]}: {body.name}", now)
+        events.note(connection, "exchange", f"{token_hash[:16]}: {body.name}", now)
         return Minted(
             secret, expires_ms // 1000, body.name, body.upstream, project, wish.version, found.changed
         )  # fmt: skip
@@ -478,8 +478,3 @@ def _act(found: _Found) -> Mapping[str, object]:
     if found.delegation is None:
         return {}
     return {"act": {"sub": found.body.name}, "sub": found.delegation[1].person}
-
-
-def _note(connection: Connection, kind: str, code: str, detail: str, now_ms: int) -> None:
-    row = {"at_ms": now_ms, "kind": kind, "code": code, "detail": detail}
-    connection.execute(sa.insert(EVENT), row)

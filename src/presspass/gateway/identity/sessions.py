@@ -21,7 +21,7 @@ from presspass.gateway.gate import Gate
 from presspass.gateway.identity.roles import Role, roles_of
 from presspass.gateway.problems import MissingSession
 from presspass.store.database import Prepared
-from presspass.store.gateway_tables import SESSION
+from presspass.store.gateway_tables import DEVICE_GRANT, SESSION
 
 #: Of a terminal's token, for people and secret scanners: then 43 characters and a checksum of 6.
 PREFIX: Final = "pps_"
@@ -126,12 +126,16 @@ def end(connection: Connection, session_hash: str, now_ms: int) -> None:
 
 
 def end_sessions(connection: Connection, person: str, now_ms: int, how: str = "") -> int:
-    """Ends every session of a person, or those that began by `how`; how many there were. Counts from the next request
-    on.
+    """Ends every session of a person, or those that began by `how`, and terminals that were let in and have not come
+    for theirs yet; how many there were. Counts from the next request on.
     """
-    live = sa.update(SESSION).where(SESSION.c.person == person, SESSION.c.ended_ms.is_(None))
-    live = live.where(SESSION.c.how == how) if how else live
-    return int(connection.execute(live.values(ended_ms=now_ms)).rowcount)
+    s, d = SESSION.c, DEVICE_GRANT.c
+    live = sa.update(SESSION).where(s.person == person, s.ended_ms.is_(None))
+    waiting = sa.delete(DEVICE_GRANT).where(d.person == person)
+    if how:
+        live, waiting = live.where(s.how == how), waiting.where(d.how == how)
+    ended = connection.execute(live.values(ended_ms=now_ms)).rowcount
+    return int(ended + connection.execute(waiting).rowcount)
 
 
 def forget_old(connection: Connection, now_ms: int) -> None:

@@ -18,8 +18,10 @@ _NAME_CHARS_MAX: Final = 255  # OpenID Connect Core 1.0 section 2
 
 
 def is_name(value: object) -> TypeGuard[str]:
-    """Whether a claim can be what the provider calls a subject, a session of its own, or a token."""
-    return isinstance(value, str) and 0 < len(value) <= _NAME_CHARS_MAX
+    """Whether a claim can be what the provider calls a subject, a session of its own, or a token. Control characters
+    and lone surrogates are in none, and no database takes them.
+    """
+    return isinstance(value, str) and 0 < len(value) <= _NAME_CHARS_MAX and value.isprintable()
 
 
 def subject_id(issuer: str, subject: str) -> str:
