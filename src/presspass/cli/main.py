@@ -55,6 +55,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "freeze": ("freeze", "Stop publishing, of one project or of all."),
     "revoke": ("revoke", "End what somebody or something may do."),
     "verify": ("verify", "Check a file against its proof, offline."),
+    "witness": ("witness", "Cosign the ledgers of gates, elsewhere than they run."),
     "database": ("database", "Prepare a PostgreSQL database, or print the SQL for it."),
     "origin": ("move", "Move the gate to another address."),
     "tls": ("certificates", "The certificate of the gate's port."),

@@ -109,6 +109,7 @@ SCIM_TEXT_CHARS_MAX = 255
 # ledger
 NOTE_BYTES_MAX = 64 * KIB
 NOTE_SIGNATURES_MAX = 64  # the specification wants 16 at least
+WITNESS_REQUEST_BYTES_MAX = NOTE_BYTES_MAX + 4 * KIB  # a checkpoint, and 63 lines of proof
 
 # press
 REPORT_BYTES_MAX = 32 * MIB

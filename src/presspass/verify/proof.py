@@ -20,9 +20,6 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from presspass.core.approval import Approval
 from presspass.core.digests import JsonObject, canonical, parse_canonical
 from presspass.core.errors import Code, Refusal
@@ -34,6 +31,7 @@ from presspass.core.statement import GenesisBody, Intent, ReleaseBody, ReleaseFi
 from presspass.core.strict import Members
 from presspass.verify.attestation import VSA_TYPE, verify_envelope
 from presspass.verify.chain import Chain, Verdict
+from presspass.verify.ed25519 import verifies
 
 FORMAT: Final = "presspass/proof/v1"
 _CHAIN_MAX = 100_000
@@ -306,7 +304,7 @@ def _check_release(
 
 def _check_record(record: Record, genesis: GenesisBody) -> Checkpoint:
     public = bytes.fromhex(genesis.log_key)
-    checkpoint = open_note(record.checkpoint, public, _verifies).checkpoint
+    checkpoint = open_note(record.checkpoint, public, verifies).checkpoint
     if checkpoint.origin != log_origin(genesis):
         raise Refusal(Code.PROOF_INVALID, "The checkpoint belongs to another log.")
     leaf = merkle.leaf_hash(record.entry)
@@ -345,14 +343,6 @@ def load_trust_root(data: bytes) -> str:
     genesis = Statement.from_bytes(data)
     genesis.body_as(GenesisBody)
     return genesis.digest
-
-
-def _verifies(public: bytes, signature: bytes, message: bytes) -> bool:
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
 
 
 def _hash(value: object) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -39,8 +38,8 @@ class Checkpoint:
                 Code.PROOF_INVALID, "The checkpoint is not a note of three lines or more."
             )
         origin, size, root, *extension = lines
-        root_bytes = _root(root)
-        if not _is_size(size) or root_bytes is None:
+        root_bytes = note.strict_base64(root)
+        if not is_size(size) or len(root_bytes) != _ROOT_BYTES:
             raise Refusal(Code.PROOF_INVALID, "The checkpoint's size or root is malformed.")
         return cls(origin, int(size), root_bytes, tuple(extension))
 
@@ -84,19 +83,7 @@ def open_note(
     return Witnessed(checkpoint, tuple(cosigned))
 
 
-def _is_size(text: str) -> bool:
-    return (
-        0 < len(text) <= _SIZE_DIGITS_MAX
-        and text.isascii()
-        and text.isdigit()
-        and str(int(text)) == text
-    )
-
-
-def _root(text: str) -> bytes | None:
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    known = len(data) == _ROOT_BYTES and base64.b64encode(data).decode() == text
-    return data if known else None
+def is_size(text: str) -> bool:
+    """Whether `text` is a tree size in its one spelling."""
+    plain = text.isascii() and text.isdigit() and 0 < len(text) <= _SIZE_DIGITS_MAX
+    return plain and str(int(text)) == text

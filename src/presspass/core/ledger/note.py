@@ -56,7 +56,7 @@ class VerifierKey:
         """Reads `to_text`; refuses with `proof.invalid` what is no key of these two types, or has another id."""
         name, _, rest = text.partition("+")
         key_id, _, encoded = rest.partition("+")
-        material = _unb64(encoded)
+        material = strict_base64(encoded)
         if not _is_name(name) or len(material) != 1 + _KEY_BYTES:
             _refuse("This is no verifier key of a log or witness.")
         key = cls(name, material[0], material[1:])
@@ -83,7 +83,7 @@ class Signature:
     def from_text(cls, line: str) -> Signature:
         """Reads a line without its newline."""
         parts = line.split(" ")
-        data = _unb64(parts[2]) if len(parts) == 3 else b""
+        data = strict_base64(parts[2]) if len(parts) == 3 else b""
         if len(data) <= _KEY_ID_BYTES or parts[0] != _DASH or not _is_name(parts[1]):
             _refuse("A signature line of the note is malformed.")
         return cls(parts[1], data[:_KEY_ID_BYTES], data[_KEY_ID_BYTES:])
@@ -176,8 +176,10 @@ def _is_name(name: str) -> bool:
     return bool(name) and "+" not in name and not any(map(str.isspace, name))
 
 
-def _unb64(text: str) -> bytes:
-    """Strict: a second spelling of the same bytes (unused bits set) would be a note that nobody signed."""
+def strict_base64(text: str) -> bytes:
+    """The bytes of a text in its one spelling, b"" of every other: one with unused bits set would be a note that nobody
+    has signed.
+    """
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
