@@ -675,6 +675,8 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
             run("INSERT INTO checkpoint VALUES (?, ?)", (n + 1, note))
         run("DROP TABLE ledger_tile")
         run("DROP TABLE ledger_head")
+        run("DROP TABLE ledger_witness")
+        run("ALTER TABLE proof DROP COLUMN cosignatures")
         run("UPDATE alembic_version SET version_num = '0002'")
 
     writer.run(back)

@@ -152,12 +152,12 @@ def test_an_unknown_log_is_not_found_and_a_foreign_signature_is_forbidden() -> N
 class Running:
     """`presspass witness` over a folder."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, log: VerifierKey = LOG) -> None:
+        self.home, self.log = home, log
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "presspass.cli.main", "witness", "--home", str(self.home)]
-        command += ["--name", NAME, "--log", LOG.to_text(), "--port", "0", "--format", "json"]
+        command += ["--name", NAME, "--log", self.log.to_text(), "--port", "0", "--format", "json"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         said = json.loads(self.process.stdout.readline())

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from presspass.verify.proof import Proof, Valid
 
 PROOF_SUFFIX = ".presspass.json"
+_TIME_S_MAX = 253_402_300_799  # the end of the year 9999: later ones no calendar shows
 
 
 @click.command(
@@ -46,15 +47,25 @@ PROOF_SUFFIX = ".presspass.json"
     show_envvar=True,
     help="The trust root you pinned, trust-root.json: the installation's genesis statement. Needed.",
 )
+@click.option(
+    "--witness",
+    "witnesses",
+    multiple=True,
+    envvar="PRESSPASS_WITNESS",
+    show_envvar=True,
+    help="Verifier key of a witness whose cosignature the proof must carry. Repeatable.",
+)
 @format_option
-def verify_command(file: Path, proof: Path | None, trust: Path | None, as_json: bool) -> None:
+def verify_command(
+    file: Path, proof: Path | None, trust: Path | None, witnesses: tuple[str, ...], as_json: bool
+) -> None:
     """Say whether people approved exactly the bytes of FILE, and whether the press published them.
 
     Everything is checked here, from the raw signatures on; nothing is looked up. Take the trust root from a place that
     you trust on its own, once, and keep it: a proof that brings its own trust root proves nothing. So none that lies
     beside FILE is ever taken by itself.
 
-    Exit codes: 0 valid; 1 not valid, with the reason; 2 cannot be said (proof or trust root is missing).
+    Exit codes: 0 valid; 1 not valid, with the reason; 2 cannot be said (proof, trust root or a cosignature is missing).
     """
     if trust is None:
         raise CannotSayError(
@@ -65,6 +76,7 @@ def verify_command(file: Path, proof: Path | None, trust: Path | None, as_json: 
     proof_file = proof or file.with_name(file.name + PROOF_SUFFIX)
     proof_data = _read(proof_file, PROOF_BYTES_MAX, "proof", "--proof")
     trust_data = _read(trust, STATEMENT_BYTES_MAX, "trust root", "--trust")
+    from presspass.core.ledger.note import VerifierKey
     from presspass.verify.proof import Proof, check_proof, load_trust_root, verdict_json
 
     sha256, size = _hash(file)
@@ -72,12 +84,30 @@ def verify_command(file: Path, proof: Path | None, trust: Path | None, as_json: 
         trust_root = load_trust_root(trust_data)
     with _at_fault(proof_file):
         read = Proof.from_bytes(proof_data)
-    valid = check_proof(read, filename=file.name, sha256=sha256, size=size, trust_root=trust_root)
+    keys = [VerifierKey.from_text(one) for one in witnesses]
+    valid = check_proof(
+        read,
+        filename=file.name,
+        sha256=sha256,
+        size=size,
+        trust_root=trust_root,
+        witnesses=keys,
+    )
+    _require_witnesses([key.name for key in keys], valid)
     profile = _profile(read, valid)
     if as_json:
         emit_json({**json.loads(verdict_json(valid)), "profile": profile})
     else:
         _show(valid, profile)
+
+
+def _require_witnesses(named: list[str], valid: Valid) -> None:
+    missing = [name for name in named if name not in dict(valid.witnesses)]
+    if missing:
+        raise CannotSayError(
+            f"The proof's checkpoint has no cosignature of {safe(missing[0])}.",
+            "Get the proof again from the gate, which renews it once the witness has signed.",
+        )
 
 
 @contextlib.contextmanager
@@ -101,7 +131,7 @@ def _profile(proof: Proof, valid: Valid) -> str:
 
 def _show(valid: Valid, profile: str) -> None:
     entry = valid.entry
-    when = datetime.fromtimestamp(entry.verified_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    when = _when(entry.verified_at)
     say(f"VALID  {safe(valid.file.name)}")
     say(f"  sha256       {valid.file.sha256}")
     say(
@@ -115,10 +145,18 @@ def _show(valid: Valid, profile: str) -> None:
         say("  profile      solo: one person with two keys. Nobody else has looked at it")
     say(f"  mode         {entry.mode}; zones {entry.zones}")
     say(
-        f"  log          {safe(valid.checkpoint.origin)}, entry {valid.position} of {valid.checkpoint.size}, no witness"
+        f"  log          {safe(valid.checkpoint.origin)}, entry {valid.position} of {valid.checkpoint.size}"
     )
+    for name, time_s in valid.witnesses:
+        say(f"  witness      {safe(name)}, who saw that log at {_when(time_s)}")
+    if not valid.witnesses:
+        say("  witness      none was named: the log may have been shown to others differently")
     say(f"  installation {safe(valid.origin)} (genesis {valid.genesis[:16]}…)")
     say("Valid as of this checkpoint; what was revoked later does not stand in it.")
+
+
+def _when(time_s: int) -> str:
+    return datetime.fromtimestamp(min(time_s, _TIME_S_MAX), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _requester(valid: Valid) -> str:

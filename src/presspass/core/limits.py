@@ -109,6 +109,11 @@ SCIM_TEXT_CHARS_MAX = 255
 # ledger
 NOTE_BYTES_MAX = 64 * KIB
 NOTE_SIGNATURES_MAX = 64  # the specification wants 16 at least
+WITNESSES_MAX = 16  # that a gate asks, so that every verifier reads a checkpoint with all of them
+WITNESS_ANSWER_BYTES_MAX = 16 * KIB
+WITNESS_TIMEOUT_S = 10
+WITNESS_RETRY_FIRST_S = 2  # after a failure; doubled by each further one
+WITNESS_RETRY_S_MAX = 300
 WITNESS_REQUEST_BYTES_MAX = NOTE_BYTES_MAX + 4 * KIB  # a checkpoint, and 63 lines of proof
 
 # press

@@ -38,7 +38,7 @@ class LogFiles:
 
     def checkpoint(self, _request: HttpRequest, _body: bytes) -> Answer:
         """GET /log/checkpoint"""
-        note = self._gate.journal.read(ledger_view.head).note
+        note = self._gate.journal.read(ledger_view.checkpoint)
         if not note:
             raise Refusal(Code.REQUEST_NOT_FOUND, "The ledger begins with genesis.")
         return Answer(200, note, "text/plain; charset=utf-8", headers=_MUTABLE)

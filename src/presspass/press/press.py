@@ -6,21 +6,20 @@ One loop. Each turn, in this order, because stopping wins over starting:
 3. orders from the press's own host (genesis, credentials, recovery);
 4. statements: first sight journalled, signatures counted, chains moved, releases approved;
 5. publications that are due, each in a thread of its own under a lease;
-6. notices.
+6. notices, and cosignatures of witnesses, each in a thread of its own.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from presspass.core.errors import Refusal
 from presspass.notify import Channel
 from presspass.press import journal, notices
+from presspass.press.aside import Aside
 from presspass.press.books import Books
 from presspass.press.clock import Clock
 from presspass.press.decisions import Decisions
@@ -30,6 +29,7 @@ from presspass.press.narrowings import Narrowings
 from presspass.press.pending import Pending
 from presspass.press.publication import Tools
 from presspass.press.publications import Publications
+from presspass.press.witnesses import Witnesses
 from presspass.press.workloads import Workloads
 from presspass.store import journal_view as view
 
@@ -50,12 +50,15 @@ class Press:
     publications: Publications
     workloads: Workloads
     forges: Forges
+    witnesses: Witnesses
     channels: Sequence[Channel] = ()
     _jumps_kept: tuple[tuple[int, int], ...] | None = None
-    # Notices have a thread of their own: a mail server that does not answer must not keep a narrowing waiting.
-    _messenger: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "notices"))
-    _telling: Future[int] | None = None
-    _closing: threading.Event = field(default_factory=threading.Event)
+    _notices: Aside = field(init=False)
+    _cosigning: Aside = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._notices = Aside("notices", self._tell)
+        self._cosigning = Aside("witnesses", self.witnesses.look)
 
     def tick(self) -> None:
         """One turn. Raises Fault only when the journal cannot be written: then the process ends and starts anew."""
@@ -77,7 +80,9 @@ class Press:
             for ask in found:
                 self.decisions.consider(ask, now_ms)
             self.publications.turn(found, now_ms)
-            self._deliver_notices(now_ms)
+            self._notices.begin(now_ms)
+            if self.witnesses.witnesses:
+                self._cosigning.begin(now_ms)
 
     @property
     def busy(self) -> bool:
@@ -91,9 +96,11 @@ class Press:
 
     def close(self) -> None:
         """Lets publications under way finish, then ends."""
-        self._closing.set()
+        for aside in (self._notices, self._cosigning):
+            aside.closing.set()
         self.publications.close()
-        self._messenger.shutdown(wait=True, cancel_futures=True)
+        for aside in (self._notices, self._cosigning):
+            aside.close()
 
     def _keep_jumps(self) -> None:
         """The clock's jumps outlive the process: no delay is shortened by one, nor by a restart after it."""
@@ -106,14 +113,7 @@ class Press:
             self.books.writer.run(lambda c: journal.set_fact(c, _CLOCK_JUMPS, json.dumps(jumps)))
             self._jumps_kept = jumps
 
-    def _deliver_notices(self, now_ms: int) -> None:
-        if self._telling is not None and self._telling.done():
-            if self._telling.exception() is not None:
-                _LOG.error("notices could not be delivered: %r", self._telling.exception())
-            self._telling = None
-        if self._telling is None and not self._closing.is_set():
-            self._telling = self._messenger.submit(self._tell, now_ms)
-
     def _tell(self, now_ms: int) -> int:
         self.forges.look(now_ms)
-        return notices.deliver_due(self.books.writer, self.channels, now_ms, self._closing.is_set)
+        ending = self._notices.closing.is_set
+        return notices.deliver_due(self.books.writer, self.channels, now_ms, ending)

@@ -17,7 +17,14 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from presspass.core.errors import Code, Refusal
-from presspass.core.limits import CONFIG_BYTES_MAX, PROXIES_MAX, ROLE_CHARS_MAX, URL_CHARS_MAX
+from presspass.core.ledger.note import COSIGNATURE, VerifierKey
+from presspass.core.limits import (
+    CONFIG_BYTES_MAX,
+    PROXIES_MAX,
+    ROLE_CHARS_MAX,
+    URL_CHARS_MAX,
+    WITNESSES_MAX,
+)
 from presspass.core.policy import Policy
 from presspass.core.statement import is_sound_address
 from presspass.core.strict import Members
@@ -149,6 +156,16 @@ class ForgeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessSettings:
+    """One `[[witness]]`: whom the press asks to cosign the ledger's checkpoints. `url`: what stands before
+    "/add-checkpoint"; `key`: its verifier key, as `presspass witness` prints it.
+    """
+
+    url: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One installation. `genesis` is what `init` was asked for; once sealed, the policy in the journal counts alone.
 
@@ -166,6 +183,7 @@ class Config:
     sign_in: SignIn = field(default_factory=SignIn)
     dial: Dial = field(default_factory=Dial)
     forges: tuple[ForgeSettings, ...] = ()
+    witnesses: tuple[WitnessSettings, ...] = ()
     upload_url: str = ""
     tls: Tls = field(default_factory=Tls)
     next_origin: str = ""
@@ -213,7 +231,8 @@ class Config:
         parts.append("\n[zones]\n" + _fields(self.zones))
         parts.append("\n[database]\n" + _fields(self.database))
         parts.append("\n[sign_in]\n" + _fields(self.sign_in))
-        parts += ["\n[[forge]]\n" + _forge_lines(one) for one in self.forges]
+        parts += ["\n[[forge]]\n" + _fields(one) for one in self.forges]
+        parts += ["\n[[witness]]\n" + _fields(one) for one in self.witnesses]
         return "".join(parts)
 
 
@@ -307,6 +326,7 @@ def _config(value: object) -> Config:
         next_origin=_read_address(members, "next_origin"),
         tls=_section(members, "tls", _read_tls) if members.has("tls") else Tls(),
         forges=members.optional("forge", _read_forges) or (),
+        witnesses=members.optional("witness", _read_witnesses) or (),
     )
     members.done()
     _check_addresses(config)
@@ -421,6 +441,31 @@ def _read_forge(value: object) -> ForgeSettings:
     return found
 
 
+def _read_witnesses(value: object) -> tuple[WitnessSettings, ...]:
+    found = Members({"witness": value}, CONFIG_NAME).items(
+        "witness", _read_witness, count_max=WITNESSES_MAX
+    )
+    if len({VerifierKey.from_text(one.key).name for one in found}) != len(found):
+        raise _invalid("two [[witness]] sections have the same name in their key")
+    return found
+
+
+def _read_witness(value: object) -> WitnessSettings:
+    section = Members(value, f"section [[witness]] of {CONFIG_NAME}")
+    url = section.text("url", chars_max=URL_CHARS_MAX)
+    if not is_sound_address(url):
+        section.refuse(f"has a url that is not https, nor http on this machine: {url}")
+    found = WitnessSettings(url=url.rstrip("/"), key=section.text("key", chars_max=1024))
+    section.done()
+    try:
+        key = VerifierKey.from_text(found.key)
+    except Refusal as refusal:
+        section.refuse(f"has no key of a witness: {refusal.message}")
+    if key.type != COSIGNATURE:
+        section.refuse("has the key of a log, not of a witness")
+    return found
+
+
 def _read_mail(section: Members) -> Mail:
     return Mail(
         host=section.text("host", chars_max=253, empty=True),
@@ -471,14 +516,11 @@ def _read_sign_in(section: Members) -> SignIn:
 
 
 _Value = str | int | bool | tuple[str | int, ...]
+_Section = Listen | Tls | Mail | Zones | Database | SignIn | Dial | ForgeSettings | WitnessSettings
 
 
-def _fields(value: Listen | Tls | Mail | Zones | Database | SignIn | Dial) -> str:
+def _fields(value: _Section) -> str:
     return _lines(**{name: getattr(value, name) for name in value.__slots__})
-
-
-def _forge_lines(one: ForgeSettings) -> str:
-    return _lines(**{name: getattr(one, name) for name in one.__slots__})
 
 
 def _lines(**members: _Value) -> str:

@@ -28,6 +28,7 @@ from sqlalchemy.engine import Connection
 from presspass.confine.worker import Worker, inspector_command
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, PresspassError, Refusal
+from presspass.core.ledger.note import VerifierKey
 from presspass.core.limits import FORGE_TOKEN_BYTES_MAX
 from presspass.core.roster import b64u, unb64u
 from presspass.core.statement import GenesisBody, UpstreamBody
@@ -36,6 +37,7 @@ from presspass.keystore.envelopes import KeyEncryptionKey, Vault, read_private, 
 from presspass.notify import Channel
 from presspass.notify.forge import Forge
 from presspass.notify.mail import Mail
+from presspass.notify.posting import post
 from presspass.notify.webhook import Webhook
 from presspass.press import desk, gatekeeper, journal
 from presspass.press.books import Books
@@ -55,6 +57,7 @@ from presspass.press.publications import Publications
 from presspass.press.publishers import Publisher
 from presspass.press.publishers.pypi import PyPIPublisher
 from presspass.press.signing import PressKey
+from presspass.press.witnesses import Witness, Witnesses
 from presspass.press.workloads import Workloads
 from presspass.services.config import Config, read_config
 from presspass.services.isolation import confine_press
@@ -260,6 +263,7 @@ def composed(
         publications=Publications(books, clock, tools, inspection),
         workloads=workloads,
         forges=reports,
+        witnesses=Witnesses(writer, narrowings, witnesses(config), post),
         channels=(*channels(config, home), *told),
     )
     try:
@@ -343,6 +347,11 @@ def forges(config: Config, home: Path) -> tuple[Forge, ...]:
         )
         for one in config.forges
     )
+
+
+def witnesses(config: Config) -> tuple[Witness, ...]:
+    """Whom this press asks to cosign its checkpoints."""
+    return tuple(Witness(one.url, VerifierKey.from_text(one.key)) for one in config.witnesses)
 
 
 def _forge_secret(path: Path) -> str:

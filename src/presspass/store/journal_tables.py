@@ -207,7 +207,16 @@ LEDGER_HEAD = Table(
     Column("note", LargeBinary, nullable=False),
 )
 
-#: Proof files, one per published file.
+#: The newest checkpoint that a witness has cosigned: the log's note with that witness's line.
+LEDGER_WITNESS = Table(
+    "ledger_witness",
+    METADATA,
+    Column("name", String(255), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+)
+
+#: Proof files, one per published file. `cosignatures`: how many its checkpoint has.
 PROOF = Table(
     "proof",
     METADATA,
@@ -216,6 +225,7 @@ PROOF = Table(
     Column("sha256", String(64), nullable=False),
     Column("proof", LargeBinary, nullable=False),
     Column("made_ms", BigInteger, nullable=False),
+    Column("cosignatures", Integer, nullable=False, server_default="0"),
 )
 
 #: Messages to people, sent until they are delivered or hopeless. `dedupe` makes each one once.

@@ -10,8 +10,9 @@ from sqlalchemy.engine import Connection
 from presspass.core.errors import Fault
 from presspass.core.ledger import tiles
 from presspass.core.ledger.merkle import ReadNode
+from presspass.core.ledger.note import Note
 from presspass.core.ledger.tiles import ENTRIES, HASH_BYTES, WIDTH, Tile
-from presspass.store.journal_tables import LEDGER_ENTRY, LEDGER_HEAD, LEDGER_TILE
+from presspass.store.journal_tables import LEDGER_ENTRY, LEDGER_HEAD, LEDGER_TILE, LEDGER_WITNESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,27 @@ def head(connection: Connection) -> Head:
         return Head(0, (), b"")
     edge = [row.edge[at : at + HASH_BYTES] for at in range(0, len(row.edge), HASH_BYTES)]
     return Head(row.size, tuple(edge), row.note)
+
+
+def cosigned(connection: Connection) -> dict[str, tuple[int, bytes]]:
+    """By name of a witness: size of the newest checkpoint that it has cosigned, and that checkpoint with its line."""
+    rows = connection.execute(sa.select(LEDGER_WITNESS).order_by(LEDGER_WITNESS.c.name))
+    return {row.name: (row.size, row.note) for row in rows}
+
+
+def checkpoint(connection: Connection, size: int | None = None) -> bytes:
+    """The checkpoint of `size`, by default the newest, with the lines of all witnesses that have cosigned it; b"" where
+    there is none, or no witness has cosigned that size.
+    """
+    newest = head(connection)
+    of_size = newest.size if size is None else size
+    notes = [newest.note] if newest.note and of_size == newest.size else []
+    notes += [note for at, note in cosigned(connection).values() if at == of_size]
+    if not notes:
+        return b""
+    opened = [Note.from_bytes(one) for one in notes]
+    lines = dict.fromkeys(line for one in opened for line in one.signatures)
+    return Note(opened[0].text, tuple(lines)).to_bytes()
 
 
 def size(connection: Connection) -> int:

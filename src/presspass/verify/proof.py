@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,7 +25,8 @@ from presspass.core.approval import Approval
 from presspass.core.digests import JsonObject, canonical, parse_canonical
 from presspass.core.errors import Code, Refusal
 from presspass.core.ledger import merkle
-from presspass.core.ledger.checkpoint import Checkpoint, open_note
+from presspass.core.ledger.checkpoint import Checkpoint, Witnessed, open_note
+from presspass.core.ledger.note import VerifierKey
 from presspass.core.limits import PROOF_BYTES_MAX, STATEMENT_BYTES_MAX
 from presspass.core.quorum import Circumstances
 from presspass.core.statement import GenesisBody, Intent, ReleaseBody, ReleaseFile, Statement
@@ -205,7 +207,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Valid:
-    """What a valid proof says, for people and programs."""
+    """What a valid proof says, for people and programs. `witnesses`: name and time (Unix seconds) of each that was
+    asked for and has cosigned the checkpoint.
+    """
 
     file: ReleaseFile
     release: ReleaseBody
@@ -215,13 +219,24 @@ class Valid:
     keys: tuple[tuple[str, str], ...]
     entry: Entry
     checkpoint: Checkpoint
+    witnesses: tuple[tuple[str, int], ...]
     position: int
     origin: str
     genesis: str
 
 
-def check_proof(proof: Proof, *, filename: str, sha256: str, size: int, trust_root: str) -> Valid:
-    """The offline check, in the order of the module's list. `trust_root`: digest of the pinned genesis, hex."""
+def check_proof(
+    proof: Proof,
+    *,
+    filename: str,
+    sha256: str,
+    size: int,
+    trust_root: str,
+    witnesses: Sequence[VerifierKey] = (),
+) -> Valid:
+    """The offline check, in the order of the module's list. `trust_root`: digest of the pinned genesis, hex;
+    `witnesses`: those whose cosignatures mean something to whoever asks.
+    """
     if proof.genesis.digest != trust_root:
         raise Refusal(
             Code.PROOF_INVALID,
@@ -233,7 +248,7 @@ def check_proof(proof: Proof, *, filename: str, sha256: str, size: int, trust_ro
         chain.admit(signed.statement, signed.approvals)
     entry = Entry.from_bytes(proof.record.entry)
     body, file = _check_release(proof, chain, entry, filename, sha256, size)
-    checkpoint = _check_record(proof.record, chain.body)
+    witnessed = _check_record(proof.record, chain.body, witnesses)
     _check_attestation(proof.attestation, chain.body, proof.release.statement, body)
     verdict = _evaluate(chain, proof, entry)
     upstream = next(
@@ -248,7 +263,8 @@ def check_proof(proof: Proof, *, filename: str, sha256: str, size: int, trust_ro
         requester_signed=verdict.tally.requester_signed,
         keys=tuple((signed.key, kinds[signed.key]) for signed in verdict.signed),
         entry=entry,
-        checkpoint=checkpoint,
+        checkpoint=witnessed.checkpoint,
+        witnesses=witnessed.witnesses,
         position=proof.record.position,
         origin=chain.site[0],
         genesis=proof.genesis.digest,
@@ -302,9 +318,12 @@ def _check_release(
     return body, file
 
 
-def _check_record(record: Record, genesis: GenesisBody) -> Checkpoint:
+def _check_record(
+    record: Record, genesis: GenesisBody, witnesses: Sequence[VerifierKey]
+) -> Witnessed:
     public = bytes.fromhex(genesis.log_key)
-    checkpoint = open_note(record.checkpoint, public, verifies).checkpoint
+    opened = open_note(record.checkpoint, public, verifies, witnesses)
+    checkpoint = opened.checkpoint
     if checkpoint.origin != log_origin(genesis):
         raise Refusal(Code.PROOF_INVALID, "The checkpoint belongs to another log.")
     leaf = merkle.leaf_hash(record.entry)
@@ -314,7 +333,7 @@ def _check_record(record: Record, genesis: GenesisBody) -> Checkpoint:
         raise Refusal(
             Code.PROOF_INVALID, "The press's entry is not in the log that its checkpoint describes."
         )
-    return checkpoint
+    return opened
 
 
 def _check_attestation(
@@ -377,7 +396,7 @@ def verdict_json(valid: Valid) -> str:
                 "size": valid.checkpoint.size,
                 "position": valid.position,
             },
-            "witnesses": [],
+            "witnesses": [{"name": name, "at": at} for name, at in valid.witnesses],
             "genesis": valid.genesis,
         },
         indent=2,

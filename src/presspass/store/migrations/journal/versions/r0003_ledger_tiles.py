@@ -1,4 +1,4 @@
-"""The ledger in tiles, as it is served, and one row for the tree as it is, in place of nodes and of all checkpoints."""
+"""The ledger in tiles, and one row for the tree as it is, in place of nodes and checkpoints; what witnesses signed."""
 
 from __future__ import annotations
 
@@ -28,6 +28,15 @@ def upgrade() -> None:
         sa.Column("note", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("size"),
     )
+    op.create_table(
+        "ledger_witness",
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    cosignatures = sa.Column("cosignatures", sa.Integer(), nullable=False, server_default="0")
+    op.add_column("proof", cosignatures)
     if not op.get_context().as_sql:  # the script for an administrator is for an empty database
         _move(op.get_bind())
     op.drop_table("ledger_node")

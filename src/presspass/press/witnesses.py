@@ -1,0 +1,163 @@
+"""Cosignatures: the press shows each new checkpoint to the witnesses that are configured (C2SP tlog-witness).
+
+1. What a witness has cosigned is kept with the checkpoint: that is what is served, and what proofs are made against.
+2. Without an answer nothing waits: entries, publications and proofs go on, and proofs say who has cosigned.
+3. A witness that has cosigned a larger tree, or another one of the same size, than this ledger has: the ledger was set
+   back, or forked. Everything is frozen, until a quorum has looked at it. The witness is believed for that on its word,
+   since it can only stop something.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from presspass.core.digests import sha256_hex
+from presspass.core.errors import Refusal
+from presspass.core.ledger import merkle
+from presspass.core.ledger.checkpoint import is_size
+from presspass.core.ledger.note import Note, Signature, VerifierKey
+from presspass.core.ledger.witness import PATH, SIZE_TYPE, Submission, read_cosignature
+from presspass.core.limits import WITNESS_RETRY_FIRST_S, WITNESS_RETRY_S_MAX
+from presspass.press.dropbox import Dropped
+from presspass.press.narrowings import Narrowings
+from presspass.store import ledger_view as view
+from presspass.store.database import Writer
+from presspass.store.journal_tables import LEDGER_WITNESS, PROOF
+from presspass.store.ledger_view import Head
+from presspass.verify.ed25519 import verifies
+from presspass.verify.proof import Proof, Record
+
+_LOG = logging.getLogger("presspass.press")
+_PROOFS_MAX = 100  # renewed in one transaction
+_TRIES = 2  # the second with the size that the witness has said it has
+#: `post(url, body)`: status, content type and body of the answer; OSError where there is none.
+Post = Callable[[str, bytes], tuple[int, str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """One that is asked. `url`: what stands before "/add-checkpoint"."""
+
+    url: str
+    key: VerifierKey
+
+
+@dataclass(slots=True)
+class _Patience:
+    """When a witness that has failed is asked again (monotonic seconds)."""
+
+    failures: int = 0
+    again_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Witnesses:
+    """Those that are configured, with what they have cosigned. `monotonic`: seconds."""
+
+    writer: Writer
+    narrowings: Narrowings
+    witnesses: Sequence[Witness]
+    post: Post
+    monotonic: Callable[[], float] = time.monotonic
+    _patience: dict[str, _Patience] = field(default_factory=dict)
+    _met: set[str] = field(default_factory=set)
+
+    def look(self, _now_ms: int = 0) -> int:
+        """Shows the newest checkpoint to every witness that has not seen it; how many have cosigned now."""
+        return sum(map(self._ask, self.witnesses))
+
+    def _ask(self, witness: Witness) -> bool:
+        patience = self._patience.setdefault(witness.key.name, _Patience())
+        if self.monotonic() < patience.again_s:
+            return False
+        with self.writer.read() as connection:
+            head, known = view.head(connection), view.cosigned(connection)
+        size = known.get(witness.key.name, (0, b""))[0]
+        # Once a process also what is cosigned already: a ledger that was set back whole knows nothing of more.
+        if not head.size or (size == head.size and witness.key.name in self._met):
+            return False
+        try:
+            self._cosign(witness, head, size)
+        except (OSError, Refusal) as error:
+            wait_s = WITNESS_RETRY_FIRST_S << min(patience.failures, 16)
+            patience.failures += 1
+            patience.again_s = self.monotonic() + min(wait_s, WITNESS_RETRY_S_MAX)
+            _LOG.warning("the witness %s has not cosigned: %s", witness.key.name, error)
+            return False
+        self._patience[witness.key.name] = _Patience()
+        self._met.add(witness.key.name)
+        return True
+
+    def _cosign(self, witness: Witness, head: Head, size: int) -> None:
+        for _ in range(_TRIES):
+            submission = Submission(size, self._proof(size, head.size), head.note)
+            status, kind, body = self.post(witness.url + PATH, submission.to_bytes())
+            if status == 200:
+                self._keep(witness, head, body)
+                return
+            said = body.decode("ascii", "replace").strip()
+            has = int(said) if status == 409 and kind == SIZE_TYPE and is_size(said) else None
+            if status == 422 or (status == 409 and (has is None or has == size)):
+                self._stop(witness, "another ledger than this one")
+                raise OSError("it has cosigned another ledger")
+            if has is None:
+                raise OSError(f"it answered {status}: {said[:200]!r}")
+            if has > head.size:
+                # Another press may have written, and had cosigned, since this one has looked.
+                if has > self.writer.run(view.size):
+                    self._stop(witness, f"{has} entries, more than this ledger has")
+                raise OSError(f"it has cosigned {has} entries")
+            size = has
+        raise OSError("it does not stay with the size that it says it has")
+
+    def _proof(self, old: int, new: int) -> tuple[bytes, ...]:
+        with self.writer.read() as connection:
+            return tuple(merkle.consistency_proof(old, new, view.node_reader(connection)))
+
+    def _keep(self, witness: Witness, head: Head, answer: bytes) -> None:
+        note = Note.from_bytes(head.note)
+        line, _time_s = read_cosignature(answer, note.text, witness.key, verifies)
+        cosigned = Note(note.text, (*note.signatures, Signature.from_text(line[:-1]))).to_bytes()
+        row = {"size": head.size, "note": cosigned}
+        where = LEDGER_WITNESS.c.name == witness.key.name
+
+        def work(connection: Connection) -> None:
+            if not connection.execute(
+                sa.update(LEDGER_WITNESS).where(where).values(**row)
+            ).rowcount:
+                insert = sa.insert(LEDGER_WITNESS).values(name=witness.key.name, **row)
+                connection.execute(insert)
+            _renew_proofs(connection, head.size)
+
+        self.writer.run(work)
+
+    def _stop(self, witness: Witness, what: str) -> None:
+        reason = f"the witness {witness.key.name} has cosigned {what}"
+        id = sha256_hex(f"witness\n{reason}".encode())
+        self.narrowings.latch(Dropped(id, "freeze", "", reason), "witness")
+
+
+def _renew_proofs(connection: Connection, size: int) -> None:
+    """Proofs whose checkpoint has fewer cosignatures than that of `size` are made against that one: the same entry, at
+    the same place, in a tree that more have seen.
+    """
+    note = view.checkpoint(connection, size)
+    lines, p = len(Note.from_bytes(note).signatures) - 1, PROOF.c
+    rows = connection.execute(
+        sa.select(p.statement, p.filename, p.proof).where(p.cosignatures < lines).limit(_PROOFS_MAX)
+    ).all()
+    for statement, filename, data in rows:
+        proof = Proof.from_bytes(data)
+        place = proof.record.position
+        if place < size:
+            path = merkle.inclusion_proof(place, size, view.node_reader(connection))
+            record = Record(proof.record.entry, place, tuple(path), note)
+            renewed = replace(proof, record=record).to_bytes()
+            mine = sa.update(PROOF).where(p.statement == statement, p.filename == filename)
+            connection.execute(mine.values(proof=renewed, cosignatures=lines))

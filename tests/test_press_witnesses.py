@@ -1,0 +1,165 @@
+"""The press and its witnesses: a real one cosigns, proofs are renewed, a ledger that was set back is stopped."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from press_rig import TOKEN, Rig
+from presspass.core.digests import sha256_hex
+from presspass.core.errors import Refusal
+from presspass.core.ledger.checkpoint import log_key, open_note
+from presspass.core.ledger.note import VerifierKey
+from presspass.core.policy import Policy
+from presspass.core.statement import GenesisBody
+from presspass.drill.packages import make_sdist, make_wheel
+from presspass.drill.world.registry import Registry
+from presspass.press.press import Press
+from presspass.services.config import (
+    Config,
+    WitnessSettings,
+    parse_config,
+    read_config,
+    write_config,
+)
+from presspass.store import journal_view, ledger_view
+from presspass.verify.ed25519 import verifies
+from presspass.verify.proof import Proof, check_proof, log_origin
+from test_witness import NAME, Running
+
+POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with Registry(seed=7, token=TOKEN) as registry:
+        built = Rig(tmp_path / "home", registry, POLICY).build()
+        built.seal()
+        yield built
+        built.rows.close()
+
+
+def witness_of(rig: Rig, home: Path) -> Running:
+    """A real witness of the rig's ledger."""
+    origin = log_origin(rig.genesis.body_as(GenesisBody))
+    return Running(home, log_key(origin, public_key(rig)))
+
+
+def configure(rig: Rig, witness: Running) -> None:
+    settings = WitnessSettings(f"http://127.0.0.1:{witness.port}", witness.key.to_text())
+    write_config(rig.home, replace(read_config(rig.home), witnesses=(settings,)))
+
+
+def until_cosigned(rig: Rig, press: Press) -> None:
+    """Turns until the newest checkpoint is cosigned."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        press.tick()
+        head, known = rig.journal(ledger_view.head), rig.journal(ledger_view.cosigned)
+        if known.get(NAME, (0, b""))[0] == head.size:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"not cosigned: {known}")
+
+
+def public_key(rig: Rig) -> bytes:
+    return bytes.fromhex(rig.identity.log_key)
+
+
+def test_a_release_is_cosigned_and_its_proof_is_renewed_with_the_cosignature(
+    rig: Rig, tmp_path: Path
+) -> None:
+    with witness_of(rig, tmp_path / "w") as witness:
+        configure(rig, witness)
+        with rig.press() as press:
+            rig.upstream(press)
+            files = [make_wheel(tmp_path, "demo", "1.0"), make_sdist(tmp_path, "demo", "1.0")]
+            statement = rig.stage(press, files, "demo", "1.0")
+            rig.sign(statement, "ben")
+            rig.until(press, statement.digest, "verified")
+            until_cosigned(rig, press)
+        note = rig.journal(ledger_view.checkpoint)
+        served = open_note(note, public_key(rig), verifies, [witness.key])
+        assert [name for name, _time in served.witnesses] == [NAME]
+        for path in files:
+            data = rig.journal(
+                lambda c, path=path: journal_view.proof(c, statement.digest, path.name)
+            )
+            assert data is not None
+            data_of = path.read_bytes()
+            valid = check_proof(
+                Proof.from_bytes(data),
+                filename=path.name,
+                sha256=sha256_hex(data_of),
+                size=len(data_of),
+                trust_root=rig.genesis.digest,
+                witnesses=[witness.key],
+            )
+            assert [name for name, _time in valid.witnesses] == [NAME]
+            assert valid.checkpoint == served.checkpoint
+
+
+def test_a_witness_that_is_away_keeps_nothing_waiting_and_is_asked_again(
+    rig: Rig, tmp_path: Path
+) -> None:
+    with witness_of(rig, tmp_path / "w") as witness:
+        configure(rig, witness)
+    with rig.press() as press:
+        rig.upstream(press)
+        press.tick()
+        assert rig.journal(ledger_view.cosigned) == {}
+        with witness_of(rig, tmp_path / "w") as again:
+            press.witnesses.witnesses = (
+                replace(press.witnesses.witnesses[0], url=f"http://127.0.0.1:{again.port}"),
+            )
+            until_cosigned(rig, press)
+
+
+def test_a_ledger_that_was_set_back_freezes_everything_until_a_quorum_has_looked(
+    rig: Rig, tmp_path: Path
+) -> None:
+    with witness_of(rig, tmp_path / "w") as witness:
+        configure(rig, witness)
+        with rig.press() as press:
+            until_cosigned(rig, press)
+        backup = tmp_path / "backup"
+        shutil.copytree(rig.home / "press", backup)
+        with rig.press() as press:
+            rig.upstream(press)
+            until_cosigned(rig, press)
+        shutil.rmtree(rig.home / "press")
+        shutil.copytree(backup, rig.home / "press")
+        with rig.press() as press:
+            deadline = time.monotonic() + 20
+            while (
+                not (found := rig.journal(journal_view.narrowings)) and time.monotonic() < deadline
+            ):
+                press.tick()
+                time.sleep(0.02)
+            (stop,) = found
+            assert (stop.what, stop.target, stop.source) == ("freeze", "", "witness")
+            assert "more than this ledger has" in stop.reason
+            for _ in range(20):
+                press.tick()
+            assert len(rig.journal(journal_view.narrowings)) == 1
+
+
+def test_what_is_written_of_witnesses_is_read_back_and_nonsense_is_refused() -> None:
+    key = VerifierKey(NAME, 4, bytes(32)).to_text()
+    config = Config("https://gate.example", witnesses=(WitnessSettings("https://w.example", key),))
+    assert parse_config(config.to_toml()) == config
+    log = VerifierKey(NAME, 1, bytes(32)).to_text()
+    for url, wrong in (
+        ("http://w.example", key),
+        ("https://w.example", "nonsense"),
+        ("https://w.example", log),
+    ):
+        with pytest.raises(Refusal):
+            parse_config(replace(config, witnesses=(WitnessSettings(url, wrong),)).to_toml())
+    with pytest.raises(Refusal, match="same name"):
+        parse_config(replace(config, witnesses=config.witnesses * 2).to_toml())
