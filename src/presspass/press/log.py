@@ -26,9 +26,26 @@ from presspass.core.ledger.note import Note
 from presspass.core.ledger.tiles import HASH_BYTES, HEIGHT, WIDTH
 from presspass.store import journal_tables as t
 from presspass.store import ledger_view as view
+from presspass.store.database import Prepared
 from presspass.store.ledger_view import Head
 
 _ROWS_AT_ONCE: Final = 1000
+_NEW_ENTRY: Final = Prepared(sa.insert(t.LEDGER_ENTRY))
+_NEW_TILE: Final = Prepared(sa.insert(t.LEDGER_TILE))
+_TILE: Final = Prepared(
+    sa.update(t.LEDGER_TILE)
+    .where(
+        t.LEDGER_TILE.c.level == sa.bindparam("at_level"),
+        t.LEDGER_TILE.c.position == sa.bindparam("at"),
+    )
+    .values(hashes=sa.bindparam("hashes"))
+)
+_NEW_HEAD: Final = Prepared(sa.insert(t.LEDGER_HEAD))
+_HEAD: Final = Prepared(
+    sa.update(t.LEDGER_HEAD)
+    .where(t.LEDGER_HEAD.c.size == sa.bindparam("before"))
+    .values(size=sa.bindparam("size"), edge=sa.bindparam("edge"), note=sa.bindparam("note"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +73,7 @@ class Log:
     def extend(self, connection: Connection, entries: Sequence[bytes]) -> int:
         """Adds entries, one at least, and signs the tree that has them all; the position of the first."""
         before = view.head(connection)
-        rows = [{"position": n, "entry": one} for n, one in enumerate(entries, before.size)]
-        connection.execute(t.LEDGER_ENTRY.insert(), rows)
+        _add_entries(connection, before.size, entries)
         edge, made = list(before.edge), dict[int, list[bytes]]()
         for position, one in enumerate(entries, before.size):
             for level, _index, value in merkle.append(position, edge, merkle.leaf_hash(one)):
@@ -78,6 +94,14 @@ class Log:
         return Inclusion(position, view.entry(connection, position), tuple(proof), head.note)
 
 
+def _add_entries(connection: Connection, position: int, entries: Sequence[bytes]) -> None:
+    if len(entries) == 1:
+        _NEW_ENTRY.run(connection, position=position, entry=entries[0])
+        return
+    rows = [{"position": n, "entry": one} for n, one in enumerate(entries, position)]
+    connection.execute(t.LEDGER_ENTRY.insert(), rows)
+
+
 def _add_to_tiles(connection: Connection, level: int, count: int, found: list[bytes]) -> None:
     """Adds hashes to a level that has `count` of them."""
     index, width = divmod(count, WIDTH)
@@ -85,26 +109,19 @@ def _add_to_tiles(connection: Connection, level: int, count: int, found: list[by
     if width:
         room = (WIDTH - width) * HASH_BYTES
         whole = view.hashes(connection, level, index)[: width * HASH_BYTES] + data[:room]
-        here = sa.and_(t.LEDGER_TILE.c.level == level, t.LEDGER_TILE.c.position == index)
-        connection.execute(sa.update(t.LEDGER_TILE).where(here).values(hashes=whole))
+        _TILE.run(connection, at_level=level, at=index, hashes=whole)
         index, data = index + 1, data[room:]
     size = WIDTH * HASH_BYTES
-    pieces = [data[at : at + size] for at in range(0, len(data), size)]
-    rows = [
-        {"level": level, "position": number, "hashes": piece}
-        for number, piece in enumerate(pieces, index)
-    ]
-    if rows:
-        connection.execute(t.LEDGER_TILE.insert(), rows)
+    for number, at in enumerate(range(0, len(data), size), index):
+        _NEW_TILE.run(connection, level=level, position=number, hashes=data[at : at + size])
 
 
 def _move_head(connection: Connection, before: Head, after: Head) -> None:
-    row = {"size": after.size, "edge": b"".join(after.edge), "note": after.note}
+    row: dict[str, object] = {"size": after.size, "edge": b"".join(after.edge), "note": after.note}
     if before.size == 0:
-        connection.execute(t.LEDGER_HEAD.insert().values(**row))
+        _NEW_HEAD.run(connection, **row)
         return
-    moved = sa.update(t.LEDGER_HEAD).where(t.LEDGER_HEAD.c.size == before.size).values(**row)
-    if connection.execute(moved).rowcount != 1:
+    if _HEAD.run(connection, before=before.size, **row) != 1:
         raise Fault("ledger.moved", "Another process has written to the ledger.", retryable=True)
 
 

@@ -418,7 +418,8 @@ class Lookup:
 
 
 class Prepared:
-    """A statement that is compiled once and then handed to the driver: for those few that run with every upload.
+    """A statement that is compiled once and then handed to the driver: for those few that run with every upload, or
+    with every entry of the ledger.
 
     Its values and columns are text, whole numbers and bytes: nothing that would have to be converted.
     """
@@ -432,9 +433,9 @@ class Prepared:
         found: list[tuple[Any, ...]] = self._execute(connection, values).fetchall()
         return found
 
-    def run(self, connection: Connection, **values: object) -> None:
-        """Executes a statement that gives no rows."""
-        self._execute(connection, values)
+    def run(self, connection: Connection, **values: object) -> int:
+        """Executes a statement that gives no rows; how many it has made or changed."""
+        return int(self._execute(connection, values).rowcount)
 
     def _execute(self, connection: Connection, values: dict[str, object]) -> Any:
         text, names = self._compiled.get(connection.dialect.name) or self._compile(connection)

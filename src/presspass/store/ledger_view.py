@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -12,7 +13,16 @@ from presspass.core.ledger import tiles
 from presspass.core.ledger.merkle import ReadNode
 from presspass.core.ledger.note import Note
 from presspass.core.ledger.tiles import ENTRIES, HASH_BYTES, WIDTH, Tile
+from presspass.store.database import Prepared
 from presspass.store.journal_tables import LEDGER_ENTRY, LEDGER_HEAD, LEDGER_TILE, LEDGER_WITNESS
+
+_HEAD: Final = Prepared(sa.select(LEDGER_HEAD.c.size, LEDGER_HEAD.c.edge, LEDGER_HEAD.c.note))
+_TILE: Final = Prepared(
+    sa.select(LEDGER_TILE.c.hashes).where(
+        LEDGER_TILE.c.level == sa.bindparam("level"),
+        LEDGER_TILE.c.position == sa.bindparam("position"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +36,12 @@ class Head:
 
 def head(connection: Connection) -> Head:
     """The newest one; of an empty ledger, an empty one."""
-    row = connection.execute(sa.select(LEDGER_HEAD)).first()
-    if row is None:
+    rows = _HEAD.rows(connection)
+    if not rows:
         return Head(0, (), b"")
-    edge = [row.edge[at : at + HASH_BYTES] for at in range(0, len(row.edge), HASH_BYTES)]
-    return Head(row.size, tuple(edge), row.note)
+    ((count, edge, note),) = rows
+    hashes = [edge[at : at + HASH_BYTES] for at in range(0, len(edge), HASH_BYTES)]
+    return Head(count, tuple(hashes), note)
 
 
 def cosigned(connection: Connection) -> dict[str, tuple[int, bytes]]:
@@ -70,9 +81,8 @@ def entry(connection: Connection, position: int) -> bytes:
 
 def hashes(connection: Connection, level: int, index: int) -> bytes:
     """The hashes that a tile has now; b"" where there is none."""
-    t = LEDGER_TILE.c
-    query = sa.select(t.hashes).where(t.level == level, t.position == index)
-    return connection.execute(query).scalar() or b""
+    rows = _TILE.rows(connection, level=level, position=index)
+    return bytes(rows[0][0]) if rows else b""
 
 
 def node_reader(connection: Connection) -> ReadNode:
