@@ -21,6 +21,7 @@ LOG = Log(ORIGIN, PUBLIC, KEY.sign)
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, backend: str) -> Iterator[World]:
     with World(tmp_path_factory.mktemp("log") / f"home-{backend}") as running:
+        running.journal.writer.before_commit = LOG.grow
         yield running
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 import peers
 from presspass.core.digests import sha256_hex
-from presspass.core.errors import BrokenInvariantError, Fault, Refusal
+from presspass.core.errors import BrokenInvariantError, Code, Fault, Refusal
 from presspass.core.ledger import merkle, tiles
 from presspass.core.policy import Policy
 from presspass.core.roster import Details
@@ -542,6 +542,7 @@ def test_narrowings_ledger_and_notices_run_on_both(engines: Engines) -> None:
     assert run(lambda c: view.fact(c, journal.CLOCK_FLOOR)) == "5"
 
     ledger = log.Log("gate.example/log", bytes(32), lambda message: b"s" * 64)
+    writer.before_commit = ledger.grow
     for number in range(9):
         assert run(lambda c, n=number: ledger.append(c, {"kind": "x", "n": n})) == number
     assert run(log.check) == 9
@@ -566,7 +567,9 @@ def fresh_log(engines: Engines) -> tuple[Writer, log.Log]:
     writer.run(
         lambda c: [c.execute(table.delete()) for table in reversed(t.METADATA.sorted_tables)]
     )
-    return writer, log.Log("gate.example/log", bytes(32), lambda message: b"s" * 64)
+    ledger = log.Log("gate.example/log", bytes(32), lambda message: b"s" * 64)
+    writer.before_commit = ledger.grow
+    return writer, ledger
 
 
 def test_a_damaged_ledger_is_noticed(engines: Engines) -> None:
@@ -633,6 +636,39 @@ def test_a_ledger_serves_the_tiles_of_every_size_that_it_has_had(engines: Engine
     writer.close()
 
 
+def test_a_transaction_signs_once_for_all_its_entries_and_not_for_those_that_were_undone(
+    engines: Engines,
+) -> None:
+    signed: list[bytes] = []
+    writer, _ledger = fresh_log(engines)
+
+    def sign_raw(text: bytes) -> bytes:
+        signed.append(text)
+        return b"s" * 64
+
+    ledger = log.Log("gate.example/log", bytes(32), sign_raw)
+    writer.before_commit = ledger.grow
+    go = threading.Event()
+    first = writer.submit(lambda _connection: go.wait(10))
+
+    def failing(connection: Connection) -> None:
+        ledger.append(connection, {"n": "undone"})
+        raise Refusal(Code.VETOED, "no")
+
+    works = [lambda c, n=n: ledger.append(c, {"n": n}) for n in range(20)]
+    jobs = [writer.submit(work) for work in works[:10]]
+    undone = writer.submit(failing)
+    jobs += [writer.submit(work) for work in works[10:]]
+    go.set()
+    assert first.result(10)
+    assert [job.result(10) for job in jobs] == list(range(20))
+    with pytest.raises(Refusal):
+        undone.result(10)
+    assert len(signed) <= 2, "the first transaction has none, the second all of them"
+    assert writer.run(log.check) == 20
+    writer.close()
+
+
 def test_two_writers_cannot_fork_the_ledger(engines: Engines) -> None:
     """The head is moved on from what was read: SQLite has one writer and PostgreSQL a turn, and this besides."""
     writer, ledger = fresh_log(engines)
@@ -641,6 +677,7 @@ def test_two_writers_cannot_fork_the_ledger(engines: Engines) -> None:
     def overtaken(connection: Connection) -> None:
         before = ledger_view.head(connection)
         ledger.append(connection, {"n": 2})
+        ledger.grow(connection)
         log._move_head(connection, before, before)
 
     with pytest.raises(Fault) as fault:
@@ -656,6 +693,7 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
     migrate.upgrade(engine, "journal")
     writer = Writer(engine)
     ledger = log.Log("gate.example/log", bytes(32), lambda message: b"s" * 64)
+    writer.before_commit = ledger.grow
     if size:
         writer.run(lambda c: ledger.extend(c, [b"%d" % n for n in range(size)]))
     as_it_was = writer.run(ledger_view.head)
@@ -679,7 +717,9 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
         run("ALTER TABLE proof DROP COLUMN cosignatures")
         run("UPDATE alembic_version SET version_num = '0002'")
 
+    writer.before_commit = None
     writer.run(back)
+    writer.before_commit = ledger.grow
     migrate.upgrade(engine, "journal")
     assert writer.run(log.check) == size
     assert writer.run(ledger_view.head) == as_it_was

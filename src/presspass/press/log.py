@@ -5,13 +5,16 @@ effect; only after that commit is the effect carried out or shown. A crash befor
 everything. A checkpoint that was signed and not committed has left this process nowhere, so the next one may be of the
 same size and another root: nobody has seen two.
 
+Entries are rows at once; the tree grows and is signed at the end of the transaction, once for all work in it. An entry
+that the tree lacks can only be one whose transaction has not ended.
+
 One row is the head, and it is moved on from the size that was read: whoever else has written meanwhile makes the whole
 transaction fail (`ledger.moved`) rather than fork the tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,7 +32,7 @@ from presspass.store import ledger_view as view
 from presspass.store.database import Prepared
 from presspass.store.ledger_view import Head
 
-_ROWS_AT_ONCE: Final = 1000
+_LAST: Final = Prepared(sa.select(sa.func.max(t.LEDGER_ENTRY.c.position)))
 _NEW_ENTRY: Final = Prepared(sa.insert(t.LEDGER_ENTRY))
 _NEW_TILE: Final = Prepared(sa.insert(t.LEDGER_TILE))
 _TILE: Final = Prepared(
@@ -67,13 +70,22 @@ class Log:
     sign_raw: Callable[[bytes], bytes]
 
     def append(self, connection: Connection, entry: Mapping[str, Any]) -> int:
-        """Adds one entry (canonical JSON) and signs the tree that has it; returns its position."""
+        """Adds one entry (canonical JSON); its position. The tree grows at the end of the transaction (`grow`)."""
         return self.extend(connection, [canonical(entry)])
 
     def extend(self, connection: Connection, entries: Sequence[bytes]) -> int:
-        """Adds entries, one at least, and signs the tree that has them all; the position of the first."""
+        """Adds entries, one at least; the position of the first."""
+        ((last,),) = _LAST.rows(connection)
+        position = 0 if last is None else int(last) + 1
+        _add_entries(connection, position, entries)
+        return position
+
+    def grow(self, connection: Connection) -> None:
+        """Brings the tree to all entries of the transaction and signs it: once before the commit (group commit)."""
         before = view.head(connection)
-        _add_entries(connection, before.size, entries)
+        entries = list(view.entries(connection, before.size))
+        if not entries:
+            return
         edge, made = list(before.edge), dict[int, list[bytes]]()
         for position, one in enumerate(entries, before.size):
             for level, _index, value in merkle.append(position, edge, merkle.leaf_hash(one)):
@@ -85,10 +97,10 @@ class Log:
         checkpoint = Checkpoint(self.origin, size, merkle.edge_root(edge))
         note = sign(checkpoint, self.public_key, self.sign_raw)
         _move_head(connection, before, Head(size, tuple(edge), note))
-        return before.size
 
     def inclusion(self, connection: Connection, position: int) -> Inclusion:
-        """The proof of one entry against the newest checkpoint."""
+        """The proof of one entry, also of this transaction, against the newest checkpoint."""
+        self.grow(connection)
         head = view.head(connection)
         proof = merkle.inclusion_proof(position, head.size, view.node_reader(connection))
         return Inclusion(position, view.entry(connection, position), tuple(proof), head.note)
@@ -132,7 +144,7 @@ def check(connection: Connection) -> int:
     """
     edge, total = list[bytes](), 0
     rows: dict[int, list[bytes]] = {}
-    for entry in _entries(connection):
+    for entry in view.entries(connection):
         for level, _index, value in merkle.append(total, edge, merkle.leaf_hash(entry)):
             if level % HEIGHT == 0:
                 rows.setdefault(level // HEIGHT, []).append(value)
@@ -146,21 +158,6 @@ def check(connection: Connection) -> int:
             _check_tile(connection, level, (total >> HEIGHT * level) // WIDTH, found)
     _check_head(view.head(connection), total, edge)
     return total
-
-
-def _entries(connection: Connection) -> Iterable[bytes]:
-    """Every entry in order; Fault("ledger.damaged") where one is missing."""
-    e, start = t.LEDGER_ENTRY.c, 0
-    while True:
-        query = sa.select(e.position, e.entry).where(e.position >= start).order_by(e.position)
-        rows = connection.execute(query.limit(_ROWS_AT_ONCE)).all()
-        for position, entry in rows:
-            if position != start:
-                raise view.damaged(f"lacks entry {start}")
-            yield entry
-            start += 1
-        if len(rows) < _ROWS_AT_ONCE:
-            return
 
 
 def _check_tile(connection: Connection, level: int, index: int, found: list[bytes]) -> None:

@@ -220,6 +220,7 @@ def composed(
     clock = clock or Clock()
     blobs = home / "gateway" / "blobs" / "sha256"
     log = Log(_log_origin(writer, config), key.public, key.sign_raw)
+    writer.before_commit = log.grow
     # Each has a reader of its own: the loop's may hang where that of stops does not.
     stops, asks, judged = (_Gateway(found.gateway) for _ in range(3))
     narrowings = Narrowings(

@@ -90,11 +90,15 @@ def _open_file(path: Path) -> Engine:
 
 
 class Writer:
-    """The only writer of one database in this process. `commit` can be replaced by tests that make a commit fail."""
+    """The only writer of one database in this process. `commit` can be replaced by tests that make a commit fail.
+
+    `before_commit`: what is done once for all work of a transaction, at its end; what it raises undoes the whole of it.
+    """
 
     def __init__(self, engine: Engine, commit: Callable[[Connection], None] | None = None) -> None:
         self.engine = engine
         self._commit = commit or _commit
+        self.before_commit: Callable[[Connection], None] | None = None
         self._begin = (
             "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else postgresql.BEGIN_WRITE
         )
@@ -193,6 +197,8 @@ class Writer:
         try:
             for job in group:
                 self._work_one(connection, job, done)
+            if self.before_commit is not None:
+                self.before_commit(connection)
             self._commit(connection)
         except Exception as error:  # whatever it is, the callers hear of it and the thread lives on
             self._abandon(connection, group, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,15 @@ from presspass.store.database import Prepared
 from presspass.store.journal_tables import LEDGER_ENTRY, LEDGER_HEAD, LEDGER_TILE, LEDGER_WITNESS
 
 _HEAD: Final = Prepared(sa.select(LEDGER_HEAD.c.size, LEDGER_HEAD.c.edge, LEDGER_HEAD.c.note))
+_ROWS_AT_ONCE: Final = 1000
+_ENTRIES: Final = Prepared(
+    sa.select(LEDGER_ENTRY.c.position, LEDGER_ENTRY.c.entry)
+    .where(
+        LEDGER_ENTRY.c.position >= sa.bindparam("start"),
+        LEDGER_ENTRY.c.position < sa.bindparam("end"),
+    )
+    .order_by(LEDGER_ENTRY.c.position)
+)
 _TILE: Final = Prepared(
     sa.select(LEDGER_TILE.c.hashes).where(
         LEDGER_TILE.c.level == sa.bindparam("level"),
@@ -77,6 +87,19 @@ def entry(connection: Connection, position: int) -> bytes:
     if found is None:
         raise damaged(f"lacks entry {position}")
     return found
+
+
+def entries(connection: Connection, start: int = 0) -> Iterator[bytes]:
+    """Every entry from `start` on, in order; Fault("ledger.damaged") where one is missing."""
+    while True:
+        rows = _ENTRIES.rows(connection, start=start, end=start + _ROWS_AT_ONCE)
+        for position, found in rows:
+            if position != start:
+                raise damaged(f"lacks entry {start}")
+            yield found
+            start += 1
+        if len(rows) < _ROWS_AT_ONCE:
+            return
 
 
 def hashes(connection: Connection, level: int, index: int) -> bytes:
