@@ -126,9 +126,9 @@ class Gate:
         """Deletes, and returns the JSON object of the answer ({} where there is none)."""
         return self._object("DELETE", path)
 
-    def get_bytes(self, path: str, *, bytes_max: int) -> bytes:
+    def get_bytes(self, path: str, *, bytes_max: int, accept: str = "*/*") -> bytes:
         """A whole answer of at most `bytes_max` bytes."""
-        with self._stream("GET", path) as response:
+        with self._stream("GET", path, headers={"Accept": accept}) as response:
             return _limited(response, bytes_max)
 
     def download(self, path: str, target: BinaryIO, *, bytes_max: int) -> None:

@@ -56,6 +56,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "revoke": ("revoke", "End what somebody or something may do."),
     "verify": ("verify", "Check a file against its proof, offline."),
     "witness": ("witness", "Cosign the ledgers of gates, elsewhere than they run."),
+    "audit": ("audit", "Follow a gate's ledger and check all of it."),
     "database": ("database", "Prepare a PostgreSQL database, or print the SQL for it."),
     "origin": ("move", "Move the gate to another address."),
     "tls": ("certificates", "The certificate of the gate's port."),

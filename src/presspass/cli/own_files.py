@@ -29,10 +29,8 @@ class ByGate:
 
     @property
     def path(self) -> Path:
-        """The file (XDG Base Directory Specification: a relative XDG_CONFIG_HOME does not count)."""
-        folder = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-        folder = folder if folder.is_absolute() else Path.home() / ".config"
-        return folder / "presspass" / f"{self.name}.json"
+        """The file."""
+        return own_folder() / f"{self.name}.json"
 
     def read(self) -> dict[str, str]:
         """Origin to value. A fault (`<name>.unreadable`) where it cannot be read, `config.invalid` where damaged."""
@@ -56,18 +54,28 @@ class ByGate:
 
     def write(self, known: dict[str, str]) -> None:
         """Replaces it. Raises OSError and leaves the old one where that fails."""
-        path = self.path
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:  # mkstemp makes it 0600
-                json.dump(known, file, indent=2, sort_keys=True)
-                file.write("\n")
-            Path(temporary).replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        write_whole(self.path, json.dumps(known, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def own_folder() -> Path:
+    """Where they lie (XDG Base Directory Specification: a relative XDG_CONFIG_HOME does not count)."""
+    folder = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    folder = folder if folder.is_absolute() else Path.home() / ".config"
+    return folder / "presspass"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replaces a file, 0600, in a folder that is made 0700. Raises OSError and leaves the old one where that fails."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:  # mkstemp makes it 0600
+            file.write(data)
+        Path(temporary).replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
 
 
 def origin_of(address: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
@@ -97,3 +98,24 @@ def size_text(size: int) -> str:
     if size < 100_000:
         return f"{size:,} B"
     return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.2f} GB"
+
+
+def progress(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """A progress bar on a terminal, nothing elsewhere; what it gives is told how much more of `total` is done."""
+    return _Bar(title, total) if sys.stderr.isatty() else nullcontext(lambda _count: None)
+
+
+class _Bar(AbstractContextManager[Callable[[int], None]]):
+    def __init__(self, title: str, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._bar = Progress(console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(title, total=total)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._bar.start()
+        return lambda count: self._bar.advance(self._task, count)
+
+    def __exit__(self, *_exception: Any) -> None:
+        self._bar.stop()

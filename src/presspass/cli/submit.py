@@ -9,12 +9,9 @@ import hashlib
 import os
 import re
 import secrets
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote
 
 import click
@@ -22,7 +19,7 @@ import click
 from presspass.cli.client import Gate, PageUrl, parse_page_url
 from presspass.cli.exits import DONE
 from presspass.cli.options import Duration, example, format_option
-from presspass.cli.show import emit_json, note, safe, say, size_text
+from presspass.cli.show import emit_json, note, progress, safe, say, size_text
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.lifecycle import State
@@ -285,7 +282,8 @@ def _read_file(path: Path) -> LocalFile:
 def _send_all(gate: Gate, path: str, files: Sequence[LocalFile], token: str) -> PageUrl:
     page: PageUrl | None = None
     there: dict[str, str] = {}
-    with _progress(sum(file.size for file in files)) as moved:
+    total = sum(file.size for file in files)
+    with progress(f"uploading {size_text(total)}", total) as moved:
         for file in files:
             if there.get(file.path.name) == file.sha256:
                 moved(file.size)
@@ -375,26 +373,3 @@ def _tell(page: PageUrl, release: JsonObject, as_json: bool) -> None:
     say(safe(release["url"]))
     what = f"{safe(release['project'])} {safe(release['version'])}"
     note(f"{what}: {safe(release['state'])}, {len(release['files'])} files.")
-
-
-def _progress(total: int) -> AbstractContextManager[Callable[[int], None]]:
-    """A progress bar on a terminal, nothing elsewhere. `total` in bytes."""
-    if not sys.stderr.isatty():
-        return nullcontext(lambda _size: None)
-    return _Bar(f"uploading {size_text(total)}", total)
-
-
-class _Bar(AbstractContextManager[Callable[[int], None]]):
-    def __init__(self, title: str, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._bar = Progress(console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(title, total=total)
-
-    def __enter__(self) -> Callable[[int], None]:
-        self._bar.start()
-        return lambda size: self._bar.advance(self._task, size)
-
-    def __exit__(self, *_exception: Any) -> None:
-        self._bar.stop()

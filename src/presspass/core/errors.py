@@ -77,6 +77,10 @@ class Code(StrEnum):
     INSPECTION_DISAGREES = "inspection.disagrees"
     INSPECTION_TIMED_OUT = "inspection.timed-out"
     INSPECTION_TOO_LARGE = "inspection.too-large"
+    # ledger
+    LOG_DAMAGED = "log.damaged"
+    LOG_FORKED = "log.forked"
+    LOG_SMALLER = "log.smaller"
     # narrowing
     FROZEN = "narrowing.frozen"
     NARROWING_CANNOT_CLEAR = "narrowing.cannot-clear"

@@ -115,6 +115,7 @@ WITNESS_TIMEOUT_S = 10
 WITNESS_RETRY_FIRST_S = 2  # after a failure; doubled by each further one
 WITNESS_RETRY_S_MAX = 300
 WITNESS_REQUEST_BYTES_MAX = NOTE_BYTES_MAX + 4 * KIB  # a checkpoint, and 63 lines of proof
+AUDIT_FINDINGS_MAX = 1000  # kept word for word; beyond, they are counted
 
 # press
 REPORT_BYTES_MAX = 32 * MIB

@@ -321,11 +321,8 @@ def _check_release(
 def _check_record(
     record: Record, genesis: GenesisBody, witnesses: Sequence[VerifierKey]
 ) -> Witnessed:
-    public = bytes.fromhex(genesis.log_key)
-    opened = open_note(record.checkpoint, public, verifies, witnesses)
+    opened = open_checkpoint(record.checkpoint, genesis, witnesses)
     checkpoint = opened.checkpoint
-    if checkpoint.origin != log_origin(genesis):
-        raise Refusal(Code.PROOF_INVALID, "The checkpoint belongs to another log.")
     leaf = merkle.leaf_hash(record.entry)
     if not merkle.verify_inclusion(
         leaf, record.position, checkpoint.size, record.inclusion, checkpoint.root
@@ -350,6 +347,16 @@ def _check_attestation(
         or policy.get("digest") != {"sha256": statement.heads.policy}
     ):
         raise Refusal(Code.PROOF_INVALID, "The attestation is about something else.")
+
+
+def open_checkpoint(
+    note: bytes, genesis: GenesisBody, witnesses: Sequence[VerifierKey] = ()
+) -> Witnessed:
+    """The checkpoint that the log of this installation has signed; refuses with `proof.invalid` what it has not."""
+    opened = open_note(note, bytes.fromhex(genesis.log_key), verifies, witnesses)
+    if opened.checkpoint.origin != log_origin(genesis):
+        raise Refusal(Code.PROOF_INVALID, "The checkpoint belongs to another log.")
+    return opened
 
 
 def log_origin(genesis: GenesisBody) -> str:

@@ -1,0 +1,135 @@
+"""What an auditor remembers of a ledger between two runs: a JSON file, one for each installation.
+
+`checked` is everything up to the checkpoint `note`, whose root it came to: only this is verified. `towards` is a newer
+checkpoint that was seen, signed, and whose entries are still to be read; `unfinished` is how far reading them has come,
+with nothing but the bytes that were served behind it. It is taken for more only once it comes to that root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from presspass.cli.exits import CannotSayError
+from presspass.cli.own_files import own_folder, write_whole
+from presspass.core.digests import JsonObject
+from presspass.core.errors import Fault, PresspassError
+from presspass.core.statement import Statement
+from presspass.verify.ledger import Account, Finding, Seen
+
+FORMAT: Final = "presspass/audit/v1"
+
+
+@dataclass(slots=True)
+class State:
+    """See the module. `note` and `towards` are opened again, by the key in `genesis`, when they are read."""
+
+    path: Path
+    genesis: Statement
+    checked: Account = field(default_factory=Account)
+    seen: Seen | None = None
+    towards: Seen | None = None
+    unfinished: Account | None = None
+
+    @classmethod
+    def read(cls, path: Path | None, genesis: Statement) -> State:
+        """As it was left; CannotSayError where the file is damaged or another installation's."""
+        path = path or own_folder() / "audits" / f"{genesis.digest[:32]}.json"
+        try:
+            value = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return cls(path, genesis)
+        except OSError as error:
+            raise Fault("audit.unreadable", f"{path}: {error.strerror}.", retryable=False) from None
+        except ValueError:
+            raise _damaged(path) from None
+        try:
+            state = cls(path, genesis, **_members(value, genesis))
+        except (PresspassError, ValueError, KeyError, TypeError, AttributeError):
+            raise _damaged(path) from None
+        return state
+
+    def write(self) -> None:
+        """Replaces the file, whole or not at all."""
+        value = {
+            "checked": _account_json(self.checked),
+            "format": FORMAT,
+            "genesis": self.genesis.digest,
+            "note": _note(self.seen),
+            "towards": _note(self.towards),
+            "unfinished": _account_json(self.unfinished) if self.unfinished else None,
+        }
+        self._keep(self.path, json.dumps(value, sort_keys=True).encode() + b"\n")
+
+    def settle(self, account: Account, seen: Seen) -> None:
+        """`account` came to the root of `seen`: from now on that is what is verified."""
+        self.checked, self.seen, self.unfinished = account, seen, None
+        if self.towards is not None and self.towards.checkpoint.size <= seen.checkpoint.size:
+            self.towards = None
+        self.write()
+
+    def keep_evidence(self, notes: list[bytes]) -> Path:
+        """Each checkpoint as it was signed, in a file of its own; the folder of them."""
+        folder = self.path.with_suffix(".evidence")
+        for one in notes:
+            self._keep(folder / f"{hashlib.sha256(one).hexdigest()[:32]}.note", one)
+        return folder
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        try:
+            write_whole(path, data)
+        except OSError as error:
+            message = f"{path} cannot be written: {error.strerror}."
+            raise Fault("audit.unwritable", message, retryable=False) from None
+
+
+def _members(value: Any, genesis: Statement) -> dict[str, Any]:
+    if value["format"] != FORMAT or value["genesis"] != genesis.digest:
+        raise ValueError("another format, or of another installation")
+    seen, towards = (
+        Seen.open(value[name].encode(), genesis) if value[name] else None
+        for name in ("note", "towards")
+    )
+    checked = _account(value["checked"])
+    if (checked.size, checked.root) != (
+        (seen.checkpoint.size, seen.checkpoint.root) if seen else (0, Account().root)
+    ):
+        raise ValueError("not what its checkpoint says")
+    unfinished = _account(value["unfinished"]) if value["unfinished"] else None
+    return {"checked": checked, "seen": seen, "towards": towards, "unfinished": unfinished}
+
+
+def _note(seen: Seen | None) -> str:
+    return seen.note.decode() if seen else ""
+
+
+def _account_json(account: Account) -> JsonObject:
+    return {
+        **asdict(account),
+        "edge": [one.hex() for one in account.edge],
+        "approved": sorted(account.approved),
+        "verified": sorted(account.verified),
+        "findings": [one.to_json() for one in account.findings],
+    }
+
+
+def _account(value: Any) -> Account:
+    return Account(
+        **{
+            **value,
+            "edge": [bytes.fromhex(one) for one in value["edge"]],
+            "approved": set(value["approved"]),
+            "verified": set(value["verified"]),
+            "findings": [Finding(**one) for one in value["findings"]],
+        }
+    )
+
+
+def _damaged(path: Path) -> CannotSayError:
+    return CannotSayError(
+        f"{path} is damaged, or of another installation, so nothing can be compared with last time.",
+        "Put it back from a backup, or name another file with --state: everything is then read from the beginning.",
+    )

@@ -1,0 +1,195 @@
+"""One round of an audit: checkpoint, entries, registries, and the state moved on when all of it holds.
+
+A state is moved on only to a checkpoint whose root its entries came to. Every `_SAVE_EVERY_BUNDLES` bundles it is noted
+how far reading has come, so that an interrupted round goes on there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from presspass.cli.audit_state import State
+from presspass.cli.client import Gate
+from presspass.cli.exits import CannotSayError
+from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.ledger.tiles import ENTRY_BYTES_MAX, WIDTH
+from presspass.core.limits import NOTE_BYTES_MAX, UPSTREAM_ANSWER_BYTES_MAX
+from presspass.formats.simple_index import Listed, read_page
+from presspass.verify.ledger import (
+    UNKNOWN_KIND,
+    Account,
+    Fetch,
+    Finding,
+    Seen,
+    check_growth,
+    check_root,
+    read_on,
+)
+from presspass.verify.listing import compare, missing, projects
+
+_BUNDLE_BYTES_MAX = WIDTH * (2 + ENTRY_BYTES_MAX)
+_PAGE_TYPES = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
+_SAVE_EVERY_BUNDLES = 64
+#: A progress bar: title and total to something that is told how much more is done.
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a round has found. `before`: how many entries were checked the last time; `notes`: remarks, no faults."""
+
+    seen: Seen
+    account: Account
+    before: int
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is wrong but that some entries cannot be read by this program."""
+        kinds = {one.code for one in self.findings}
+        return kinds == {UNKNOWN_KIND} and not self.account.untold
+
+
+class TwoCheckpointsError(Refusal):
+    """A refusal with the checkpoints that show it, as they were signed, older first."""
+
+    def __init__(self, refusal: Refusal, notes: list[bytes], where: str) -> None:
+        super().__init__(refusal.code, refusal.message, f"{refusal.hint} {where}")
+        self.notes = notes
+
+
+def audit(gate: Gate, state: State, registries: Sequence[str], progress: Progress) -> Outcome:
+    """One round. Refuses with `log.*` or `proof.invalid` where the log is not to be believed, CannotSayError where it
+    or a registry cannot be read.
+    """
+    fetch = _fetcher(gate)
+    before = state.checked.size
+    newest = Seen.open(_checkpoint(fetch, gate.base), state.genesis)
+    _follow(fetch, state, newest, progress)
+    found, notes = _look_at_registries(state.checked, registries)
+    findings = (*state.checked.findings, *found)
+    return Outcome(newest, state.checked, before, findings, tuple(notes))
+
+
+def _fetcher(gate: Gate) -> Fetch:
+    def fetch(path: str) -> bytes | None:
+        try:
+            return gate.get_bytes(f"/log/{path}", bytes_max=_BUNDLE_BYTES_MAX)
+        except Refusal as refusal:
+            if refusal.code is Code.REQUEST_NOT_FOUND:
+                return None
+            if refusal.code is Code.REQUEST_TOO_LARGE:
+                raise Refusal(
+                    Code.LOG_DAMAGED, refusal.message, "No log has such a file."
+                ) from None
+            raise CannotSayError(
+                refusal.message, "Does whatever stands before the gate let you in?"
+            ) from None
+        except Fault as fault:
+            raise CannotSayError(fault.message) from None
+
+    return fetch
+
+
+def _checkpoint(fetch: Fetch, base: str) -> bytes:
+    note = fetch("checkpoint")
+    if note is None:
+        raise CannotSayError(
+            f"There is no ledger at {base}/log/checkpoint.",
+            "Name the gate's address, or that of a copy; before genesis there is none.",
+        )
+    if len(note) > NOTE_BYTES_MAX:
+        raise Refusal(Code.PROOF_INVALID, f"The checkpoint has more than {NOTE_BYTES_MAX} bytes.")
+    return note
+
+
+def _follow(fetch: Fetch, state: State, newest: Seen, progress: Progress) -> None:
+    """Reads up to what was aimed at the last time, then up to `newest`: whatever was signed once is held to it."""
+    known = [one for one in (state.seen, state.towards) if one]
+    try:
+        for one in known:
+            check_growth(one.checkpoint, newest.checkpoint)
+        for goal in [state.towards, newest] if state.towards else [newest]:
+            if state.seen is None or goal.checkpoint.size > state.seen.checkpoint.size:
+                _read_to(fetch, state, goal, newest, progress)
+    except Refusal as refusal:
+        _refuse(state, refusal, [*known, newest])
+
+
+def _read_to(fetch: Fetch, state: State, goal: Seen, newest: Seen, progress: Progress) -> None:
+    account, size = state.unfinished or copy.deepcopy(state.checked), goal.checkpoint.size
+    earlier = [one.checkpoint for one in (state.seen, state.towards) if one]
+    state.towards = goal
+    state.write()
+    try:
+        with progress(f"reading {size - account.size:,} entries", size - account.size) as moved:
+            for number, count in enumerate(read_on(fetch, account, size, state.genesis), 1):
+                moved(count)
+                if number % _SAVE_EVERY_BUNDLES == 0:
+                    state.unfinished = account
+                    state.write()
+        check_root(fetch, account, goal.checkpoint, newest.checkpoint, earlier)
+    except Refusal:
+        state.unfinished = None  # what was served is not to be believed; begin again where it was
+        with contextlib.suppress(Fault):
+            state.write()
+        raise
+    state.settle(account, goal)
+
+
+def _refuse(state: State, refusal: Refusal, seen: list[Seen]) -> NoReturn:
+    notes = list(dict.fromkeys(one.note for one in seen))
+    try:
+        where = f"Kept in {state.keep_evidence(notes)}."
+    except Fault as fault:
+        where = f"Keep them yourself: {fault.message}"
+    raise TwoCheckpointsError(refusal, notes, where) from None
+
+
+def _look_at_registries(
+    account: Account, registries: Sequence[str]
+) -> tuple[list[Finding], list[str]]:
+    findings, notes = list[Finding](), list[str]()
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(Gate(one)) for one in registries]
+        for project, names in projects(account.files).items() if opened else ():
+            found, remarks = _look_at_project(account, project, names, opened)
+            findings, notes = findings + found, notes + remarks
+    return findings, notes
+
+
+def _look_at_project(
+    account: Account, project: str, names: list[str], registries: Sequence[Gate]
+) -> tuple[list[Finding], list[str]]:
+    if not project:
+        return [], [f"{name} names no project, so it was not looked for" for name in names]
+    findings, notes, everywhere = list[Finding](), list[str](), list[Listed]()
+    for registry in registries:
+        listed = _listed(registry, project)
+        found, remarks = compare(account.files, listed, account.began_at)
+        findings, notes = findings + found, notes + remarks
+        everywhere += listed
+    return findings, [*notes, *missing(names, everywhere)]
+
+
+def _listed(registry: Gate, project: str) -> tuple[Listed, ...]:
+    host = urlsplit(registry.base).hostname
+    try:
+        path, bytes_max = f"/{project}/", UPSTREAM_ANSWER_BYTES_MAX
+        return read_page(registry.get_bytes(path, bytes_max=bytes_max, accept=_PAGE_TYPES))
+    except Refusal as refusal:
+        if refusal.code is Code.REQUEST_NOT_FOUND:
+            return ()
+        raise CannotSayError(
+            f"{host} does not say what it has of {project}: {refusal.message}"
+        ) from None
+    except Fault as fault:
+        message = f"{host} does not say what it has of {project} [{fault.code}]."
+        raise CannotSayError(message, "Give the address of its index, as pip takes it.") from None

@@ -1,0 +1,126 @@
+"""Entries of the ledger, read strictly: of each kind that a press writes exactly its members.
+
+The kinds and members are those of docs/reference/statement.md, "Log". A kind that is not among them is told apart from
+a malformed entry: it may be newer than this program. Texts that name what others chose (a door, a target) may be any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from presspass.core.digests import parse_canonical
+from presspass.core.ledger.tiles import ENTRY_BYTES_MAX
+from presspass.core.limits import FILES_PER_RELEASE_MAX, PEOPLE_PER_ROSTER_MAX
+from presspass.core.statement import ReleaseFile
+from presspass.core.strict import Members
+from presspass.verify.proof import Entry
+
+_WHAT: Final = "ledger entry"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What an entry says. `at`: Unix seconds; `statement`: its digest, "" where the kind names none; `known`: whether
+    this program knows the kind (if not, nothing but kind and space was read).
+    """
+
+    kind: str
+    at: int = 0
+    statement: str = ""
+    files: tuple[ReleaseFile, ...] = ()
+    known: bool = True
+
+
+def read_entry(data: bytes, space: str) -> Line:
+    """Reads one; refuses with `statement.malformed` (or `proof.invalid`) what no press of this `space` writes."""
+    members = Members(parse_canonical(data, bytes_max=ENTRY_BYTES_MAX, what=_WHAT), _WHAT)
+    kind = members.name("kind")
+    members.choice("space", (space,))
+    if kind == "verified":
+        entry = Entry.from_bytes(data)
+        return Line(kind, entry.verified_at, entry.statement, entry.files)
+    read = _READERS.get(kind)
+    if read is None:
+        return Line(kind, known=False)
+    at = members.integer("at")
+    statement, files = read(members)
+    members.done()
+    return Line(kind, at, statement, files)
+
+
+_Said = tuple[str, tuple[ReleaseFile, ...]]
+
+
+def _statement(members: Members) -> _Said:
+    return members.sha256("statement"), ()
+
+
+def _admitted(members: Members) -> _Said:
+    members.name("what")
+    _people(members)
+    return _statement(members)
+
+
+def _approved(members: Members) -> _Said:
+    members.sha256_or_empty("review")
+    _people(members)
+    return _statement(members)
+
+
+def _intent(members: Members) -> _Said:
+    files = members.items("files", ReleaseFile.from_json, count_max=FILES_PER_RELEASE_MAX)
+    return members.sha256("statement"), files
+
+
+def _ended(members: Members) -> _Said:
+    members.name("code")
+    return _statement(members)
+
+
+def _narrowing(members: Members) -> _Said:
+    members.name("what")
+    members.choice("source", ("gateway", "drop box"))
+    _texts(members, "id", "target", "by")
+    return "", ()
+
+
+def _workload(members: Members) -> _Said:
+    members.sha256("token")
+    named = ("state", "code", "publisher_statement", "delegation", "run", "workflow", "person")
+    _texts(members, *filter(members.has, named))
+    return "", ()
+
+
+def _refused_at_gateway(members: Members) -> _Said:
+    members.name("code")
+    _texts(members, "door", "about")
+    return "", ()
+
+
+_READERS: Final[dict[str, Callable[[Members], _Said]]] = {
+    "genesis": _statement,
+    "recovery-asked": _statement,
+    "admitted": _admitted,
+    "approved": _approved,
+    "intent": _intent,
+    **dict.fromkeys(("rejected", "expired", "stale", "failed", "refused"), _ended),
+    "narrowing": _narrowing,
+    "workload": _workload,
+    "refused-at-gateway": _refused_at_gateway,
+}
+KINDS: Final = frozenset({*_READERS, "verified"})
+
+
+def _people(members: Members) -> None:
+    def read(item: object) -> str:
+        return Members({"id": item}, "list of people").name("id")
+
+    members.items("by", read, count_max=PEOPLE_PER_ROSTER_MAX)
+
+
+def _texts(members: Members, *names: str) -> None:
+    for name in names:
+        if not isinstance(members.take(name), str):
+            members.refuse(f"has no text in {name!r}")
