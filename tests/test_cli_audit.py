@@ -439,6 +439,36 @@ def test_an_approval_that_has_ended_counts_for_nothing_any_more(tmp_path: Path, 
     assert codes(outcome) == [("entry.unapproved", 4)]
 
 
+def stop(ledger: Ledger, what: str, target: str) -> None:
+    ledger.add("narrowing", id=HASH, what=what, target=target, by="", source="scim")
+
+
+@pytest.mark.parametrize(("when", "found"), [("before", [("entry.unapproved", 3)]), ("after", [])])
+def test_nothing_is_meant_to_be_sent_after_a_veto(
+    tmp_path: Path, when: str, found: list[tuple[str, int]]
+) -> None:
+    ledger = Ledger(tmp_path / "copy")
+    statement = ledger.publish(WHEEL, steps="a" if when == "before" else "ai")
+    stop(ledger, "veto", statement)
+    if when == "before":
+        ledger.add("intent", statement=statement, files=[])
+    outcome = in_memory(Shelf(ledger.files()), ledger, tmp_path / "state.json")
+    assert codes(outcome) == found
+
+
+@pytest.mark.parametrize("target", ["", "demo"])
+def test_nothing_is_meant_to_be_sent_while_it_is_frozen(tmp_path: Path, target: str) -> None:
+    ledger = Ledger(tmp_path / "copy")
+    stop(ledger, "freeze", "another")
+    ledger.publish(WHEEL)
+    stop(ledger, "freeze", target)
+    ledger.publish(WHEEL)
+    ledger.add("admitted", statement=HASH, what="freeze", by=["p-ana", "p-ben"])
+    ledger.publish(WHEEL)
+    outcome = in_memory(Shelf(ledger.files()), ledger, tmp_path / "state.json")
+    assert codes(outcome) == [("entry.frozen", 7)]
+
+
 def test_other_files_than_were_meant_are_told(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "copy")
     statement = ledger.publish(WHEEL, steps="ai")

@@ -29,9 +29,10 @@ from presspass.verify.ledger import (
     Seen,
     check_growth,
     check_root,
+    projects,
     read_on,
 )
-from presspass.verify.listing import compare, missing, projects
+from presspass.verify.listing import compare, missing
 
 _BUNDLE_BYTES_MAX = WIDTH * (2 + ENTRY_BYTES_MAX)
 _PAGE_TYPES = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
@@ -168,8 +169,6 @@ def _look_at_registries(
 def _look_at_project(
     account: Account, project: str, names: list[str], registries: Sequence[Gate]
 ) -> tuple[list[Finding], list[str]]:
-    if not project:
-        return [], [f"{name} names no project, so it was not looked for" for name in names]
     findings, notes, everywhere = list[Finding](), list[str](), list[Listed]()
     for registry in registries:
         listed = _listed(registry, project)

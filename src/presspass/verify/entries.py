@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from presspass.core.digests import parse_canonical
+from presspass.core.digests import JsonObject, parse_canonical
 from presspass.core.ledger.tiles import ENTRY_BYTES_MAX
 from presspass.core.limits import FILES_PER_RELEASE_MAX, PEOPLE_PER_ROSTER_MAX
 from presspass.core.statement import ReleaseFile
@@ -22,14 +22,17 @@ _WHAT: Final = "ledger entry"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What an entry says. `at`: Unix seconds; `statement`: its digest, "" where the kind names none; `known`: whether
-    this program knows the kind (if not, nothing but kind and space was read).
+    """What an entry says. `at`: Unix seconds; `statement`: its digest, "" where the kind names none; `what`: of
+    admitted and narrowing; `target`: of a narrowing; `known`: whether this program knows the kind (if not, nothing but
+    kind and space was read).
     """
 
     kind: str
     at: int = 0
     statement: str = ""
     files: tuple[ReleaseFile, ...] = ()
+    what: str = ""
+    target: str = ""
     known: bool = True
 
 
@@ -44,62 +47,56 @@ def read_entry(data: bytes, space: str) -> Line:
     read = _READERS.get(kind)
     if read is None:
         return Line(kind, known=False)
-    at = members.integer("at")
-    statement, files = read(members)
+    line = Line(kind, members.integer("at"), **read(members))
     members.done()
-    return Line(kind, at, statement, files)
+    return line
 
 
-_Said = tuple[str, tuple[ReleaseFile, ...]]
+def _statement(members: Members) -> JsonObject:
+    return {"statement": members.sha256("statement")}
 
 
-def _statement(members: Members) -> _Said:
-    return members.sha256("statement"), ()
-
-
-def _admitted(members: Members) -> _Said:
-    members.name("what")
+def _admitted(members: Members) -> JsonObject:
     _people(members)
-    return _statement(members)
+    return {"what": members.name("what"), **_statement(members)}
 
 
-def _approved(members: Members) -> _Said:
+def _approved(members: Members) -> JsonObject:
     members.sha256_or_empty("review")
     _people(members)
     return _statement(members)
 
 
-def _intent(members: Members) -> _Said:
+def _intent(members: Members) -> JsonObject:
     files = members.items("files", ReleaseFile.from_json, count_max=FILES_PER_RELEASE_MAX)
-    return members.sha256("statement"), files
+    return {"files": files, **_statement(members)}
 
 
-def _ended(members: Members) -> _Said:
+def _ended(members: Members) -> JsonObject:
     members.name("code")
     return _statement(members)
 
 
-def _narrowing(members: Members) -> _Said:
-    members.name("what")
-    members.choice("source", ("gateway", "drop box"))
-    _texts(members, "id", "target", "by")
-    return "", ()
+def _narrowing(members: Members) -> JsonObject:
+    what = members.name("what")
+    _texts(members, "id", "by", "source")
+    return {"what": what, "target": _any_text(members, "target")}
 
 
-def _workload(members: Members) -> _Said:
+def _workload(members: Members) -> JsonObject:
     members.sha256("token")
     named = ("state", "code", "publisher_statement", "delegation", "run", "workflow", "person")
     _texts(members, *filter(members.has, named))
-    return "", ()
+    return {}
 
 
-def _refused_at_gateway(members: Members) -> _Said:
+def _refused_at_gateway(members: Members) -> JsonObject:
     members.name("code")
     _texts(members, "door", "about")
-    return "", ()
+    return {}
 
 
-_READERS: Final[dict[str, Callable[[Members], _Said]]] = {
+_READERS: Final[dict[str, Callable[[Members], JsonObject]]] = {
     "genesis": _statement,
     "recovery-asked": _statement,
     "admitted": _admitted,
@@ -122,5 +119,11 @@ def _people(members: Members) -> None:
 
 def _texts(members: Members, *names: str) -> None:
     for name in names:
-        if not isinstance(members.take(name), str):
-            members.refuse(f"has no text in {name!r}")
+        _any_text(members, name)
+
+
+def _any_text(members: Members, name: str) -> str:
+    value = members.take(name)
+    if not isinstance(value, str):
+        members.refuse(f"has no text in {name!r}")
+    return value

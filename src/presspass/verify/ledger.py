@@ -7,15 +7,18 @@ No I/O: a reader of files is handed in. The rules, in this order:
    log has signed two histories, which its own tiles then show, or what is served is not what was signed;
 4. the first entry is genesis, and no other one is;
 5. every entry is of a kind that a press writes, with its members;
-6. a release is approved before the press means to send it, and verified after that, once, with the same files.
+6. a release is approved before the press means to send it, and verified after that, once, with the same files;
+7. nothing is meant to be sent after a veto of it, nor while its project or everything is frozen. Which freezes a quorum
+   clears stands in no entry, so the first clearing counts for all of them.
 
-What breaks 1 to 3 is believed nothing of. What breaks 4 to 6 was signed by the press, and is a finding.
+What breaks 1 to 3 is believed nothing of. What breaks 4 to 7 was signed by the press, and is a finding.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +29,7 @@ from presspass.core.ledger.checkpoint import Checkpoint
 from presspass.core.ledger.tiles import ENTRIES, HASH_BYTES, HEIGHT, WIDTH, Tile
 from presspass.core.limits import AUDIT_FINDINGS_MAX
 from presspass.core.statement import GenesisBody, ReleaseFile, Statement
+from presspass.formats.filenames import parse_filename
 from presspass.verify.entries import KINDS, Line, read_entry
 from presspass.verify.proof import open_checkpoint
 
@@ -68,7 +72,7 @@ class Seen:
 class Account:
     """What the first `size` entries say. `edge`: see `merkle.append`; `began_at`: Unix seconds of genesis; `approved`
     and `intents` (to the digest of the files): of releases that are not yet at their end; `files`: every published name
-    to its SHA-256s; `untold`: findings beyond the limit.
+    to its SHA-256s; `frozen`: projects, "" for all; `untold`: findings beyond the limit.
     """
 
     size: int = 0
@@ -79,6 +83,7 @@ class Account:
     intents: dict[str, str] = field(default_factory=dict)
     verified: set[str] = field(default_factory=set)
     files: dict[str, list[str]] = field(default_factory=dict)
+    frozen: set[str] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
     untold: int = 0
 
@@ -88,7 +93,7 @@ class Account:
         return merkle.edge_root(self.edge)
 
     def take(self, data: bytes, genesis: Statement) -> None:
-        """Adds one entry, by the rules 4 to 6."""
+        """Adds one entry, by the rules 4 to 7."""
         position = self.size
         merkle.append(position, self.edge, merkle.leaf_hash(data))
         self.size += 1
@@ -102,6 +107,7 @@ class Account:
         if not line.known:
             text = f"It is of the kind {line.kind!r}, which is newer than this program."
             return self._find(UNKNOWN_KIND, text, position)
+        self._check_stop(line)
         return self._check_release(line, position)
 
     def _check_genesis(self, line: Line, genesis: Statement, position: int) -> None:
@@ -117,13 +123,27 @@ class Account:
         if line.kind == "approved":
             self.approved.add(line.statement)
         elif line.kind == "intent":
-            if line.statement not in self.approved:
-                self._find("entry.unapproved", _said(line, "is sent without approval"), position)
-            self.intents[line.statement] = _files_digest(line.files)
+            self._check_intent(line, position)
         elif line.kind == "verified":
             self._check_verified(line, position)
         elif line.kind in _ENDS:
             self._forget(line.statement)
+
+    def _check_stop(self, line: Line) -> None:
+        if line.kind == "admitted" and line.what == "freeze":
+            self.frozen.clear()
+        elif line.kind == "narrowing" and line.what == "freeze":
+            self.frozen.add(line.target)
+        elif line.kind == "narrowing" and line.what == "veto" and line.target not in self.intents:
+            self.approved.discard(line.target)
+
+    def _check_intent(self, line: Line, position: int) -> None:
+        if line.statement not in self.approved:
+            text = _said(line, "is sent without approval, or after a veto")
+            self._find("entry.unapproved", text, position)
+        if self.frozen & {"", *projects(file.name for file in line.files)}:
+            self._find("entry.frozen", _said(line, "is sent while it is frozen"), position)
+        self.intents[line.statement] = _files_digest(line.files)
 
     def _check_verified(self, line: Line, position: int) -> None:
         statement = line.statement
@@ -149,6 +169,15 @@ class Account:
             self.findings.append(Finding(code, message, position))
         else:
             self.untold += 1
+
+
+def projects(files: Iterable[str]) -> dict[str, list[str]]:
+    """Names of files by project (normal form); those of no wheel and no sdist are left out."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(files):
+        with contextlib.suppress(Refusal):
+            found.setdefault(parse_filename(name).project, []).append(name)
+    return found
 
 
 def check_growth(old: Checkpoint, new: Checkpoint) -> None:
@@ -262,6 +291,6 @@ def root_text(checkpoint: Checkpoint) -> str:
 
 
 __all__ = [
-    "KINDS", "UNKNOWN_KIND", "Account", "Fetch", "Finding", "Seen", "check_growth", "check_root", "read_on",
+    "KINDS", "UNKNOWN_KIND", "Account", "Fetch", "Finding", "Seen", "check_growth", "check_root", "projects", "read_on",
     "root_text",
 ]  # fmt: skip

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from presspass.core.errors import Refusal
-from presspass.formats.filenames import parse_filename
 from presspass.formats.simple_index import Listed
 from presspass.verify.ledger import Finding
-
-
-def projects(files: Iterable[str]) -> dict[str, list[str]]:
-    """The published names of files by project (normal form); what is no name of a wheel or sdist stands under ""."""
-    found: dict[str, list[str]] = {}
-    for name in sorted(files):
-        try:
-            project = parse_filename(name).project
-        except Refusal:
-            project = ""
-        found.setdefault(project, []).append(name)
-    return found
 
 
 def compare(
