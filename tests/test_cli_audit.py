@@ -30,7 +30,7 @@ from presspass.core.ledger.tiles import ENTRIES, Tile
 from presspass.core.policy import Policy
 from presspass.core.statement import ReleaseFile
 from presspass.drill.world.clock import WorldClock
-from presspass.drill.world.registry import Registry, StoredFile
+from presspass.drill.world.registry import Door, Registry, StoredFile
 from presspass.formats.simple_index import Listed, read_page
 from presspass.press.log import Log
 from presspass.store import ledger_view
@@ -558,6 +558,22 @@ def test_a_registry_that_does_not_answer_leaves_no_verdict(
     assert "OK" not in capsys.readouterr().out
 
 
+def test_a_registrys_password_goes_to_that_registry_and_into_no_message(
+    url: str, ledger: Ledger, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = registry.simple_url.replace("://", "://reader:s3cret-word@")
+    assert audit(url, ledger, "--registry", address) == exits.DONE
+    assert all(seen.with_credential for seen in registry.requests)
+    for trouble in (lambda: registry.redirect("http://127.0.0.1:1", (Door.INDEX,)), registry.stop):
+        trouble()
+        assert audit(url, ledger, "--registry", address) == exits.CANNOT_SAY
+    told = capsys.readouterr()
+    assert "127.0.0.1 does not say what it has of demo" in told.err
+    assert "s3cret" not in told.out + told.err
+    states = (ledger.folder.parent / "config").rglob("*.json")
+    assert not any(b"s3cret" in path.read_bytes() for path in states)
+
+
 def test_pages_of_an_index_are_read_in_both_forms() -> None:
     digest = sha256_hex(b"x")
     page = f'<a href="/f/a-1.tar.gz#sha256={digest}">a</a> <a href="b%2D1.tar.gz">b</a> <a>c</a>'
@@ -635,6 +651,37 @@ def test_the_watch_tells_each_change_once_and_ends_when_something_is_wrong(
     assert "WRONG  gate.example/log, 8 entries" in told.out
 
 
+def test_the_watch_gives_a_script_one_line_for_each_change(
+    url: str, ledger: Ledger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def between(_seconds: int) -> None:
+        if len(ledger.entries) == 7:
+            raise KeyboardInterrupt
+        ledger.publish(WHEEL)
+        ledger.lay_out()
+
+    monkeypatch.setattr(command, "_pause", between)
+    assert audit(url, ledger, "--watch", "1s", "--format", "json") == exits.INTERRUPTED
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["log"]["size"] for line in lines] == [4, 7]
+
+
+def test_a_state_that_cannot_be_written_leaves_no_verdict_but_hides_no_fork(
+    url: str, ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    assert audit(url, ledger, "--state", str(tmp_path / "file" / "x.json")) == exits.CANNOT_SAY
+    state = tmp_path / "state.json"
+    assert audit(url, ledger, "--state", str(state)) == exits.DONE
+    state.with_suffix(".evidence").write_text("in the way")
+    ledger.entries.pop()
+    ledger.refuse(1)
+    ledger.lay_out()
+    assert audit(url, ledger, "--state", str(state)) == exits.REFUSED
+    told = capsys.readouterr().err
+    assert "[log.forked]" in told and "Keep them yourself" in told
+
+
 def test_hostile_words_of_a_log_do_not_act_on_the_terminal(
     url: str, ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -649,3 +696,10 @@ def test_only_the_log_is_asked_of_the_gate(ledger: Ledger) -> None:
     shelf = Shelf(ledger.files())
     in_memory(shelf, ledger, ledger.folder / "state.json")
     assert shelf.asked == ["checkpoint", Tile(ENTRIES, 0, 4).path]
+
+
+def test_an_empty_ledger_is_no_good_one(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "copy")
+    ledger.entries.clear()
+    with pytest.raises(CannotSayError):
+        in_memory(Shelf(ledger.files()), ledger, tmp_path / "state.json")

@@ -152,7 +152,7 @@ def _watch(
 
 
 def _pause(seconds: int) -> None:
-    time.sleep(seconds)
+    time.sleep(max(1, seconds))
 
 
 def _now() -> str:

@@ -36,6 +36,7 @@ from presspass.verify.listing import compare, missing
 
 _BUNDLE_BYTES_MAX = WIDTH * (2 + ENTRY_BYTES_MAX)
 _PAGE_TYPES = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
+_INDEX_HINT = "Give the address of its index, as pip takes it."
 _SAVE_EVERY_BUNDLES = 64
 #: A progress bar: title and total to something that is told how much more is done.
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -73,6 +74,8 @@ def audit(gate: Gate, state: State, registries: Sequence[str], progress: Progres
     fetch = _fetcher(gate)
     before = state.checked.size
     newest = Seen.open(_checkpoint(fetch, gate.base), state.genesis)
+    if not newest.checkpoint.size:
+        raise CannotSayError("The ledger is empty: there is nothing to check yet.")
     _follow(fetch, state, newest, progress)
     found, notes = _look_at_registries(state.checked, registries)
     findings = (*state.checked.findings, *found)
@@ -179,16 +182,18 @@ def _look_at_project(
 
 
 def _listed(registry: Gate, project: str) -> tuple[Listed, ...]:
-    host = urlsplit(registry.base).hostname
+    """What one registry has of a project. Its address may hold a password, so no message repeats it."""
+    host, path = urlsplit(registry.base).hostname, f"/{project}/"
+    silent = f"{host} does not say what it has of {project}"
     try:
-        path, bytes_max = f"/{project}/", UPSTREAM_ANSWER_BYTES_MAX
-        return read_page(registry.get_bytes(path, bytes_max=bytes_max, accept=_PAGE_TYPES))
+        data = registry.get_bytes(path, bytes_max=UPSTREAM_ANSWER_BYTES_MAX, accept=_PAGE_TYPES)
     except Refusal as refusal:
         if refusal.code is Code.REQUEST_NOT_FOUND:
             return ()
-        raise CannotSayError(
-            f"{host} does not say what it has of {project}: {refusal.message}"
-        ) from None
+        raise CannotSayError(f"{silent} [{refusal.code.value}].", _INDEX_HINT) from None
     except Fault as fault:
-        message = f"{host} does not say what it has of {project} [{fault.code}]."
-        raise CannotSayError(message, "Give the address of its index, as pip takes it.") from None
+        raise CannotSayError(f"{silent} [{fault.code}].", _INDEX_HINT) from None
+    try:
+        return read_page(data)
+    except Refusal as refusal:
+        raise CannotSayError(f"{silent}: {refusal.message}", _INDEX_HINT) from None
