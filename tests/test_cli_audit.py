@@ -26,6 +26,7 @@ from presspass.cli.main import run
 from presspass.core.digests import canonical, sha256_hex
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.ledger import tiles
+from presspass.core.ledger.note import COSIGNATURE, Note, VerifierKey, cosign
 from presspass.core.ledger.tiles import ENTRIES, Tile
 from presspass.core.policy import Policy
 from presspass.core.statement import ReleaseFile
@@ -75,7 +76,7 @@ def verdict(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 def in_memory(shelf: Shelf, ledger: Ledger, state: Path) -> auditing.Outcome:
     """One round without HTTP."""
     remembered = State.read(state, ledger.genesis)
-    return auditing.audit(shelf, remembered, (), _no_progress)  # type: ignore[arg-type]  # it stands in for a gate
+    return auditing.audit(shelf, remembered, auditing.Wanted(), _no_progress)  # type: ignore[arg-type]  # it stands in for a gate
 
 
 def _no_progress(_title: str, _total: int) -> Any:
@@ -254,6 +255,23 @@ def test_a_log_that_begins_with_another_genesis_is_wrong(tmp_path: Path) -> None
     outcome = in_memory(Shelf(ledger.files()), ledger, tmp_path / "state.json")
     assert codes(outcome) == [("entry.genesis", 0), ("entry.genesis", 1)]
     assert log_origin(other.chain.body) == ledger.origin
+
+
+def test_a_witness_that_is_named_must_have_cosigned(
+    url: str, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = VerifierKey("witness.example", COSIGNATURE, bytes.fromhex(raw_hex(OTHER_KEY)))
+    words = ("--witness", key.to_text())
+    assert audit(url, ledger, *words) == exits.CANNOT_SAY
+    assert "no cosignature of witness.example" in capsys.readouterr().err
+    signed = Note.from_bytes(ledger.get("checkpoint"))
+    line = cosign(signed.text, key, NOW, OTHER_KEY.sign)
+    ledger.put("checkpoint", Note(signed.text, (*signed.signatures, line)).to_bytes())
+    assert audit(url, ledger) == exits.DONE, "others' signatures are passed over"
+    capsys.readouterr()
+    assert audit(url, ledger, *words, "--format", "json") == exits.DONE
+    assert verdict(capsys)["witnesses"] == [{"at": NOW, "name": "witness.example"}]
+    assert audit(url, ledger, "--witness", "nonsense") == exits.CANNOT_SAY
 
 
 # two histories

@@ -20,7 +20,7 @@ from presspass.core.statement import GenesisBody, Statement
 
 if TYPE_CHECKING:
     from presspass.cli.audit_state import State
-    from presspass.cli.auditing import Outcome
+    from presspass.cli.auditing import Outcome, Wanted
 
 T = TypeVar("T")
 
@@ -50,6 +50,14 @@ T = TypeVar("T")
     help="Compare with what this registry lists: the address of its index, as pip takes it. Repeatable.",
 )
 @click.option(
+    "--witness",
+    "witnesses",
+    multiple=True,
+    envvar="PRESSPASS_WITNESS",
+    show_envvar=True,
+    help="Verifier key of a witness whose cosignature the checkpoint must carry. Repeatable.",
+)
+@click.option(
     "--state",
     "state_file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -66,6 +74,7 @@ def audit_command(
     url: str,
     trust: Path | None,
     registries: tuple[str, ...],
+    witnesses: tuple[str, ...],
     state_file: Path | None,
     watch: int | None,
     as_json: bool,
@@ -77,13 +86,13 @@ def audit_command(
     registries you name are asked.
 
     Exit codes: 0 all is as it should be; 1 something is wrong, with the reason; 2 cannot be said (nothing to trust,
-    something not reachable, entries newer than this program).
+    something not reachable, no cosignature, entries newer than this program).
     """
-    state = _state(trust, state_file)
+    state, wanted = _state(trust, state_file), _wanted(registries, witnesses)
     with Gate(url.rstrip("/").removesuffix("/log")) as gate:
         if watch is None:
-            return _tell(_round(gate, state, registries), state, as_json=as_json)
-        return _watch(gate, state, registries, watch, as_json=as_json)
+            return _tell(_round(gate, state, wanted), state, as_json=as_json)
+        return _watch(gate, state, wanted, watch, as_json=as_json)
 
 
 def _state(trust: Path | None, state_file: Path | None) -> State:
@@ -106,6 +115,16 @@ def _state(trust: Path | None, state_file: Path | None) -> State:
     return _said(lambda: State.read(state_file, genesis))
 
 
+def _wanted(registries: tuple[str, ...], witnesses: tuple[str, ...]) -> Wanted:
+    from presspass.cli.auditing import Wanted
+    from presspass.core.ledger.note import VerifierKey
+
+    try:
+        return Wanted(registries, tuple(map(VerifierKey.from_text, witnesses)))
+    except Refusal as refusal:
+        raise CannotSayError(refusal.message, "Take it as its witness prints it.") from None
+
+
 def _said(work: Callable[[], T]) -> T:
     """The world's failures keep an auditor from saying anything; they are no verdict."""
     try:
@@ -114,11 +133,11 @@ def _said(work: Callable[[], T]) -> T:
         raise CannotSayError(fault.message) from None
 
 
-def _round(gate: Gate, state: State, registries: tuple[str, ...]) -> Outcome:
+def _round(gate: Gate, state: State, wanted: Wanted) -> Outcome:
     from presspass.cli.auditing import TwoCheckpointsError, audit
 
     try:
-        return _said(lambda: audit(gate, state, registries, progress))
+        return _said(lambda: audit(gate, state, wanted, progress))
     except TwoCheckpointsError as refusal:
         for number, one in enumerate(refusal.notes):
             say("the log signed this:" if number == 0 else "and this:")
@@ -127,13 +146,11 @@ def _round(gate: Gate, state: State, registries: tuple[str, ...]) -> Outcome:
         raise
 
 
-def _watch(
-    gate: Gate, state: State, registries: tuple[str, ...], seconds: int, *, as_json: bool
-) -> int:
+def _watch(gate: Gate, state: State, wanted: Wanted, seconds: int, *, as_json: bool) -> int:
     told, trouble = "", ""
     while True:
         try:
-            outcome = _round(gate, state, registries)
+            outcome = _round(gate, state, wanted)
         except CannotSayError as error:
             if error.message != trouble:
                 note(f"{_now()} cannot say: {safe(error.message)}")
@@ -199,7 +216,7 @@ def _verdict(outcome: Outcome, state: State) -> dict[str, Any]:
         "releases": len(account.verified),
         "valid": _exit_code(outcome) == DONE,
         "verdict": _WORDS[_exit_code(outcome)].lower(),
-        "witnesses": [],
+        "witnesses": [{"at": at, "name": name} for name, at in outcome.seen.witnesses],
     }
 
 
@@ -212,7 +229,9 @@ def _show(outcome: Outcome, state: State) -> None:
     checkpoint, account = outcome.seen.checkpoint, outcome.account
     say(f"{_WORDS[_exit_code(outcome)]}  {safe(checkpoint.origin)}, {checkpoint.size} entries")
     say(f"  new          {checkpoint.size - outcome.before}, since {outcome.before}")
-    say(f"  root         {root_text(checkpoint)}, no witness")
+    say(f"  root         {root_text(checkpoint)}")
+    names = [safe(name) for name, _at in outcome.seen.witnesses]
+    say(f"  witnesses    {', '.join(names) or 'none was asked for'}")
     kinds = (f"{kind} {count}" for kind, count in sorted(account.kinds.items()))
     say(f"  entries      {', '.join(map(safe, kinds))}")
     files = sum(map(len, account.files.values()))

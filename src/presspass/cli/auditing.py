@@ -18,6 +18,7 @@ from presspass.cli.audit_state import State
 from presspass.cli.client import Gate
 from presspass.cli.exits import CannotSayError
 from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.ledger.note import VerifierKey
 from presspass.core.ledger.tiles import ENTRY_BYTES_MAX, WIDTH
 from presspass.core.limits import NOTE_BYTES_MAX, UPSTREAM_ANSWER_BYTES_MAX
 from presspass.formats.simple_index import Listed, read_page
@@ -40,6 +41,14 @@ _INDEX_HINT = "Give the address of its index, as pip takes it."
 _SAVE_EVERY_BUNDLES = 64
 #: A progress bar: title and total to something that is told how much more is done.
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be looked at beside the log: `registries` by the addresses of their indexes, `witnesses` by keys."""
+
+    registries: tuple[str, ...] = ()
+    witnesses: tuple[VerifierKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +76,18 @@ class TwoCheckpointsError(Refusal):
         self.notes = notes
 
 
-def audit(gate: Gate, state: State, registries: Sequence[str], progress: Progress) -> Outcome:
+def audit(gate: Gate, state: State, wanted: Wanted, progress: Progress) -> Outcome:
     """One round. Refuses with `log.*` or `proof.invalid` where the log is not to be believed, CannotSayError where it
-    or a registry cannot be read.
+    or a registry cannot be read, or a witness has not cosigned.
     """
     fetch = _fetcher(gate)
     before = state.checked.size
-    newest = Seen.open(_checkpoint(fetch, gate.base), state.genesis)
+    newest = Seen.open(_checkpoint(fetch, gate.base), state.genesis, wanted.witnesses)
     if not newest.checkpoint.size:
         raise CannotSayError("The ledger is empty: there is nothing to check yet.")
     _follow(fetch, state, newest, progress)
-    found, notes = _look_at_registries(state.checked, registries)
+    _require_witnesses(wanted.witnesses, newest)
+    found, notes = _look_at_registries(state.checked, wanted.registries)
     findings = (*state.checked.findings, *found)
     return Outcome(newest, state.checked, before, findings, tuple(notes))
 
@@ -112,6 +122,15 @@ def _checkpoint(fetch: Fetch, base: str) -> bytes:
     if len(note) > NOTE_BYTES_MAX:
         raise Refusal(Code.PROOF_INVALID, f"The checkpoint has more than {NOTE_BYTES_MAX} bytes.")
     return note
+
+
+def _require_witnesses(witnesses: Sequence[VerifierKey], seen: Seen) -> None:
+    missing = [key.name for key in witnesses if key.name not in dict(seen.witnesses)]
+    if missing:
+        raise CannotSayError(
+            f"The checkpoint of {seen.checkpoint.size} entries has no cosignature of {missing[0]}.",
+            "Look again in a minute: the gate asks its witnesses after each entry.",
+        )
 
 
 def _follow(fetch: Fetch, state: State, newest: Seen, progress: Progress) -> None:

@@ -26,6 +26,7 @@ from presspass.core.digests import JsonObject, canonical, sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.core.ledger import merkle, tiles
 from presspass.core.ledger.checkpoint import Checkpoint
+from presspass.core.ledger.note import VerifierKey
 from presspass.core.ledger.tiles import ENTRIES, HASH_BYTES, HEIGHT, WIDTH, Tile
 from presspass.core.limits import AUDIT_FINDINGS_MAX
 from presspass.core.statement import GenesisBody, ReleaseFile, Statement
@@ -57,15 +58,19 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A checkpoint with the note in which the log signed it."""
+    """A checkpoint with the note in which the log signed it. `witnesses`: name of each that was asked for and has
+    cosigned it, and when (Unix seconds).
+    """
 
     note: bytes
     checkpoint: Checkpoint
+    witnesses: tuple[tuple[str, int], ...] = ()
 
     @classmethod
-    def open(cls, note: bytes, genesis: Statement) -> Seen:
+    def open(cls, note: bytes, genesis: Statement, witnesses: Sequence[VerifierKey] = ()) -> Seen:
         """Rule 1; refuses with `proof.invalid` a note of anybody else."""
-        return cls(note, open_checkpoint(note, genesis.body_as(GenesisBody)).checkpoint)
+        opened = open_checkpoint(note, genesis.body_as(GenesisBody), witnesses)
+        return cls(note, opened.checkpoint, opened.witnesses)
 
 
 @dataclass(slots=True)
