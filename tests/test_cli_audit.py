@@ -115,6 +115,7 @@ def test_a_gate_serves_what_an_auditor_needs(
         ledger.origin, bytes.fromhex(raw_hex(ledger.paper.log_key)), ledger.paper.log_key.sign
     )
     with World(tmp_path / "home") as world:
+        world.journal.writer.before_commit = log.grow
         assert audit(world.url, ledger) == exits.CANNOT_SAY, "there is no ledger yet"
         world.journal.writer.run(lambda c: log.extend(c, ledger.entries))
         assert audit(world.url, ledger) == exits.DONE
