@@ -19,6 +19,7 @@ from rich.text import Text
 FULL_MB: Final = 500
 CROWD_FILES: Final = 200
 GATEWAYS: Final = 8
+LEDGER_ENTRIES: Final = 1_000_000
 _DIGITS: Final = 4
 _NUMERIC: Final = frozenset({"value", "its value", "ratio"})
 _GOAL: Final = re.compile(r"(value|ratio) (<=|>=) (?:(peer_value) \+ )?([0-9.]+)")
@@ -75,7 +76,10 @@ def holds(goal: str, numbers: Mapping[str, Number]) -> bool:
 
 
 def figures(
-    large_mb: int = FULL_MB, crowd_files: int = CROWD_FILES, gateways: int = GATEWAYS
+    large_mb: int = FULL_MB,
+    crowd_files: int = CROWD_FILES,
+    gateways: int = GATEWAYS,
+    ledger_entries: int = LEDGER_ENTRIES,
 ) -> dict[str, Figure]:
     """Every figure by the key under which it is measured, in the order of the table.
 
@@ -126,6 +130,27 @@ def figures(
             f"a signed revocation, until {gateways} gateways on PostgreSQL refuse, p99",
             "s",
             "value <= 1",
+        ),
+        "ledger-batch": Figure(
+            "entries appended to the ledger, 1,000 at a time", "entries/s", "value >= 50000"
+        ),
+        "ledger-single": Figure(
+            "an entry appended to the ledger, durable, one by one",
+            "appends/s",
+            "ratio >= 0.6",
+            "bare commits of a row",
+        ),
+        "ledger-group": Figure(
+            "an entry appended to the ledger, durable, 16 at once",
+            "appends/s",
+            "ratio >= 3",
+            "bare commits of a row",
+        ),
+        "ledger-proof": Figure(
+            f"inclusion proof in a ledger of {ledger_entries:,} entries", "ms", "value <= 1"
+        ),
+        "ledger-size": Figure(
+            f"a ledger of {ledger_entries:,} entries, on disk", "MB", "value <= 200"
         ),
         "help": Figure("presspass --help, CPU", "ms", "value <= 150"),
         "ready": Figure("presspass serve, time until ready", "s", "value <= 3"),

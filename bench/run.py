@@ -21,7 +21,7 @@ from typing import Final
 from rich.console import Console
 
 import scenarios
-from figures import Row, figures, table, to_json
+from figures import Row, table, to_json
 from house import House, house, install
 from machine import describe, file_system
 from presspass.drill.peers import PeerMissingError, postgresql_program
@@ -38,6 +38,7 @@ _STEPS: Final[dict[str, Callable[[House, Sizes, Samples], None]]] = {
     "small wheels, 16 at a time": scenarios.crowd,
     "identities": scenarios.identities,
     "several gateways": scenarios.several_gateways,
+    "ledger": scenarios.the_ledger,
 }
 
 
@@ -58,7 +59,7 @@ def measure(folder: Path, sizes: Sizes, tell: Callable[[str], None]) -> Samples:
 def rows_of(samples: Samples, sizes: Sizes) -> list[Row]:
     """The median of each figure, in the order of the table."""
     rows = []
-    for key, figure in figures(sizes.large_mb, sizes.crowd_count, sizes.gateways).items():
+    for key, figure in sizes.figures.items():
         beside = samples.beside.get(key)
         peer_value = statistics.median(beside) if beside else None
         rows.append(figure.row(statistics.median(samples.values[key]), peer_value))
@@ -89,10 +90,7 @@ def main() -> int:
         samples = measure(Path(folder), sizes, lambda text: console.print(f"  {text}"))
     machine["seconds"] = round(time.monotonic() - begin)
     rows = rows_of(samples, sizes)
-    names = {
-        key: figure.name
-        for key, figure in figures(sizes.large_mb, sizes.crowd_count, sizes.gateways).items()
-    }
+    names = {key: figure.name for key, figure in sizes.figures.items()}
     spread = {names[key]: (min(found), max(found)) for key, found in samples.values.items()}
     Console(width=max(Console().width, 150)).print(table(rows, spread))
     _write(options.out or default_out(quick=options.quick), rows, machine, sizes, samples)

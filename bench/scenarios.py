@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import exchange
+import ledger
 import nodes
 import procfs
 import rawhttp
-from figures import CROWD_FILES, FULL_MB, GATEWAYS
+from figures import CROWD_FILES, FULL_MB, GATEWAYS, LEDGER_ENTRIES, Figure, figures
 from floors import DurableWrite, copy_s
 from house import PEOPLE, House
 from presspass.core.statement import Statement
@@ -52,6 +53,13 @@ class Sizes:
     revocations: int = 100
     gateways: int = GATEWAYS
     gateway_revocations: int = 100
+    ledger_entries: int = LEDGER_ENTRIES
+    ledger_appends: int = 1000
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """The figures, named by what is done."""
+        return figures(self.large_mb, self.crowd_count, self.gateways, self.ledger_entries)
 
 
 FULL: Final = Sizes()
@@ -68,6 +76,8 @@ QUICK: Final = Sizes(
     exchanges=320,
     revocations=30,
     gateway_revocations=20,
+    ledger_entries=100_000,
+    ledger_appends=300,
 )
 
 
@@ -246,6 +256,18 @@ def several_gateways(house: House, sizes: Sizes, samples: Samples) -> None:
     folder = house.folder / "gateways"
     seconds = nodes.revocation_s(folder, sizes.gateways, sizes.gateway_revocations)
     samples.add("revocation-gateways", seconds)
+
+
+def the_ledger(house: House, sizes: Sizes, samples: Samples) -> None:
+    """Appends, proofs and size."""
+    found = ledger.measure(house.folder / "ledger", sizes.ledger_entries, sizes.ledger_appends)
+    samples.add("ledger-batch", found.batch)
+    samples.add("ledger-single", found.single)
+    samples.add_beside("ledger-single", found.commits)
+    samples.add("ledger-group", found.group)
+    samples.add_beside("ledger-group", found.commits)
+    samples.add("ledger-proof", found.proof_ms)
+    samples.add("ledger-size", found.size_mb)
 
 
 def _release_s(house: House, door: Door, wheel: Wheel) -> float:

@@ -711,6 +711,10 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
                 run("INSERT INTO ledger_node VALUES (?, ?, ?)", node)
             note = as_it_was.note if n + 1 == size else b"an older one"
             run("INSERT INTO checkpoint VALUES (?, ?)", (n + 1, note))
+        run("CREATE TABLE old (position BIGINT NOT NULL PRIMARY KEY, entry BLOB NOT NULL)")
+        run("INSERT INTO old SELECT position, entry FROM ledger_entry")
+        run("DROP TABLE ledger_entry")
+        run("ALTER TABLE old RENAME TO ledger_entry")
         run("DROP TABLE ledger_tile")
         run("DROP TABLE ledger_head")
         run("DROP TABLE ledger_witness")

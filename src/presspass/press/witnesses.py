@@ -102,7 +102,8 @@ class Witnesses:
                 self._keep(witness, head, body)
                 return
             said = body.decode("ascii", "replace").strip()
-            has = int(said) if status == 409 and kind == SIZE_TYPE and is_size(said) else None
+            sized = status == 409 and kind.partition(";")[0].strip().lower() == SIZE_TYPE
+            has = int(said) if sized and is_size(said) else None
             if status == 422 or (status == 409 and (has is None or has == size)):
                 self._stop(witness, "another ledger than this one")
                 raise OSError("it has cosigned another ledger")

@@ -184,10 +184,16 @@ PERSON_DETAILS = Table(
 )
 
 #: The ledger: entries in order, complete subtrees, signed checkpoints.
+#: On SQLite the position is the row's own number, which costs nothing beside it.
 LEDGER_ENTRY = Table(
     "ledger_entry",
     METADATA,
-    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column(
+        "position",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
     Column("entry", LargeBinary, nullable=False),
 )
 #: Hashes of the tree as they are served: up to 256 of 32 bytes each, the last of a level growing (C2SP tlog-tiles).

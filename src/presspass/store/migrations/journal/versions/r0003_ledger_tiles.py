@@ -37,10 +37,27 @@ def upgrade() -> None:
     )
     cosignatures = sa.Column("cosignatures", sa.Integer(), nullable=False, server_default="0")
     op.add_column("proof", cosignatures)
+    if op.get_context().dialect.name == "sqlite":
+        _number_rows_by_position()
     if not op.get_context().as_sql:  # the script for an administrator is for an empty database
         _move(op.get_bind())
     op.drop_table("ledger_node")
     op.drop_table("checkpoint")
+
+
+def _number_rows_by_position() -> None:
+    """A BIGINT key is kept twice there; an INTEGER one is the row's own number."""
+    op.create_table(
+        "ledger_entry_new",
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("entry", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("position"),
+    )
+    op.execute(
+        "INSERT INTO ledger_entry_new SELECT position, entry FROM ledger_entry ORDER BY position"
+    )
+    op.drop_table("ledger_entry")
+    op.rename_table("ledger_entry_new", "ledger_entry")
 
 
 def _move(connection: Connection) -> None:
