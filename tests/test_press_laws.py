@@ -815,20 +815,6 @@ def test_a_journal_whose_signatures_do_not_carry_it_is_not_believed(rig: Rig) ->
         pass
 
 
-def test_a_press_does_not_start_with_a_ledger_that_was_edited(rig: Rig) -> None:
-    with rig.press() as press:
-        rig.upstream(press)
-    journal = Writer(open_engine(places(rig.home, read_config(rig.home), "press").journal))
-    entries = t.LEDGER_ENTRY
-    journal.run(
-        lambda c: c.execute(entries.update().where(entries.c.position == 1).values(entry=b"{}"))
-    )
-    journal.close()
-    with pytest.raises(Fault) as fault, rig.press():
-        pass
-    assert fault.value.code == "ledger.damaged"
-
-
 def test_the_same_freeze_in_a_later_file_stops_publishing_again(rig: Rig) -> None:
     words = {"freeze": {"project": "", "reason": "stop"}}
     drop(rig, words, "first")

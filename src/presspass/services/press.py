@@ -49,7 +49,6 @@ from presspass.press.dropbox import DropBox
 from presspass.press.forges import Forges
 from presspass.press.inspection import Inspection
 from presspass.press.log import Log
-from presspass.press.log import check as check_ledger
 from presspass.press.narrowings import Narrowings
 from presspass.press.pending import Pending
 from presspass.press.press import Press
@@ -270,7 +269,6 @@ def composed(
     )
     try:
         _check_chain(writer)
-        writer.run(check_ledger)  # as a writer: nobody else's entry comes in between
         _take_restore(home, press)
         with writer.read() as connection:
             clock.floor_ms = int(view.fact(connection, journal.CLOCK_FLOOR) or 0)
