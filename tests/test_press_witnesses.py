@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +22,8 @@ from presspass.core.policy import Policy
 from presspass.core.statement import GenesisBody
 from presspass.drill.packages import make_sdist, make_wheel
 from presspass.drill.world.registry import Registry
+from presspass.notify import posting
+from presspass.press import witnesses
 from presspass.press.press import Press
 from presspass.services.config import (
     Config,
@@ -72,8 +77,10 @@ def public_key(rig: Rig) -> bytes:
 
 
 def test_a_release_is_cosigned_and_its_proof_is_renewed_with_the_cosignature(
-    rig: Rig, tmp_path: Path
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each in a transaction of its own here: all are renewed, however many there are at once."""
+    monkeypatch.setattr(witnesses, "_PROOFS_AT_ONCE", 1)
     with witness_of(rig, tmp_path / "w") as witness:
         configure(rig, witness)
         with rig.press() as press:
@@ -163,3 +170,26 @@ def test_what_is_written_of_witnesses_is_read_back_and_nonsense_is_refused() -> 
             parse_config(replace(config, witnesses=(WitnessSettings(url, wrong),)).to_toml())
     with pytest.raises(Refusal, match="same name"):
         parse_config(replace(config, witnesses=config.witnesses * 2).to_toml())
+
+
+def test_an_answer_that_drips_ends_at_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A witness must not keep the press from asking the others, nor from ending."""
+    monkeypatch.setattr(posting, "WITNESS_TIMEOUT_S", 0.3)
+    over = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as line:
+            line.recv(65536)
+            line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            while not over.wait(0.05):
+                line.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        try:
+            with pytest.raises(OSError, match="too slow"):
+                posting.post(f"http://127.0.0.1:{listener.getsockname()[1]}/add-checkpoint", b"x")
+        finally:
+            over.set()
+            thread.join()

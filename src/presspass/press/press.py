@@ -58,7 +58,7 @@ class Press:
 
     def __post_init__(self) -> None:
         self._notices = Aside("notices", self._tell)
-        self._cosigning = Aside("witnesses", self.witnesses.look)
+        self._cosigning = Aside("witnesses", lambda _now_ms: self.witnesses.look())
 
     def tick(self) -> None:
         """One turn. Raises Fault only when the journal cannot be written: then the process ends and starts anew."""

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -34,7 +35,7 @@ from presspass.verify.ed25519 import verifies
 from presspass.verify.proof import Proof, Record
 
 _LOG = logging.getLogger("presspass.press")
-_PROOFS_MAX = 100  # renewed in one transaction
+_PROOFS_AT_ONCE = 100  # renewed in one transaction
 _TRIES = 2  # the second with the size that the witness has said it has
 #: `post(url, body)`: status, content type and body of the answer; OSError where there is none.
 Post = Callable[[str, bytes], tuple[int, str, bytes]]
@@ -68,9 +69,13 @@ class Witnesses:
     _patience: dict[str, _Patience] = field(default_factory=dict)
     _met: set[str] = field(default_factory=set)
 
-    def look(self, _now_ms: int = 0) -> int:
-        """Shows the newest checkpoint to every witness that has not seen it; how many have cosigned now."""
-        return sum(map(self._ask, self.witnesses))
+    def look(self) -> int:
+        """Shows the newest checkpoint to every witness that has not seen it, then renews proofs; how many cosigned."""
+        cosigned = sum([self._ask(one) for one in self.witnesses])
+        after: tuple[str, str] | None = ("", "") if cosigned else None
+        while after is not None:
+            after = self.writer.run(partial(_renew_proofs, after=after))
+        return cosigned
 
     def _ask(self, witness: Witness) -> bool:
         patience = self._patience.setdefault(witness.key.name, _Patience())
@@ -78,7 +83,7 @@ class Witnesses:
             return False
         with self.writer.read() as connection:
             head, known = view.head(connection), view.cosigned(connection)
-        size = known.get(witness.key.name, (0, b""))[0]
+        size = min(known.get(witness.key.name, (0, b""))[0], head.size)
         # Once a process also what is cosigned already: a ledger that was set back whole knows nothing of more.
         if not head.size or (size == head.size and witness.key.name in self._met):
             return False
@@ -134,7 +139,6 @@ class Witnesses:
             ).rowcount:
                 insert = sa.insert(LEDGER_WITNESS).values(name=witness.key.name, **row)
                 connection.execute(insert)
-            _renew_proofs(connection, head.size)
 
         self.writer.run(work)
 
@@ -144,21 +148,29 @@ class Witnesses:
         self.narrowings.latch(Dropped(id, "freeze", "", reason), "witness")
 
 
-def _renew_proofs(connection: Connection, size: int) -> None:
-    """Proofs whose checkpoint has fewer cosignatures than that of `size` are made against that one: the same entry, at
-    the same place, in a tree that more have seen.
+def _renew_proofs(connection: Connection, after: tuple[str, str]) -> tuple[str, str] | None:
+    """Proofs whose checkpoint has fewer cosignatures than the newest cosigned one are made against that: the same
+    entry, at the same place, in a tree that more have seen. Some at a time, in the order of (statement, file name)
+    `after` the last ones; the last of these, None where there are no more.
     """
+    size = max(size for size, _note in view.cosigned(connection).values())
     note = view.checkpoint(connection, size)
     lines, p = len(Note.from_bytes(note).signatures) - 1, PROOF.c
+    later = sa.or_(p.statement > after[0], sa.and_(p.statement == after[0], p.filename > after[1]))
     rows = connection.execute(
-        sa.select(p.statement, p.filename, p.proof).where(p.cosignatures < lines).limit(_PROOFS_MAX)
+        sa.select(p.statement, p.filename, p.proof)
+        .where(p.cosignatures < lines, later)
+        .order_by(p.statement, p.filename)
+        .limit(_PROOFS_AT_ONCE)
     ).all()
+    read = view.node_reader(connection)
     for statement, filename, data in rows:
         proof = Proof.from_bytes(data)
         place = proof.record.position
         if place < size:
-            path = merkle.inclusion_proof(place, size, view.node_reader(connection))
+            path = merkle.inclusion_proof(place, size, read)
             record = Record(proof.record.entry, place, tuple(path), note)
             renewed = replace(proof, record=record).to_bytes()
             mine = sa.update(PROOF).where(p.statement == statement, p.filename == filename)
             connection.execute(mine.values(proof=renewed, cosignatures=lines))
+    return (rows[-1].statement, rows[-1].filename) if rows else None
