@@ -12,7 +12,14 @@ import click
 
 from presspass.cli.client import Gate
 from presspass.cli.exits import CANNOT_SAY, DONE, REFUSED, CannotSayError
-from presspass.cli.options import Duration, example, format_option
+from presspass.cli.options import (
+    Duration,
+    example,
+    format_option,
+    need_trust,
+    trust_option,
+    witness_option,
+)
 from presspass.cli.show import emit_json, note, progress, safe, say
 from presspass.core.errors import Fault, Refusal
 from presspass.core.limits import STATEMENT_BYTES_MAX
@@ -35,13 +42,7 @@ T = TypeVar("T")
     ),
 )
 @click.argument("url")
-@click.option(
-    "--trust",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="PRESSPASS_TRUST",
-    show_envvar=True,
-    help="The trust root you pinned, trust-root.json: the installation's genesis statement. Needed.",
-)
+@trust_option
 @click.option(
     "--registry",
     "registries",
@@ -49,14 +50,7 @@ T = TypeVar("T")
     metavar="URL",
     help="Compare with what this registry lists: the address of its index, as pip takes it. Repeatable.",
 )
-@click.option(
-    "--witness",
-    "witnesses",
-    multiple=True,
-    envvar="PRESSPASS_WITNESS",
-    show_envvar=True,
-    help="Verifier key of a witness whose cosignature the checkpoint must carry. Repeatable.",
-)
+@witness_option("checkpoint")
 @click.option(
     "--state",
     "state_file",
@@ -98,12 +92,7 @@ def audit_command(
 def _state(trust: Path | None, state_file: Path | None) -> State:
     from presspass.cli.audit_state import State
 
-    if trust is None:
-        raise CannotSayError(
-            "No trust root was named, so nothing can be said.",
-            "Get the installation's trust-root.json from a place that you trust on its own, not from the gate, and "
-            "name it with --trust or PRESSPASS_TRUST.",
-        )
+    trust = need_trust(trust, "the gate")
     try:
         with trust.open("rb") as file:
             genesis = Statement.from_bytes(file.read(STATEMENT_BYTES_MAX + 1))

@@ -10,6 +10,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from presspass.cli.exits import CannotSayError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -104,6 +106,40 @@ def signing_options(function: F) -> F:
         type=click.Path(path_type=Path, dir_okay=False, exists=True),
         help="Sign with this SSH key (ssh-keygen -Y sign; a .pub file uses the agent or the security key).",
     )(function)
+
+
+def trust_option(function: F) -> F:
+    """--trust: the pinned trust root; None where none was named (`need_trust`)."""
+    return click.option(
+        "--trust",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="PRESSPASS_TRUST",
+        show_envvar=True,
+        help="The trust root you pinned, trust-root.json: the installation's genesis statement. Needed.",
+    )(function)
+
+
+def need_trust(trust: Path | None, elsewhere: str) -> Path:
+    """The trust root that was named, or that nothing can be said. `elsewhere`: where it is not to come from."""
+    if trust is None:
+        raise CannotSayError(
+            "No trust root was named, so nothing can be said.",
+            f"Get the installation's trust-root.json from a place that you trust on its own, not from {elsewhere}, "
+            "and name it with --trust or PRESSPASS_TRUST.",
+        )
+    return trust
+
+
+def witness_option(what: str) -> Callable[[F], F]:
+    """--witness, repeatable, as `witnesses`: keys of those who must have cosigned. `what`: that carries it."""
+    return click.option(
+        "--witness",
+        "witnesses",
+        multiple=True,
+        envvar="PRESSPASS_WITNESS",
+        show_envvar=True,
+        help=f"Verifier key of a witness whose cosignature the {what} must carry. Repeatable.",
+    )
 
 
 def yes_option(function: F) -> F:

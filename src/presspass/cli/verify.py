@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 import click
 
 from presspass.cli.exits import CannotSayError
-from presspass.cli.options import example, format_option
+from presspass.cli.options import (
+    example,
+    format_option,
+    need_trust,
+    trust_option,
+    witness_option,
+)
 from presspass.cli.show import emit_json, safe, say
 from presspass.core.effects import effects
 from presspass.core.errors import Code, Refusal
@@ -40,21 +46,8 @@ _TIME_S_MAX = 253_402_300_799  # the end of the year 9999: later ones no calenda
     type=click.Path(path_type=Path, dir_okay=False),
     help=f"The proof (default: FILE{PROOF_SUFFIX}).",
 )
-@click.option(
-    "--trust",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="PRESSPASS_TRUST",
-    show_envvar=True,
-    help="The trust root you pinned, trust-root.json: the installation's genesis statement. Needed.",
-)
-@click.option(
-    "--witness",
-    "witnesses",
-    multiple=True,
-    envvar="PRESSPASS_WITNESS",
-    show_envvar=True,
-    help="Verifier key of a witness whose cosignature the proof must carry. Repeatable.",
-)
+@trust_option
+@witness_option("proof")
 @format_option
 def verify_command(
     file: Path, proof: Path | None, trust: Path | None, witnesses: tuple[str, ...], as_json: bool
@@ -67,12 +60,7 @@ def verify_command(
 
     Exit codes: 0 valid; 1 not valid, with the reason; 2 cannot be said (proof, trust root or a cosignature is missing).
     """
-    if trust is None:
-        raise CannotSayError(
-            "No trust root was named, so nothing can be said.",
-            "Get the installation's trust-root.json from a place that you trust on its own, not from where FILE came "
-            "from, and name it with --trust or PRESSPASS_TRUST.",
-        )
+    trust = need_trust(trust, "where FILE came from")
     proof_file = proof or file.with_name(file.name + PROOF_SUFFIX)
     proof_data = _read(proof_file, PROOF_BYTES_MAX, "proof", "--proof")
     trust_data = _read(trust, STATEMENT_BYTES_MAX, "trust root", "--trust")
