@@ -30,12 +30,17 @@ def read_page(data: bytes) -> tuple[Listed, ...]:
     """Every file on the page; refuses with `request.unsupported` what is no such page."""
     if data.lstrip()[:1] == b"{":
         return _from_json(data)
+    return tuple(map(_from_link, html_links(data)))
+
+
+def html_links(data: bytes) -> list[str]:
+    """Where the anchors of an HTML page lead, as written; refuses with `request.unsupported` what cannot be read."""
     parser = _Anchors()
     try:
         parser.feed(data.decode("utf-8", "replace"))
     except AssertionError:  # the standard library's word for a broken declaration
         raise _refusal() from None
-    return tuple(map(_from_link, parser.links))
+    return parser.links
 
 
 def _from_json(data: bytes) -> tuple[Listed, ...]:

@@ -15,7 +15,6 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urljoin, urlsplit
 
@@ -28,6 +27,7 @@ from presspass.core.limits import (
     UPSTREAM_TIMEOUT_S,
 )
 from presspass.formats.filenames import parse_filename
+from presspass.formats.simple_index import html_links
 from presspass.press.publishers import Outgoing, Served
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
@@ -308,23 +308,11 @@ def _json_links(data: bytes) -> list[str]:
 
 
 def _html_links(data: bytes) -> list[str]:
-    parser = _Anchors()
     try:
-        parser.feed(data.decode("utf-8", "replace"))
-    except AssertionError:  # the standard library's word for a broken declaration
+        return html_links(data)
+    except Refusal:
         raise Fault(
             "upstream.index-unreadable",
             "The upstream's index page is no HTML document.",
             retryable=True,
         ) from None
-    return parser.links
-
-
-class _Anchors(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self.links += [value for name, value in attrs if name == "href" and value]
