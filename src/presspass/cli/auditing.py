@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from presspass.cli.audit_state import State
@@ -39,6 +39,18 @@ _BUNDLE_BYTES_MAX = WIDTH * (2 + ENTRY_BYTES_MAX)
 _PAGE_TYPES = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 _INDEX_HINT = "Give the address of its index, as pip takes it."
 _SAVE_EVERY_BUNDLES = 64
+
+
+class Served(Protocol):
+    """Where files are read from, as `client.Gate` does it. `base`: its address, for messages."""
+
+    base: str
+
+    def get_bytes(self, path: str, *, bytes_max: int, accept: str = "*/*") -> bytes:
+        """A whole file of at most `bytes_max` bytes; refuses with `request.not-found` where there is none."""
+        ...
+
+
 #: A progress bar: title and total to something that is told how much more is done.
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -76,7 +88,7 @@ class TwoCheckpointsError(Refusal):
         self.notes = notes
 
 
-def audit(gate: Gate, state: State, wanted: Wanted, progress: Progress) -> Outcome:
+def audit(gate: Served, state: State, wanted: Wanted, progress: Progress) -> Outcome:
     """One round. Refuses with `log.*` or `proof.invalid` where the log is not to be believed, CannotSayError where it
     or a registry cannot be read, or a witness has not cosigned.
     """
@@ -92,7 +104,7 @@ def audit(gate: Gate, state: State, wanted: Wanted, progress: Progress) -> Outco
     return Outcome(newest, state.checked, before, findings, tuple(notes))
 
 
-def _fetcher(gate: Gate) -> Fetch:
+def _fetcher(gate: Served) -> Fetch:
     def fetch(path: str) -> bytes | None:
         try:
             return gate.get_bytes(f"/log/{path}", bytes_max=_BUNDLE_BYTES_MAX)
@@ -189,7 +201,7 @@ def _look_at_registries(
 
 
 def _look_at_project(
-    account: Account, project: str, names: list[str], registries: Sequence[Gate]
+    account: Account, project: str, names: list[str], registries: Sequence[Served]
 ) -> tuple[list[Finding], list[str]]:
     findings, notes, everywhere = list[Finding](), list[str](), list[Listed]()
     for registry in registries:
@@ -200,7 +212,7 @@ def _look_at_project(
     return findings, [*notes, *missing(names, everywhere)]
 
 
-def _listed(registry: Gate, project: str) -> tuple[Listed, ...]:
+def _listed(registry: Served, project: str) -> tuple[Listed, ...]:
     """What one registry has of a project. Its address may hold a password, so no message repeats it."""
     host, path = urlsplit(registry.base).hostname, f"/{project}/"
     silent = f"{host} does not say what it has of {project}"
