@@ -35,7 +35,7 @@ from presspass.services.config import (
 from presspass.store import journal_view, ledger_view
 from presspass.verify.ed25519 import verifies
 from presspass.verify.proof import Proof, check_proof, log_origin
-from test_witness import NAME, Running
+from witness_rig import NAME, Running
 
 POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,7 +18,7 @@ from hypothesis import strategies as st
 from core_values import law
 from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, log_key, sign
-from presspass.core.ledger.note import Note, VerifierKey
+from presspass.core.ledger.note import Note
 from presspass.core.ledger.witness import (
     NotCosignedError,
     Seen,
@@ -30,12 +27,12 @@ from presspass.core.ledger.witness import (
     read_cosignature,
 )
 from presspass.verify.ed25519 import verifies
+from witness_rig import NAME, Running
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()
 ORIGIN = "gate.example/log"
 LOG = log_key(ORIGIN, PUBLIC)
-NAME = "witness.example/w1"
 
 
 class Tree:
@@ -149,47 +146,9 @@ def test_an_unknown_log_is_not_found_and_a_foreign_signature_is_forbidden() -> N
 # --- the service ------------------------------------------------------------------------------------------------------
 
 
-class Running:
-    """`presspass witness` over a folder."""
-
-    def __init__(self, home: Path, log: VerifierKey = LOG) -> None:
-        self.home, self.log = home, log
-
-    def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "presspass.cli.main", "witness", "--home", str(self.home)]
-        command += ["--name", NAME, "--log", self.log.to_text(), "--port", "0", "--format", "json"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert self.process.stdout is not None
-        said = json.loads(self.process.stdout.readline())
-        self.port, self.key = said["port"], VerifierKey.from_text(said["key"])
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        if self.process.poll() is None:
-            assert self.end(signal.SIGTERM) == 0
-
-    def end(self, number: int) -> int:
-        os.kill(self.process.pid, number)
-        code = self.process.wait(20)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
-
-    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, str, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        connection.request(method, path, body)
-        answer = connection.getresponse()
-        data = answer.read()
-        connection.close()
-        return answer.status, answer.headers["content-type"], data
-
-    def submit(self, submission: Submission) -> tuple[int, str, bytes]:
-        return self.ask("POST", "/add-checkpoint", submission.to_bytes())
-
-
 @pytest.fixture
 def witness(tmp_path: Path) -> Iterator[Running]:
-    with Running(tmp_path / "w") as running:
+    with Running(tmp_path / "w", LOG) as running:
         yield running
 
 
@@ -213,11 +172,11 @@ def test_a_wrong_old_size_is_told_the_right_one(witness: Running) -> None:
 
 
 def test_a_fork_is_refused_also_after_the_witness_was_killed(tmp_path: Path) -> None:
-    with Running(tmp_path / "w") as witness:
+    with Running(tmp_path / "w", LOG) as witness:
         assert witness.submit(HONEST.submission(0, 7))[0] == 200
         key = witness.key
         witness.end(signal.SIGKILL)
-        with Running(tmp_path / "w") as again:
+        with Running(tmp_path / "w", LOG) as again:
             assert again.key == key
             assert again.submit(FORKED.submission(7, 7))[0] == 409
             assert again.submit(FORKED.submission(7, 9))[0] == 422
@@ -242,7 +201,7 @@ def test_other_requests_are_refused_and_nothing_is_remembered(witness: Running) 
 
 @pytest.mark.parametrize("lost", ["witness.key", "witness.db", "witness.name"])
 def test_a_witness_that_has_lost_a_part_does_not_begin_again(tmp_path: Path, lost: str) -> None:
-    with Running(tmp_path / "w") as witness:
+    with Running(tmp_path / "w", LOG) as witness:
         witness.submit(HONEST.submission(0, 7))
     (tmp_path / "w" / lost).unlink()
     command = [sys.executable, "-m", "presspass.cli.main", "witness", "--home", str(tmp_path / "w")]
