@@ -24,7 +24,7 @@ import exchange
 import rawhttp
 from presspass.core.digests import sha256_hex
 from presspass.core.statement import Heads, Statement
-from presspass.drill.peers import Postgresql
+from presspass.drill.peers import Postgresql, end_process
 from presspass.drill.world.clock import WorldClock
 from presspass.drill.world.issuer import Issuer
 from presspass.gateway.exchange.minting import Minting
@@ -91,12 +91,7 @@ def _gateway(home: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_S_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_process(process, _STOP_S_MAX)
         if process.stdout is not None:
             process.stdout.close()
 

@@ -300,12 +300,7 @@ class Peer:
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_process(process)
 
     def log_tail(self, chars: int = 2000) -> str:
         """The end of what it printed."""
@@ -331,6 +326,16 @@ class Peer:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def end_process(process: subprocess.Popen[bytes], timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """Ends a process that was started here: first asks, then kills."""
+    process.terminate()
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 class PypiServer(Peer):
