@@ -68,13 +68,15 @@ class SecurityEvents:
 def end_by_logout(gate: Gate, provider: Provider, text: str) -> int:
     """Ends what the logout token `text` says; how many sessions there were. Refuses with `sign-in.token-invalid`."""
     logout = provider.check_logout(text)
+    with gate.writer.read() as connection:
+        persons = _logged_out(gate, connection, provider.settings.issuer, logout)
 
     def work(connection: Connection) -> int:
         if not _claim(connection, logout.replay_key, logout.until_s):
             raise Refusal(Code.SIGN_IN_TOKEN, "This logout token was used before.")
         return sum(
             sessions.end_sessions(connection, person, gate.clock(), sessions.OIDC)
-            for person in _logged_out(gate, connection, provider.settings.issuer, logout)
+            for person in persons
         )
 
     return gate.writer.run(work)
