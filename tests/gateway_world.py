@@ -42,6 +42,7 @@ from presspass.gateway.tls.trial import make_trial
 from presspass.services.config import Config, Listen, Tls, write_config
 from presspass.services.layout import FOLDERS, make_folders
 from presspass.services.places import places
+from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as j
 from presspass.store import migrate
 from presspass.store.address import Place
@@ -433,6 +434,12 @@ class World:
             return reader.run(lambda connection: list(connection.execute(query).all()))
         finally:
             reader.close()
+
+    def refusals(self, token: str) -> list[sa.Row[Any]]:
+        """The events of what was refused to this token. They are written behind the answer: wait for the last one."""
+        mark = hashlib.sha256(token.encode()).hexdigest()[:16]
+        rows = self.rows(sa.select(g.EVENT).order_by(g.EVENT.c.id))
+        return [row for row in rows if row.detail.startswith(f"{mark}: ")]
 
     def count(self, table: sa.Table) -> int:
         return len(self.rows(sa.select(table)))
