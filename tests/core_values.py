@@ -12,6 +12,7 @@ from presspass.core.delegation import VERSION_KINDS, DelegationBody
 from presspass.core.policy import PROFILES, Policy
 from presspass.core.publisher import IDENTITY_CLAIMS, WITH_REF, WITH_WORKFLOW, PublisherBody
 from presspass.core.roster import KEY_KINDS, Key, Person, Roster
+from presspass.core.signer import ED25519, SCHEMES, SIGNERS, SignerBody
 from presspass.core.statement import (
     HEAD_AT_GENESIS,
     REVOCABLE,
@@ -175,12 +176,21 @@ genesis_bodies = st.builds(
     digests,
     digests,
 )
+signer_bodies = st.builds(
+    SignerBody.of_raw, st.sampled_from(SIGNERS), st.binary(min_size=32, max_size=32)
+) | st.builds(
+    SignerBody,
+    st.sampled_from(SIGNERS),
+    st.sampled_from([one for one in SCHEMES if one != ED25519]),
+    st.binary(min_size=1, max_size=400),
+)
 chained_bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.ROSTER: st.builds(RosterBody, rosters()),
     Kind.POLICY: st.builds(PolicyBody, policies),
     Kind.UPSTREAM: upstream_bodies,
     Kind.PUBLISHER: publisher_bodies(),
     Kind.DELEGATION: delegation_bodies(),
+    Kind.SIGNER: signer_bodies,
 }
 changes = st.lists(st.one_of(*chained_bodies.values()), min_size=1, max_size=5, unique_by=subject)
 bundle_bodies = st.builds(
@@ -205,6 +215,7 @@ bodies: dict[Kind, st.SearchStrategy[Any]] = {
         OriginBody, st.just("https://new.example"), st.just("new.example"), rosters()
     ),
     Kind.BUNDLE: bundle_bodies,
+    Kind.SIGNER: signer_bodies,
 }
 heads = st.builds(Heads, digests, digests, digests)
 

@@ -161,8 +161,8 @@ def examples() -> dict[str, Any]:
     found["approval"] = proof["release"]["approvals"][0]
     found["entry"] = json.loads(proof["record"]["entry"])
     found["checkpoint"] = proof["record"]["checkpoint"]
-    found["envelope"] = proof["attestation"]
-    found["summary"] = json.loads(base64.b64decode(proof["attestation"]["payload"]))
+    found["envelope"] = proof["attestations"][0]
+    found["summary"] = json.loads(base64.b64decode(proof["attestations"][0]["payload"]))
     return found
 
 

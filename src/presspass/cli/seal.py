@@ -78,7 +78,7 @@ def _show_rules(config: Config) -> None:
 
 def _check_enough(enrolled: list[Enrolled], policy: Policy) -> None:
     """Says early, in words, what the press checks again: team two people, solo one person with two keys."""
-    counting = [one for one in enrolled if policy.software_keys or not one.key.is_software]
+    counting = [one for one in enrolled if policy.counts(one.key)]
     people = {one.person for one in counting}
     left_out = len(enrolled) - len(counting)
     remark = f" {left_out} software keys do not count without --software-keys." if left_out else ""

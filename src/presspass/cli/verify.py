@@ -128,13 +128,18 @@ def _show(valid: Valid, profile: str) -> None:
     say(f"  asked by     {_requester(valid)}")
     say(f"  approved by  {', '.join(map(safe, valid.approved_by))}")
     for key, kind in valid.keys:
-        say(f"               {kind} {key[:16]}…")
+        copied = ", synced: copied to other devices or a cloud" if key in valid.synced else ""
+        say(f"               {kind} {key[:16]}…{copied}")
+    if not valid.synced_accepted:
+        say("               the policy refuses synced passkeys")
     if profile == "solo":
         say("  profile      solo: one person with two keys. Nobody else has looked at it")
     say(f"  mode         {entry.mode}; zones {entry.zones}")
     say(
         f"  log          {safe(valid.checkpoint.origin)}, entry {valid.position} of {valid.checkpoint.size}"
     )
+    scheme, signer = valid.attested_by
+    say(f"  attested by  {scheme} key {signer[:16]}…")
     for name, time_s in valid.witnesses:
         say(f"  witness      {safe(name)}, who saw that log at {_when(time_s)}")
     if not valid.witnesses:

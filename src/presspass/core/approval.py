@@ -75,9 +75,14 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """An approval whose signature was verified over the statement's own bytes; only `verify` makes these."""
+    """An approval whose signature was verified over the statement's own bytes; only `verify` makes these.
+
+    `synced`: the passkey was copied to other devices or a cloud, when it was enrolled or when it signed (WebAuthn
+    Level 3 section 6.1.3, the flag BS).
+    """
 
     statement: str
     key: str
     user_verified: bool
     sign_count: int
+    synced: bool = False

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from presspass.core.delegation import DelegationBody
+from presspass.core.digests import JsonObject, sha256_hex
 from presspass.core.effects import Effect
 from presspass.core.publisher import WITH_REF, PublisherBody
 from presspass.core.roster import Details, Person, Roster
+from presspass.core.signer import SignerBody
 from presspass.core.statement import ChainedBody, Kind, OriginBody, RosterBody, UpstreamBody
 
 #: What is in force of a chain; None where nothing is.
@@ -76,6 +78,8 @@ def _body_change(kind: str, name: str, old: ChainedBody | None, new: ChainedBody
         before, after = _without_commitment(before), _without_commitment(after)
         if isinstance(old, UpstreamBody) and old.credential != new.credential:
             before, after = {**before, "credential": "sealed"}, {**after, "credential": "another"}
+    if isinstance(new, SignerBody):
+        before, after = _by_fingerprint(old), _by_fingerprint(new)
     if kind == Kind.POLICY.value:
         before, after = before.get("policy", {}), after["policy"]
     members = tuple(
@@ -84,6 +88,12 @@ def _body_change(kind: str, name: str, old: ChainedBody | None, new: ChainedBody
         if before.get(member) != after[member]
     )
     return Change(_sign(old, new), kind, name, members, odd_about(old, new))
+
+
+def _by_fingerprint(body: ChainedBody | None) -> JsonObject:
+    if not isinstance(body, SignerBody):
+        return {}
+    return {"scheme": body.scheme, "fingerprint": sha256_hex(body.public_key)}
 
 
 def _without_commitment(body: dict[str, object]) -> dict[str, object]:

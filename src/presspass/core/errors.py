@@ -21,6 +21,7 @@ class Code(StrEnum):
     APPROVAL_KEY_UNKNOWN = "approval.key-unknown"
     APPROVAL_NOT_VERIFIED = "approval.user-not-verified"
     APPROVAL_SOFTWARE_KEY = "approval.software-key"
+    APPROVAL_SYNCED_KEY = "approval.synced-key"
     APPROVAL_WRONG_ORIGIN = "approval.wrong-origin"
     APPROVAL_WRONG_STATEMENT = "approval.wrong-statement"
     QUORUM_MISSING = "quorum.missing"
@@ -125,6 +126,8 @@ class Code(StrEnum):
     RELEASE_STALE = "release.stale"
     RELEASE_WRONG_STATE = "release.wrong-state"
     # statements
+    SIGNER_MISSING = "signer.missing"
+    SIGNER_UNUSABLE = "signer.unusable"
     STATEMENT_EXPIRED = "statement.expired"
     STATEMENT_FOREIGN = "statement.foreign-genesis"
     STATEMENT_MALFORMED = "statement.malformed"

@@ -1,8 +1,8 @@
 """The rules of one installation as a value: how many must approve, how long things last.
 
-A policy can only ask for more than the floor in `quorum`, never for less. `key_wait_s` came later than the others: a
-policy that was signed without it is read, and written again, without it, and has neither the wait nor the exclusion
-that comes with it (ADR 0019).
+A policy can only ask for more than the floor in `quorum`, never for less. Two members came later than the others, and
+a policy that was signed without them is read, and written again, without them: without `key_wait_s` it has neither the
+wait nor the exclusion that comes with it (ADR 0019), without `synced_passkeys` it accepts them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from presspass.core.digests import JsonObject
+from presspass.core.roster import Key
 from presspass.core.strict import Members
 
 PROFILES: Final = ("solo", "team", "high-assurance")
@@ -24,6 +25,7 @@ class Policy:
     """Times are whole seconds. `approvals` counts approving people for a release (in `solo`: keys).
 
     `key_wait_s`: how long a roster with a new key waits from the press's first sight; None in policies from before.
+    `synced_passkeys`: whether passkeys count that are copied to other devices or a cloud.
     """
 
     profile: str = "team"
@@ -33,6 +35,13 @@ class Policy:
     veto_window_s: int = 120
     software_keys: bool = False
     key_wait_s: int | None = KEY_WAIT_S
+    synced_passkeys: bool = True
+
+    def counts(self, key: Key) -> bool:
+        """Whether a key of this kind counts at all; a passkey may still have been copied when it signs."""
+        return (self.software_keys or not key.is_software) and (
+            self.synced_passkeys or not key.backed_up
+        )
 
     @property
     def window_s(self) -> int:
@@ -50,8 +59,10 @@ class Policy:
 
     def to_json(self) -> JsonObject:
         wait = {} if self.key_wait_s is None else {"key_wait_s": self.key_wait_s}
+        synced = {} if self.synced_passkeys else {"synced_passkeys": False}
         return {
             **wait,
+            **synced,
             "approval_life_s": self.approval_life_s,
             "approvals": self.approvals,
             "profile": self.profile,
@@ -73,6 +84,9 @@ class Policy:
             key_wait_s=members.integer("key_wait_s", high=30 * _DAY_S)
             if members.has("key_wait_s")
             else None,
+            synced_passkeys=members.boolean("synced_passkeys")
+            if members.has("synced_passkeys")
+            else True,
         )
         members.done()
         return policy

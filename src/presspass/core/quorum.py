@@ -9,7 +9,8 @@
 5. A workload whose identity the press has verified itself is the other identity: who asked is then known, and where the
    person behind the run is in the roster, that person is excluded and no approver is added. Where nobody knows that
    person, one approver more is needed.
-6. Software keys count only where the policy allows them.
+6. Software keys count only where the policy allows them; so do passkeys that are copied to other devices or a cloud,
+   by what they said when they were enrolled and when they signed.
 7. A policy can raise the number of approvers, never lower it. Too few eligible people freezes; the number stays.
 8. Whoever gets a new key by a roster statement stands to it as the requester to a release: the own signature, made
    with a key that is enrolled already, proves one of the two identities and approves nothing. So a stolen key cannot
@@ -125,9 +126,18 @@ class Electorate:
             return Code.APPROVAL_KEY_UNKNOWN
         if now.id in self.circumstances.suspended:
             return Code.IDENTITY_REVOKED
-        return (
-            None if self.policy.software_keys or not key.is_software else Code.APPROVAL_SOFTWARE_KEY
-        )
+        if key.is_software and not self.policy.software_keys:
+            return Code.APPROVAL_SOFTWARE_KEY
+        if key.backed_up and not self.policy.synced_passkeys:
+            return Code.APPROVAL_SYNCED_KEY
+        return None
+
+    def objection(self, signed: Signed) -> Code | None:
+        """`why_not` of this very signature: a passkey may have been copied since it was enrolled."""
+        why = self.why_not(signed.key)
+        if why is None and signed.synced and not self.policy.synced_passkeys:
+            return Code.APPROVAL_SYNCED_KEY
+        return why
 
     def is_requester(self, key_id: str) -> bool:
         """Whether this key belongs to the person behind the release, or to one who gets a new key: it proves who
@@ -170,7 +180,7 @@ def count(electorate: Electorate, signed: Iterable[Signed]) -> Tally:
     excluded: set[tuple[str, Code]] = set()
     requester_signed = False
     for one in signed:
-        why = electorate.why_not(one.key)
+        why = electorate.objection(one)
         if why is not None:
             excluded.add((one.key, why))
         elif electorate.is_requester(one.key):

@@ -29,6 +29,7 @@ from presspass.core.limits import (
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Roster
+from presspass.core.signer import SignerBody
 from presspass.core.strict import Members
 
 FORMAT: Final = "presspass/statement/v1"
@@ -49,6 +50,7 @@ class Kind(StrEnum):
     DELEGATION = "delegation"
     REVOCATION = "revocation"
     ORIGIN = "origin"
+    SIGNER = "signer"
     BUNDLE = "bundle"
 
 
@@ -390,8 +392,8 @@ class GenesisBody:
     """The beginning of one installation, and the trust root that users pin.
 
     `origin`: exact origin of the console, e.g. "https://gate.example"; `rp_id`: its host. `log_key`: the Ed25519 key
-    (raw, hex) that signs checkpoints and attestations; `recovery_key`: the Ed25519 key (raw, hex) whose seed was
-    printed.
+    (raw, hex) that signs checkpoints, and attestations until there is a signer for them; `recovery_key`: the Ed25519
+    key (raw, hex) whose seed was printed.
     """
 
     origin: str
@@ -427,13 +429,14 @@ class GenesisBody:
 
 
 #: What may stand in a bundle. A move to another origin does not: it replaces every key, and stands alone.
-MemberBody = RosterBody | PolicyBody | UpstreamBody | PublisherBody | DelegationBody
+MemberBody = RosterBody | PolicyBody | UpstreamBody | PublisherBody | DelegationBody | SignerBody
 _MEMBERS: Final[dict[Kind, type[Any]]] = {
     Kind.ROSTER: RosterBody,
     Kind.POLICY: PolicyBody,
     Kind.UPSTREAM: UpstreamBody,
     Kind.PUBLISHER: PublisherBody,
     Kind.DELEGATION: DelegationBody,
+    Kind.SIGNER: SignerBody,
 }
 #: What a chain is made of: the kinds that name a predecessor.
 ChainedBody = MemberBody | OriginBody

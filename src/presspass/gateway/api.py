@@ -249,9 +249,7 @@ class Api:
         """POST /api/v1/enrolments"""
         enrolled = enrolment.finish(self._gate, read_json(body))
         rules = self._gate.journal.now()
-        counts = (
-            (rules.policy.software_keys or not enrolled.key.is_software) if rules.sealed else None
-        )
+        counts = rules.policy.counts(enrolled.key) if rules.sealed else None
         return json_answer({**enrolled.to_json(), "counts": counts}, 201)
 
     # the shapes

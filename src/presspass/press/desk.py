@@ -194,7 +194,7 @@ def pending_recovery(connection: Connection) -> Recovery | None:
 
 def check_beginning(roster: Roster, policy: Policy) -> None:
     """Genesis needs enough identities to ever reach the floor: two people, or in `solo` one person with two keys."""
-    keys = [key for key in roster.all_keys() if policy.software_keys or not key.is_software]
+    keys = [key for key in roster.all_keys() if policy.counts(key)]
     people = {person.id for key in keys if (person := roster.owner(key.id)) is not None}
     if policy.profile == "solo":
         if len(roster.people) != 1 or len(keys) < 2:

@@ -7,7 +7,8 @@ What a crash means at each step, and why it repeats nothing:
 3. before each file the registry is asked what it serves. A file that was stored although we never saw the answer is
    recognised by its digest and not sent again; other bytes under its name end the release as failed.
 4. after a file was sent, the registry's own copy is downloaded and hashed before it is believed.
-5. the last transaction writes the published files, the ledger entry, every proof and the end of the intent together.
+5. then the attestations are signed, which may take a token or a service elsewhere: no transaction waits for it.
+6. the last transaction writes the published files, the ledger entry, every proof and the end of the intent together.
 The first and the tenth attempt run the same code.
 """
 
@@ -19,9 +20,12 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
+from presspass import __version__
+from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal, invariant
+from presspass.core.quorum import Circumstances
+from presspass.core.signer import ATTESTATION
 from presspass.core.statement import (
-    GenesisBody,
     Kind,
     ReleaseBody,
     ReleaseFile,
@@ -33,13 +37,14 @@ from presspass.press import gatekeeper, journal
 from presspass.press.custody import Spool
 from presspass.press.journal import Lease
 from presspass.press.log import Log
-from presspass.press.publishers import Outgoing, Publisher
-from presspass.press.signing import PressKey, verification_summary
+from presspass.press.publishers import Outgoing, Publisher, Served
+from presspass.press.signing import Signers
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.store.database import Writer
+from presspass.verify.attestation import statements
 from presspass.verify.chain import Chain, needed_for
-from presspass.verify.proof import Entry, Proof, Record, SignedStatement
+from presspass.verify.proof import Entry, Proof, Record, SignedStatement, attestable
 
 #: How long a registry may take to show a file it has accepted, in steps that grow.
 _APPEAR_S_MAX = 30.0
@@ -54,7 +59,7 @@ class Tools:
 
     writer: Writer
     log: Log
-    key: PressKey
+    signers: Signers
     vault: Vault
     spool: Spool
     publisher: Callable[[UpstreamBody], Publisher]
@@ -93,11 +98,11 @@ def publish(
         _renew(
             tools, lease, lambda c: journal.decide(c, statement.digest, "published", tools.now_ms())
         )
-        for file in body.files:
-            _check_served(publisher, body.project, file)
+        served = [_check_served(publisher, body.project, file) for file in body.files]
     finally:
         publisher.close()
-    tools.writer.run(lambda c: _complete(c, tools, lease, statement, upstream))
+    attested = _attest(tools, statement, {one.sha256: one.sha512 for one in served})
+    tools.writer.run(lambda c: _complete(c, tools, lease, statement, upstream, attested))
 
 
 def _go_on(tools: Tools, lease: Lease, statement: Statement) -> Callable[[], None]:
@@ -128,7 +133,7 @@ def _publish_file(
 ) -> None:
     """Sends the file unless it is there. `again`: an earlier attempt may have stored it, whatever we heard of it."""
     project, file = outgoing.project, outgoing.file
-    if _is_there(publisher, project, file):
+    if _is_there(publisher, project, file) is not None:
         return
     tools.spool.take(file)
     secret = tools.vault.use(upstream_digest).decode()
@@ -138,13 +143,13 @@ def _publish_file(
     except Refusal as refusal:
         # A registry that lists late takes no name twice: it refuses what it stored on an attempt whose answer was lost.
         if refusal.code is not Code.UPSTREAM_REFUSED or not (
-            again and _appears(publisher, project, file)
+            again and _appears(publisher, project, file) is not None
         ):
             raise
 
 
-def _is_there(publisher: Publisher, project: str, file: ReleaseFile) -> bool:
-    """Whether the registry has this very file; refuses with `upstream.conflict` when it has another of that name."""
+def _is_there(publisher: Publisher, project: str, file: ReleaseFile) -> Served | None:
+    """This very file, if the registry has it; refuses with `upstream.conflict` when it has another of that name."""
     served = publisher.served(project, file.name, file.size)
     if served is not None and served.sha256 != file.sha256:
         raise Refusal(
@@ -153,19 +158,19 @@ def _is_there(publisher: Publisher, project: str, file: ReleaseFile) -> bool:
             "somebody published past the gate.",
             "Treat it as an incident; release under a new version.",
         )
-    return served is not None
+    return served
 
 
-def _appears(publisher: Publisher, project: str, file: ReleaseFile) -> bool:
+def _appears(publisher: Publisher, project: str, file: ReleaseFile) -> Served | None:
     """`_is_there`, asked again and again for as long as a registry may take to list what it has."""
     deadline, step = time.monotonic() + _APPEAR_S_MAX, _APPEAR_STEP_S
-    while not (there := _is_there(publisher, project, file)) and time.monotonic() < deadline:
+    while (there := _is_there(publisher, project, file)) is None and time.monotonic() < deadline:
         time.sleep(step)
         step = min(step * 2, 1.0)
     return there
 
 
-def _check_served(publisher: Publisher, project: str, file: ReleaseFile) -> None:
+def _check_served(publisher: Publisher, project: str, file: ReleaseFile) -> Served:
     try:
         there = _appears(publisher, project, file)
     except Refusal as refusal:
@@ -176,12 +181,13 @@ def _check_served(publisher: Publisher, project: str, file: ReleaseFile) -> None
             f"The upstream serves other bytes as {file.name} than were approved.",
             "Treat it as an incident: pull the version, then look at the registry.",
         ) from None
-    if not there:
+    if there is None:
         raise Fault(
             "upstream.not-listed",
             f"The upstream took {file.name} but does not list it yet.",
             retryable=True,
         )
+    return there
 
 
 def _renew(tools: Tools, lease: Lease, work: Callable[[Connection], object]) -> None:
@@ -192,8 +198,64 @@ def _renew(tools: Tools, lease: Lease, work: Callable[[Connection], object]) -> 
     tools.writer.run(renewed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Attested:
+    """What the proofs of one release have in common, beside its place in the ledger."""
+
+    entry: Entry
+    genesis: Statement
+    chain: tuple[SignedStatement, ...]
+    signed: SignedStatement
+    envelopes: tuple[JsonObject, ...]
+
+
+def _attest(tools: Tools, statement: Statement, sha512: Mapping[str, str]) -> _Attested:
+    now_ms = tools.now_ms()
+    with tools.writer.read() as connection:
+        genesis, chain = _chain_when_claimed(connection, statement)
+        approvals = journal.approvals_under(connection, statement.digest)
+        signed = SignedStatement(statement, approvals)
+        admitted = [one.statement for one in chain]
+        state = Chain.after(genesis, admitted)
+        entry = _entry(connection, tools, statement, state, now_ms)
+    counted = Circumstances(workload=entry.workload)
+    verdict = state.evaluate(statement, approvals, counted)
+    about = attestable(state, signed, admitted, entry, verdict)
+    made = statements(about, sha512, __version__)
+    envelopes = tools.signers.attest(state.signer(ATTESTATION), made)
+    return _Attested(entry, genesis, chain, signed, envelopes)
+
+
+def _entry(
+    connection: Connection, tools: Tools, statement: Statement, state: Chain, now_ms: int
+) -> Entry:
+    body = statement.body_as(ReleaseBody)
+    claimed_ms = connection.execute(
+        t.INTENT.select()
+        .with_only_columns(t.INTENT.c.claimed_ms)
+        .where(t.INTENT.c.statement == statement.digest)
+    ).scalar_one()
+    return Entry(
+        space=statement.space,
+        statement=statement.digest,
+        files=body.files,
+        claimed_at=int(claimed_ms) // 1000,
+        verified_at=now_ms // 1000,
+        roster=state.heads.roster,
+        policy=state.heads.policy,
+        mode="prevented",
+        zones=tools.zones,
+        workload=view.circumstances(connection, body).workload,
+    )
+
+
 def _complete(
-    connection: Connection, tools: Tools, lease: Lease, statement: Statement, upstream: UpstreamBody
+    connection: Connection,
+    tools: Tools,
+    lease: Lease,
+    statement: Statement,
+    upstream: UpstreamBody,
+    attested: _Attested,
 ) -> None:
     now_ms = tools.now_ms()
     body = statement.body_as(ReleaseBody)
@@ -202,41 +264,26 @@ def _complete(
         journal.keep_published(
             connection, upstream.name, statement, body.project, body.version, file, now_ms
         )
-    _write_proofs(connection, tools, statement, now_ms)
+    _write_proofs(connection, tools, attested, now_ms)
     journal.decide(connection, statement.digest, "verified", now_ms)
 
 
-def _write_proofs(connection: Connection, tools: Tools, statement: Statement, now_ms: int) -> None:
-    body = statement.body_as(ReleaseBody)
-    genesis, chain = _chain_when_claimed(connection, statement)
-    heads = Chain.after(genesis, [signed.statement for signed in chain]).heads
-    claimed_ms = connection.execute(
-        t.INTENT.select()
-        .with_only_columns(t.INTENT.c.claimed_ms)
-        .where(t.INTENT.c.statement == statement.digest)
-    ).scalar_one()
-    entry = Entry(
-        space=statement.space,
-        statement=statement.digest,
-        files=body.files,
-        claimed_at=int(claimed_ms) // 1000,
-        verified_at=now_ms // 1000,
-        roster=heads.roster,
-        policy=heads.policy,
-        mode="prevented",
-        zones=tools.zones,
-        workload=view.circumstances(connection, body).workload,
-    )
-    inclusion = tools.log.inclusion(connection, tools.log.append(connection, entry.to_json()))
-    summary = verification_summary(genesis.body_as(GenesisBody), statement, body, now_ms // 1000)
+def _write_proofs(connection: Connection, tools: Tools, attested: _Attested, now_ms: int) -> None:
+    position = tools.log.append(connection, attested.entry.to_json())
+    inclusion = tools.log.inclusion(connection, position)
     record = Record(inclusion.entry, inclusion.position, inclusion.proof, inclusion.checkpoint)
-    signed = SignedStatement(statement, journal.approvals_under(connection, statement.digest))
-    attestation = tools.key.attest(summary)
-    for file in body.files:
-        proof = Proof(file.name, genesis, chain, signed, record, attestation)
+    for file in attested.entry.files:
+        proof = Proof(
+            file.name,
+            attested.genesis,
+            attested.chain,
+            attested.signed,
+            record,
+            attested.envelopes,
+        )
         connection.execute(
             t.PROOF.insert().values(
-                statement=statement.digest,
+                statement=attested.entry.statement,
                 filename=file.name,
                 sha256=file.sha256,
                 proof=proof.to_bytes(),

@@ -1,25 +1,51 @@
-"""The press's own key: it signs checkpoints (raw Ed25519) and attestations (DSSE). Made at genesis, named in it."""
+"""The press's own keys. The log key signs checkpoints (raw Ed25519); it is made at genesis and named in it.
+
+Attestations are signed by whatever signer people have put in force: the log key until then, after that a key in a file,
+in a PKCS#11 token or in a cloud KMS, by its URI for securesystemslib. The press has only the URI of such a key, and
+signs with it only if its public half is the one in force.
+"""
 
 from __future__ import annotations
 
-import json
+import os
 import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 from securesystemslib.dsse import Envelope
-from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # public there, without __all__
+from securesystemslib.exceptions import UnsupportedLibraryError
+from securesystemslib.signer import (  # type: ignore[attr-defined]  # public there, without __all__
+    CryptoSigner,
+    HSMSigner,
+    Signer,
+    SSlibKey,
+)
 
-from presspass import __version__
-from presspass.core.statement import GenesisBody, ReleaseBody, Statement
+from presspass.core.digests import JsonObject
+from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.signer import ECDSA_P256, ECDSA_P384, ED25519, RSA_PSS, SignerBody
 from presspass.keystore.envelopes import read_private, write_private
-from presspass.verify.attestation import PAYLOAD_TYPE, STATEMENT_TYPE, VSA_TYPE
+from presspass.verify.attestation import PAYLOAD_TYPE, check_signer, encode, open_envelope
 
 _SEED_BYTES = 32
+_FILE: Final = "file2"
+_TOKEN: Final = "hsm"
+#: Kinds of URI that are taken: a key file, a PKCS#11 token, and the services. They need extras of securesystemslib.
+URI_SCHEMES: Final = (_FILE, _TOKEN, "awskms", "gcpkms", "azurekms", "hv")
+_PKCS11_VARIABLE: Final = "PYKCS11LIB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,49 +67,140 @@ class PressKey:
 
     @property
     def public(self) -> bytes:
-        return self.private.public_key().public_bytes(
-            serialization.Encoding.Raw, serialization.PublicFormat.Raw
-        )
+        return self.private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
     def sign_raw(self, message: bytes) -> bytes:
         """A raw Ed25519 signature, 64 bytes."""
         return self.private.sign(message)
 
-    def attest(self, statement: dict[str, Any]) -> dict[str, Any]:
-        """An in-toto statement in a DSSE envelope."""
-        payload = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode()
-        envelope = Envelope(payload, PAYLOAD_TYPE, {})
-        envelope.sign(CryptoSigner(self.private))
-        result: dict[str, Any] = envelope.to_dict()
-        return result
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Where a key is that has no file here. `uri`: of URI_SCHEMES; `module`: path of the PKCS#11 library, "" for none;
+    `pin`: of the token, "" where it asks for none.
+    """
+
+    uri: str
+    module: str = ""
+    pin: str = ""
 
 
-def verification_summary(
-    genesis: GenesisBody, statement: Statement, body: ReleaseBody, verified_at_s: int
-) -> dict[str, Any]:
-    """The in-toto statement with an SLSA Verification Summary v1: these files passed this policy, by this verifier."""
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": file.name, "digest": {"sha256": file.sha256}} for file in body.files],
-        "predicateType": VSA_TYPE,
-        "predicate": {
-            "verifier": {"id": genesis.origin, "version": {"presspass": __version__}},
-            "timeVerified": datetime.fromtimestamp(verified_at_s, UTC).strftime(
-                "%Y-%m-%dT%H:%M:%SZ"
-            ),
-            "resourceUri": f"pkg:pypi/{body.project}@{body.version}",
-            "policy": {
-                "uri": f"{genesis.origin}/policies/{statement.heads.policy}",
-                "digest": {"sha256": statement.heads.policy},
-            },
-            "inputAttestations": [
-                {
-                    "uri": f"{genesis.origin}/statements/{statement.digest}",
-                    "digest": {"sha256": statement.digest},
-                }
-            ],
-            "verificationResult": "PASSED",
-            "verifiedLevels": ["PRESSPASS_APPROVED_BYTES"],
-            "slsaVersion": "1.0",
-        },
-    }
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """What the press can sign attestations with: the log key, and the keys that are configured."""
+
+    key: PressKey
+    tokens: Sequence[Token] = ()
+
+    def attest(
+        self, signer: SignerBody, statements: Iterable[JsonObject]
+    ) -> tuple[JsonObject, ...]:
+        """In-toto statements in DSSE envelopes of the signer in force.
+
+        Fault("signer.unavailable"), which goes away, where the token or service does not answer or is another key.
+        """
+        using = self._find(signer)
+        found = []
+        for statement in statements:
+            envelope = Envelope(encode(statement), PAYLOAD_TYPE, {})
+            try:
+                envelope.sign(using)
+            except Exception as error:  # each service has errors of its own, of any class
+                raise _unavailable(f"does not sign: {error}") from None
+            made: JsonObject = envelope.to_dict()
+            open_envelope(made, signer)  # what another key has signed leaves nothing behind
+            found.append(made)
+        return tuple(found)
+
+    def require(self, signer: SignerBody) -> None:
+        """Refuses with `signer.missing` what could not be signed with."""
+        try:
+            self._find(signer)
+        except Fault as fault:
+            hint = "Configure it on the press's host: a [[signer]] with the URI of this key."
+            raise Refusal(Code.SIGNER_MISSING, fault.message, hint) from None
+
+    def _find(self, signer: SignerBody) -> Signer:
+        if signer.raw == self.key.public:
+            return CryptoSigner(self.key.private)
+        problems = []
+        for token in self.tokens:
+            try:
+                return _open(token, signer)
+            except Refusal as refusal:
+                problems.append(refusal.message)
+        why = problems[0] if problems else "No [[signer]] is configured."
+        raise _unavailable(f"is not at hand. {why}")
+
+
+def _unavailable(what: str) -> Fault:
+    return Fault("signer.unavailable", f"The key that signs attestations {what}", retryable=True)
+
+
+def _open(token: Token, signer: SignerBody) -> Signer:
+    """The signer behind a URI, which has this public key; refuses with `signer.unusable` otherwise."""
+    _check_uri(token)
+    public = SSlibKey.from_crypto(load_der_public_key(signer.public_key), scheme=signer.scheme)
+    try:
+        return Signer.from_priv_key_uri(token.uri, public, lambda _what: token.pin)
+    except Exception as error:  # each service has errors of its own, of any class
+        raise _unusable(token, error) from None
+
+
+def read_signer(name: str, token: Token) -> SignerBody:
+    """The public half of a key in a file or PKCS#11 token; refuses with `signer.unusable` where it cannot be read."""
+    _check_uri(token)
+    kind, _, place = token.uri.partition(":")
+    try:
+        if kind == _FILE:
+            key = load_pem_private_key(Path(place).read_bytes(), None).public_key()
+        elif kind == _TOKEN:
+            key = _of_token(token)
+        else:
+            raise ValueError("only the service knows its public half; give that in a file")
+    except Exception as error:  # each library has errors of its own, of any class
+        raise _unusable(token, error) from None
+    return signer_of(name, key)
+
+
+def signer_of(name: str, key: PublicKeyTypes) -> SignerBody:
+    """The signer that this public key is, by the one scheme for its kind; refuses with `signer.unusable` any other."""
+    spelt = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if isinstance(key, rsa.RSAPublicKey):
+        scheme = RSA_PSS
+    elif isinstance(key, Ed25519PublicKey):
+        scheme = ED25519
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        scheme = ECDSA_P384 if isinstance(key.curve, ec.SECP384R1) else ECDSA_P256
+    else:
+        scheme = type(key).__name__
+    body = SignerBody(name, scheme, spelt)
+    check_signer(body)
+    return body
+
+
+def _of_token(token: Token) -> PublicKeyTypes:
+    parts = urlsplit(token.uri)
+    label = parse_qs(parts.query).get("label", [None])[0]
+    number = int(parts.path) if parts.path else None
+    _uri, public = HSMSigner.import_(number, label, lambda _what: token.pin)
+    return load_pem_public_key(public.keyval["public"].encode())
+
+
+def _check_uri(token: Token) -> None:
+    kind = token.uri.partition(":")[0]
+    if kind not in URI_SCHEMES:
+        raise Refusal(
+            Code.SIGNER_UNUSABLE,
+            f"{token.uri!r} is no URI of a key.",
+            f"It begins with one of {', '.join(f'{one}:' for one in URI_SCHEMES)}.",
+        )
+    if kind == _TOKEN:
+        os.environ[_PKCS11_VARIABLE] = token.module  # where securesystemslib looks for the library
+
+
+def _unusable(token: Token, error: Exception) -> Refusal:
+    hint = "Look at URI, module and PIN, and whether the token is plugged in."
+    if isinstance(error, UnsupportedLibraryError):
+        hint = f"Install what securesystemslib needs for {token.uri.partition(':')[0]}: keys."
+    return Refusal(Code.SIGNER_UNUSABLE, f"The key {token.uri} cannot be used: {error}", hint)

@@ -166,6 +166,19 @@ class WitnessSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SignerSettings:
+    """One `[[signer]]`: a key that the press may sign attestations with, once people have put it in force.
+
+    `uri`: of securesystemslib (file2:, hsm:, awskms:, gcpkms:, azurekms:, hv:); `module`: path of the PKCS#11 library
+    for hsm:; `pin_file`: of the token's PIN, in the home.
+    """
+
+    uri: str
+    module: str = ""
+    pin_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One installation. `genesis` is what `init` was asked for; once sealed, the policy in the journal counts alone.
 
@@ -184,6 +197,7 @@ class Config:
     dial: Dial = field(default_factory=Dial)
     forges: tuple[ForgeSettings, ...] = ()
     witnesses: tuple[WitnessSettings, ...] = ()
+    signers: tuple[SignerSettings, ...] = ()
     upload_url: str = ""
     tls: Tls = field(default_factory=Tls)
     next_origin: str = ""
@@ -233,6 +247,7 @@ class Config:
         parts.append("\n[sign_in]\n" + _fields(self.sign_in))
         parts += ["\n[[forge]]\n" + _fields(one) for one in self.forges]
         parts += ["\n[[witness]]\n" + _fields(one) for one in self.witnesses]
+        parts += ["\n[[signer]]\n" + _fields(one) for one in self.signers]
         return "".join(parts)
 
 
@@ -327,6 +342,7 @@ def _config(value: object) -> Config:
         tls=_section(members, "tls", _read_tls) if members.has("tls") else Tls(),
         forges=members.optional("forge", _read_forges) or (),
         witnesses=members.optional("witness", _read_witnesses) or (),
+        signers=members.optional("signer", _read_signers) or (),
     )
     members.done()
     _check_addresses(config)
@@ -441,6 +457,30 @@ def _read_forge(value: object) -> ForgeSettings:
     return found
 
 
+def _read_signers(value: object) -> tuple[SignerSettings, ...]:
+    found = Members({"signer": value}, CONFIG_NAME).items("signer", _read_signer, count_max=8)
+    if len({one.uri for one in found}) != len(found):
+        raise _invalid("two [[signer]] sections have the same uri")
+    return found
+
+
+def _read_signer(value: object) -> SignerSettings:
+    section = Members(value, f"section [[signer]] of {CONFIG_NAME}")
+    found = SignerSettings(
+        uri=section.text("uri", chars_max=URL_CHARS_MAX),
+        module=section.text("module", chars_max=URL_CHARS_MAX, empty=True)
+        if section.has("module")
+        else "",
+        pin_file=section.text("pin_file", chars_max=URL_CHARS_MAX, empty=True)
+        if section.has("pin_file")
+        else "",
+    )
+    section.done()
+    if found.uri.startswith("hsm:") and not found.module:
+        section.refuse("has an hsm: key and no module, the path of the PKCS#11 library")
+    return found
+
+
 def _read_witnesses(value: object) -> tuple[WitnessSettings, ...]:
     found = Members({"witness": value}, CONFIG_NAME).items(
         "witness", _read_witness, count_max=WITNESSES_MAX
@@ -516,7 +556,18 @@ def _read_sign_in(section: Members) -> SignIn:
 
 
 _Value = str | int | bool | tuple[str | int, ...]
-_Section = Listen | Tls | Mail | Zones | Database | SignIn | Dial | ForgeSettings | WitnessSettings
+_Section = (
+    Listen
+    | Tls
+    | Mail
+    | Zones
+    | Database
+    | SignIn
+    | Dial
+    | ForgeSettings
+    | WitnessSettings
+    | SignerSettings
+)
 
 
 def _fields(value: _Section) -> str:

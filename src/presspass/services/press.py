@@ -23,6 +23,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy.engine import Connection
 
 from presspass.confine.worker import Worker, inspector_command
@@ -31,6 +32,7 @@ from presspass.core.errors import Code, Fault, PresspassError, Refusal
 from presspass.core.ledger.note import VerifierKey
 from presspass.core.limits import FORGE_TOKEN_BYTES_MAX
 from presspass.core.roster import b64u, unb64u
+from presspass.core.signer import ATTESTATION, SignerBody
 from presspass.core.statement import GenesisBody, UpstreamBody
 from presspass.issuers import KeySets
 from presspass.keystore.envelopes import KeyEncryptionKey, Vault, read_private, write_private
@@ -56,10 +58,10 @@ from presspass.press.publication import Tools
 from presspass.press.publications import Publications
 from presspass.press.publishers import Publisher
 from presspass.press.publishers.pypi import PyPIPublisher
-from presspass.press.signing import PressKey
+from presspass.press.signing import PressKey, Signers, Token, read_signer, signer_of
 from presspass.press.witnesses import Witness, Witnesses
 from presspass.press.workloads import Workloads
-from presspass.services.config import Config, read_config
+from presspass.services.config import Config, SignerSettings, read_config
 from presspass.services.isolation import confine_press
 from presspass.services.places import places
 from presspass.store import journal_view as view
@@ -219,6 +221,7 @@ def composed(
     inspector = Worker(inspector_command())
     clock = clock or Clock()
     blobs = home / "gateway" / "blobs" / "sha256"
+    signers = Signers(key, tokens(config, home))
     log = Log(_log_origin(writer, config), key.public, key.sign_raw)
     writer.before_commit = log.grow
     # Each has a reader of its own: the loop's may hang where that of stops does not.
@@ -233,7 +236,7 @@ def composed(
     tools = Tools(
         writer=writer,
         log=log,
-        key=key,
+        signers=signers,
         vault=vault,
         spool=Spool(folder / "spool", lambda sha256: _open_blob(shelf(blobs, sha256) / sha256)),
         publisher=publisher_for,
@@ -260,7 +263,7 @@ def composed(
         narrowings=narrowings,
         desk=Desk(folder / "inbox", vault, log, writer.run),
         pending=Pending(books, clock),
-        decisions=Decisions(books, clock, vault, inspection, reports),
+        decisions=Decisions(books, clock, vault, signers, inspection, reports),
         publications=Publications(books, clock, tools, inspection),
         workloads=workloads,
         forges=reports,
@@ -313,6 +316,33 @@ def _check_chain(writer: Writer) -> None:
 def publisher_for(upstream: UpstreamBody) -> Publisher:
     """The adapter for an upstream's protocol."""
     return PyPIPublisher(upstream.upload_url, upstream.index_url)
+
+
+def tokens(config: Config, home: Path) -> tuple[Token, ...]:
+    """The keys for attestations that this press is told of."""
+    return tuple(_token(one, home) for one in config.signers)
+
+
+def _token(settings: SignerSettings, home: Path) -> Token:
+    pin = (home / settings.pin_file).read_text().strip() if settings.pin_file else ""
+    return Token(settings.uri, settings.module, pin)
+
+
+def configured_signer(home: Path, uri: str, public_pem: bytes | None) -> SignerBody:
+    """The signer of attestations behind a `[[signer]]`. `public_pem`: its public half, None to read it from there."""
+    token = next((one for one in tokens(read_config(home), home) if one.uri == uri), None)
+    if token is None:
+        raise Refusal(
+            Code.SIGNER_MISSING,
+            f"There is no [[signer]] with the uri {uri!r} in presspass.toml.",
+            "Write it there first, and start the press again, so that it can sign with the key.",
+        )
+    if public_pem is None:
+        return read_signer(ATTESTATION, token)
+    try:
+        return signer_of(ATTESTATION, load_pem_public_key(public_pem))
+    except ValueError:
+        raise Refusal(Code.SIGNER_UNUSABLE, "The file holds no public key (PEM).") from None
 
 
 def channels(config: Config, home: Path) -> tuple[Channel, ...]:

@@ -111,7 +111,8 @@ def _verify_webauthn(
     message = approval.authenticator_data + hashlib.sha256(approval.client_data).digest()
     if not signature_verifies(key.public_key, approval.signature, message):
         raise Refusal(Code.APPROVAL_INVALID, "The passkey's signature does not verify.")
-    return Signed(approval.statement, key.id, not key.is_software, data.sign_count)
+    synced = key.backed_up or data.backed_up
+    return Signed(approval.statement, key.id, not key.is_software, data.sign_count, synced)
 
 
 def signature_verifies(public_key_der: bytes, signature: bytes, message: bytes) -> bool:

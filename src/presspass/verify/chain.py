@@ -1,5 +1,5 @@
-"""The chains of roster, policy, upstreams, publishers and delegations from genesis on, and whether signatures are
-enough under them.
+"""The chains of roster, policy, upstreams, publishers, delegations and signers from genesis on, and whether signatures
+are enough under them.
 
 1. Genesis is the first element of every chain; its digest is the trust root.
 2. A statement belongs to this installation and space, and names heads that this chain has had.
@@ -30,6 +30,7 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Key, Roster
+from presspass.core.signer import SignerBody
 from presspass.core.statement import (
     ChainedBody,
     GenesisBody,
@@ -46,6 +47,7 @@ from presspass.core.statement import (
     subject,
 )
 from presspass.verify.approvals import check_origin, verify_approval
+from presspass.verify.attestation import check_signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class Chain:
     upstreams: dict[str, tuple[str, UpstreamBody]] = field(default_factory=dict)
     publishers: dict[str, tuple[str, PublisherBody]] = field(default_factory=dict)
     delegations: dict[str, tuple[str, DelegationBody]] = field(default_factory=dict)
+    signers: dict[str, tuple[str, SignerBody]] = field(default_factory=dict)
     #: Digest of each roster to the (origin, RP id) in force with it.
     sites: dict[str, tuple[str, str]] = field(default_factory=dict)
     _moved: dict[tuple[Kind, str], Effect] = field(default_factory=dict)
@@ -152,6 +155,13 @@ class Chain:
         """The origin that keys are enrolled at now, and its RP id."""
         return self.sites[self.heads.roster]
 
+    def signer(self, name: str) -> SignerBody:
+        """What signs now; the log key in genesis until people have put another in force."""
+        named = self.signers.get(name)
+        return (
+            SignerBody.of_raw(name, bytes.fromhex(self.body.log_key)) if named is None else named[1]
+        )
+
     def head(self, kind: Kind, name: str = "") -> str:
         """The present head of one chain; genesis where nothing has been admitted to it."""
         if kind is Kind.ROSTER:
@@ -190,6 +200,7 @@ class Chain:
             Kind.UPSTREAM: self.upstreams,
             Kind.PUBLISHER: self.publishers,
             Kind.DELEGATION: self.delegations,
+            Kind.SIGNER: self.signers,
         }
         return found[kind]
 
@@ -222,8 +233,11 @@ class Chain:
                 "Something else was decided since this was asked for.",
                 "Ask for it again under the present state.",
             )
-        if isinstance(statement.body, OriginBody):
-            check_origin(statement.body.origin, statement.body.rp_id)
+        for one in effects(statement):
+            if isinstance(one.body, OriginBody):
+                check_origin(one.body.origin, one.body.rp_id)
+            elif isinstance(one.body, SignerBody):
+                check_signer(one.body)
 
     def check_alive(self, statement: Statement, now_s: int) -> None:
         """Refuses a statement that has expired by its own word or by the policy in force, whichever is earlier."""
@@ -348,8 +362,10 @@ class Chain:
             self.upstreams[body.name] = (digest, body)
         elif isinstance(body, PublisherBody):
             self.publishers[body.name] = (digest, body)
-        else:
+        elif isinstance(body, DelegationBody):
             self.delegations[body.name] = (digest, body)
+        else:
+            self.signers[body.name] = (digest, body)
 
     def verify_recovery(self, statement: Statement, approvals: Iterable[Approval]) -> None:
         """The offline recovery key's signature under a roster statement that says so."""
@@ -374,10 +390,14 @@ class Chain:
         return verify_approval(data, approval, key, origin=site[0], rp_id=site[1])
 
     def _key(self, key_id: str) -> Key:
+        return self.enrolled(key_id)[0]
+
+    def enrolled(self, key_id: str) -> tuple[Key, str]:
+        """A key that is or was in a roster, and whose (a person's id); refuses with `approval.unknown-key`."""
         for roster in (self.roster, *self.rosters.values()):
-            key = roster.key(key_id)
-            if key is not None:
-                return key
+            key, owner = roster.key(key_id), roster.owner(key_id)
+            if key is not None and owner is not None:
+                return key, owner.id
         raise Refusal(Code.APPROVAL_KEY_UNKNOWN, f"Key {key_id[:16]} was never enrolled here.")
 
     def _electorates(
@@ -391,12 +411,13 @@ class Chain:
 
 
 #: Chains of which a proof needs every statement; of the others, those alone by which the release was asked for.
-_WHOLE = frozenset({Kind.ROSTER, Kind.POLICY, Kind.UPSTREAM})
+_WHOLE = frozenset({Kind.ROSTER, Kind.POLICY, Kind.UPSTREAM, Kind.SIGNER})
 
 
 def needed_for(admitted: Sequence[Statement], chains: Collection[str]) -> list[Statement]:
-    """Those of these statements (in order, after genesis) that show how `chains` came about, with roster, policy and
-    upstreams. A bundle among them needs what each of its members builds on, also where that is about other chains.
+    """Those of these statements (in order, after genesis) that show how `chains` came about, with roster, policy,
+    upstreams and signers. A bundle among them needs what each of its members builds on, also where that is about other
+    chains.
     """
     wanted, found = set(chains), []
     for statement in reversed(admitted):

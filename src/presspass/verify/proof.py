@@ -2,14 +2,14 @@
 
 A proof holds everything needed except the trust root: genesis, every chained statement with its signatures, the release
 statement with its signatures, the press's ledger entry with its inclusion proof and signed checkpoint, and the
-attestation. The check, in this order; the first failure ends it:
+attestations. The check, in this order; the first failure ends it:
 1. genesis is the one the user pinned;
 2. each chained statement was admitted by a quorum under the state before it;
 3. the release statement names this file by SHA-256, belongs to this installation, and its signatures are enough under
    the roster it names and under the one in force when it was published;
 4. the press's entry says that exactly these files were published under it, while it had not expired;
 5. the entry is in the tree of a checkpoint that the installation's log key signed;
-6. the attestation is by the same key, about the same files, and says PASSED.
+6. the attestations are by the signer in force then, and say what all this comes to.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from presspass.core.approval import Approval
-from presspass.core.digests import JsonObject, canonical, parse_canonical
+from presspass.core.approval import Approval, Signed
+from presspass.core.digests import JsonObject, canonical, parse_canonical, sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, Witnessed, open_note
 from presspass.core.ledger.note import VerifierKey
 from presspass.core.limits import PROOF_BYTES_MAX, STATEMENT_BYTES_MAX
 from presspass.core.quorum import Circumstances
+from presspass.core.signer import ATTESTATION
 from presspass.core.statement import GenesisBody, Intent, ReleaseBody, ReleaseFile, Statement
 from presspass.core.strict import Members
-from presspass.verify.attestation import VSA_TYPE, verify_envelope
+from presspass.verify import attestation
+from presspass.verify.attestation import PREDICATES, Attestable, Signature
 from presspass.verify.chain import Chain, Verdict
 from presspass.verify.ed25519 import verifies
 
@@ -109,13 +111,13 @@ class Proof:
     chain: tuple[SignedStatement, ...]
     release: SignedStatement
     record: Record
-    attestation: JsonObject
+    attestations: tuple[JsonObject, ...]
 
     def to_bytes(self) -> bytes:
         """Canonical bytes of the proof file."""
         return canonical(
             {
-                "attestation": self.attestation,
+                "attestations": list(self.attestations),
                 "chain": [signed.to_json() for signed in self.chain],
                 "file": self.filename,
                 "format": FORMAT,
@@ -131,16 +133,15 @@ class Proof:
         members = Members(parse_canonical(data, bytes_max=PROOF_BYTES_MAX, what="proof"), "proof")
         members.choice("format", (FORMAT,))
         genesis = members.take("genesis")
-        attestation = members.take("attestation")
-        if not isinstance(genesis, str) or not isinstance(attestation, dict):
-            members.refuse("has no genesis text or attestation")
+        if not isinstance(genesis, str):
+            members.refuse("has no genesis text")
         proof = cls(
             filename=members.text("file", chars_max=255),
             genesis=Statement.from_bytes(genesis.encode("utf-8", "surrogatepass")),
             chain=members.items("chain", SignedStatement.from_json, count_max=_CHAIN_MAX),
             release=SignedStatement.from_json(members.take("release")),
             record=Record.from_json(members.take("record")),
-            attestation=attestation,
+            attestations=members.items("attestations", _envelope, count_max=len(PREDICATES)),
         )
         members.done()
         return proof
@@ -207,16 +208,21 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Valid:
-    """What a valid proof says, for people and programs. `witnesses`: name and time (Unix seconds) of each that was
-    asked for and has cosigned the checkpoint.
+    """What a valid proof says, for people and programs. `sha512`: of the file, as attested, hex; `witnesses`: name and
+    time (Unix seconds) of each that was asked for and has cosigned the checkpoint; `synced`: keys that are passkeys
+    copied to other devices or a cloud; `attested_by`: scheme and fingerprint (SHA-256, hex) of the signer.
     """
 
     file: ReleaseFile
+    sha512: str
     release: ReleaseBody
     upstream: str
     approved_by: tuple[str, ...]
     requester_signed: bool
     keys: tuple[tuple[str, str], ...]
+    synced: frozenset[str]
+    synced_accepted: bool
+    attested_by: tuple[str, str]
     entry: Entry
     checkpoint: Checkpoint
     witnesses: tuple[tuple[str, int], ...]
@@ -249,19 +255,25 @@ def check_proof(
     entry = Entry.from_bytes(proof.record.entry)
     body, file = _check_release(proof, chain, entry, filename, sha256, size)
     witnessed = _check_record(proof.record, chain.body, witnesses)
-    _check_attestation(proof.attestation, chain.body, proof.release.statement, body)
     verdict = _evaluate(chain, proof, entry)
+    about = attestable(chain, proof.release, [one.statement for one in proof.chain], entry, verdict)
+    signer = chain.signer(ATTESTATION)
+    sha512 = attestation.check(proof.attestations, about, signer)
     upstream = next(
         name for name, (digest, _) in chain.upstreams.items() if digest == body.upstream
     )
     kinds = {key.id: key.kind for roster in chain.rosters.values() for key in roster.all_keys()}
     return Valid(
         file=file,
+        sha512=sha512[file.sha256],
         release=body,
         upstream=upstream,
         approved_by=verdict.tally.counted,
         requester_signed=verdict.tally.requester_signed,
         keys=tuple((signed.key, kinds[signed.key]) for signed in verdict.signed),
+        synced=frozenset(signed.key for signed in verdict.signed if signed.synced),
+        synced_accepted=chain.policy.synced_passkeys,
+        attested_by=(signer.scheme, sha256_hex(signer.public_key)),
         entry=entry,
         checkpoint=witnessed.checkpoint,
         witnesses=witnessed.witnesses,
@@ -333,20 +345,40 @@ def _check_record(
     return opened
 
 
-def _check_attestation(
-    envelope: object, genesis: GenesisBody, statement: Statement, body: ReleaseBody
-) -> None:
-    attested = verify_envelope(envelope, bytes.fromhex(genesis.log_key))
-    expected = {file.name: file.sha256 for file in body.files}
-    policy: Any = attested.predicate.get("policy")
-    if (
-        attested.predicate_type != VSA_TYPE
-        or attested.subjects != expected
-        or attested.predicate.get("verificationResult") != "PASSED"
-        or not isinstance(policy, dict)
-        or policy.get("digest") != {"sha256": statement.heads.policy}
-    ):
-        raise Refusal(Code.PROOF_INVALID, "The attestation is about something else.")
+def attestable(
+    chain: Chain,
+    release: SignedStatement,
+    admitted: Sequence[Statement],
+    entry: Entry,
+    verdict: Verdict,
+) -> Attestable:
+    """What the press attests of a release, and whoever checks it expects. `admitted`: the chain, after genesis."""
+    body = release.statement.body_as(ReleaseBody)
+    _, upstream = next(one for one in chain.upstreams.values() if one[0] == body.upstream)
+    return Attestable(
+        origin=chain.body.origin,
+        statement=release.statement,
+        approvals=release.approvals,
+        protocol=upstream.protocol,
+        at=entry.verified_at,
+        chain=[chain.genesis.digest, *(one.digest for one in admitted)],
+        policy=chain.policy,
+        signatures=[_signature(chain, verdict, one) for one in verdict.signed],
+    )
+
+
+def _signature(chain: Chain, verdict: Verdict, signed: Signed) -> Signature:
+    key, person = chain.enrolled(signed.key)
+    counts = all(one.objection(signed) is None for one in verdict.electorates)
+    asked = any(one.is_requester(signed.key) for one in verdict.electorates)
+    role = "none" if not counts else "requester" if asked else "approver"
+    return Signature(signed, key, person, role)
+
+
+def _envelope(value: object) -> JsonObject:
+    if not isinstance(value, dict):
+        raise Refusal(Code.PROOF_INVALID, "An attestation is no envelope.")
+    return value
 
 
 def open_checkpoint(
@@ -386,7 +418,7 @@ def verdict_json(valid: Valid) -> str:
     return json.dumps(
         {
             "valid": True,
-            "file": valid.file.to_json(),
+            "file": {**valid.file.to_json(), "sha512": valid.sha512},
             "project": valid.release.project,
             "version": valid.release.version,
             "upstream": valid.upstream,
@@ -394,7 +426,12 @@ def verdict_json(valid: Valid) -> str:
             "requester_signed": valid.requester_signed,
             "asked_by_workload": valid.entry.workload,
             "approved_by": list(valid.approved_by),
-            "keys": [{"key": key, "kind": kind} for key, kind in valid.keys],
+            "keys": [
+                {"key": key, "kind": kind, "synced": key in valid.synced}
+                for key, kind in valid.keys
+            ],
+            "synced_passkeys": "accepted" if valid.synced_accepted else "refused",
+            "attested_by": {"scheme": valid.attested_by[0], "key": valid.attested_by[1]},
             "verified_at": valid.entry.verified_at,
             "mode": valid.entry.mode,
             "zones": valid.entry.zones,

@@ -25,6 +25,7 @@ NOT_COUNTED = {
     Code.APPROVAL_KEY_UNKNOWN: "does not count: this key was not in the roster when the request was written",
     Code.IDENTITY_REVOKED: "does not count: this person has left, or was revoked",
     Code.APPROVAL_SOFTWARE_KEY: "does not count: the policy takes no software keys",
+    Code.APPROVAL_SYNCED_KEY: "does not count: the policy takes no passkey that is copied to other devices",
 }
 
 

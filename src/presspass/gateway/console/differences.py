@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
 from presspass.core.delegation import DelegationBody
+from presspass.core.digests import sha256_hex
 from presspass.core.effects import chain_name
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import Electorate
 from presspass.core.roster import Key, Person, Roster
+from presspass.core.signer import SignerBody
 from presspass.core.statement import (
     BundleBody,
     ChainedBody,
@@ -72,6 +74,8 @@ def _one(facts: RequestFacts, body: ChainedBody, situation: Situation) -> Differ
             return publisher_view(before, body)
         case ((DelegationBody() | None), DelegationBody()):
             return delegation_view(before, body, situation)
+        case ((SignerBody() | None), SignerBody()):
+            return _signer(before, body)
     return DifferenceView("What this changes is not known here.", "", ())
 
 
@@ -262,6 +266,7 @@ _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "quiet_period_s": ("A set closes by itself after", _seconds, ""),
     "veto_window_s": ("Time to veto after the last signature", _seconds, "down"),
     "software_keys": ("Software keys count", _yes, "up"),
+    "synced_passkeys": ("Passkeys that are copied to other devices count", _yes, "up"),
     "key_wait_s": ("A new key waits for", _key_wait, "down"),
 }
 
@@ -308,6 +313,17 @@ _UPSTREAM_FIELDS = {
     "protocol": "protocol",
     "mode": "mode",
 }
+
+
+def _signer(now: SignerBody | None, new: SignerBody) -> DifferenceView:
+    facts: tuple[tuple[str, str], ...] = (("signs by", new.scheme),)
+    if now is not None:
+        facts = (("key before", sha256_hex(now.public_key)), *facts)
+    odd = "Whoever has this key can attest: compare its fingerprint with whoever keeps it."
+    sign = "added" if now is None else "changed"
+    title, key = "The key that signs attestations", sha256_hex(new.public_key)
+    item = Item(sign, title, facts, key, odd)
+    return DifferenceView("Another key signs attestations", f"signer {new.name}", (item,))
 
 
 def _upstream(now: UpstreamBody | None, new: UpstreamBody) -> DifferenceView:

@@ -25,9 +25,10 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the registry serves under a name: digest and size of the bytes it really sent (see `served` for a limit)."""
+    """What the registry serves under a name: digests (hex) and size of the bytes it really sent; see `served`."""
 
     sha256: str
+    sha512: str
     size: int
 
 

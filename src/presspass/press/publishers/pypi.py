@@ -58,7 +58,8 @@ class PyPIPublisher:
         url = self._find(project, filename)
         if url is None:
             return None
-        digest, size, deadline_s = hashlib.sha256(), 0, time.monotonic() + UPSTREAM_ANSWER_S_MAX
+        digests, size = (hashlib.sha256(), hashlib.sha512()), 0
+        deadline_s = time.monotonic() + UPSTREAM_ANSWER_S_MAX
         with self._stream("GET", url) as response:
             if response.status_code in (404, 410):
                 return None
@@ -66,12 +67,13 @@ class PyPIPublisher:
             for chunk in response.iter_raw(
                 _CHUNK_BYTES
             ):  # as stored, whatever a Content-Encoding says of it
-                digest.update(chunk)
+                for digest in digests:
+                    digest.update(chunk)
                 size += len(chunk)
                 if size > size_max:
                     break
                 _check_time(deadline_s)
-        return Served(digest.hexdigest(), size)
+        return Served(digests[0].hexdigest(), digests[1].hexdigest(), size)
 
     def send(self, outgoing: Outgoing, username: str, secret: str) -> None:
         """See `Publisher`. Any 2xx is success; 3xx and 4xx are final; 5xx and lost connections are retryable faults."""
