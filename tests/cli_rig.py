@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ledger_reading
+from presspass.core.digests import JsonObject
 from presspass.drill.peers import free_port, trusting, wait_until
 
 
@@ -135,6 +137,10 @@ class Rig:
         self.run("enrol", self.links[0], "--software-passkey", self.ada)
         self.run("enrol", self.links[1], "--ssh-key", f"{self.grace}.pub")
         self.run("init", "--seal", "--yes-all-fingerprints-compared")
+
+    def ledger(self) -> list[JsonObject]:
+        """Every entry of the public log, checked as an auditor does."""
+        return ledger_reading.over_http(self.origin, self.home / "trust-root.json", self.ca)
 
     def approve(self, url: str, *who: str) -> None:
         """Has these people approve, each with the own key."""

@@ -16,8 +16,10 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 
 import backends
+import ledger_reading
+from ledger_reading import entered
 from presspass.core.approval import Approval
-from presspass.core.digests import canonical, sha256_hex
+from presspass.core.digests import JsonObject, canonical, sha256_hex
 from presspass.core.policy import Policy
 from presspass.core.roster import Details, Person, Roster
 from presspass.core.statement import (
@@ -309,6 +311,11 @@ class Rig:
         finally:
             reader.close()
 
+    def ledger(self) -> list[JsonObject]:
+        """Every entry, read strictly."""
+        entries: list[JsonObject] = self.journal(ledger_reading.in_journal)
+        return entries
+
     def decision(self, digest: str) -> view.Decision | None:
         found: view.Decision | None = self.journal(lambda c: view.decisions(c, [digest])).get(
             digest
@@ -323,11 +330,28 @@ class Rig:
             press.tick()
             decision = self.decision(digest)
             if decision is not None and decision.state == state:
+                self._stands_in_the_ledger(digest, decision)
                 return decision
             if decision is not None and (decision.state, state) == ("approved", "admitted"):
                 self._let_the_window_pass(press)
             time.sleep(0.01)
         raise AssertionError(f"never {state}: {decision}")
+
+    def _stands_in_the_ledger(self, digest: str, decision: view.Decision) -> None:
+        """What the press refuses is an entry of its kind and code; so is why it waits for what somebody has signed."""
+        kinds = ("refused", decision.state)
+        if decision.state == "seen":
+            kinds = ("not-yet",) if decision.code and self._is_signed(digest) else ()
+        elif decision.state not in ("rejected", "expired", "stale", "failed"):
+            kinds = ()
+        entries = self.ledger() if kinds else []
+        members = {"statement": digest, "code": decision.code}
+        assert not kinds or any(entered(entries, kind, **members) for kind in kinds), decision
+
+    def _is_signed(self, digest: str) -> bool:
+        with self.rows.read() as connection:
+            query = g.APPROVAL.select().where(g.APPROVAL.c.statement == digest)
+            return connection.execute(query).first() is not None
 
     def _let_the_window_pass(self, press: Press) -> None:
         world = getattr(press.clock.wall, "__self__", None)
@@ -341,6 +365,7 @@ class Rig:
             time.sleep(0.01)
         decision = self.decision(digest)
         assert decision is not None and decision.state == state, decision
+        self._stands_in_the_ledger(digest, decision)
         return decision
 
     @contextmanager

@@ -405,16 +405,25 @@ def stops(world: WorkloadWorld) -> list[Any]:
     return world.world.rows(sa.select(g.STOP).order_by(g.STOP.c.serial))
 
 
-def test_every_refusal_at_the_exchange_is_an_event(world: WorkloadWorld) -> None:
-    world.mint(world.token(event_name="pull_request"))
+def test_every_refusal_of_a_known_workload_at_the_exchange_is_an_event(
+    world: WorkloadWorld,
+) -> None:
+    """Whoever proves nothing, or is bound nowhere, is a stranger: of those anybody can make as many as they like."""
+    head, claims, _ = world.token().split(".")
     world.mint("a.b.c")
-    codes = until(
-        lambda: (
-            len(found := [row.code for row in world.world.rows(sa.select(g.EVENT))]) >= 2 and found
-        ),
-        "two events",
+    world.mint(f"{head}.{claims}.{'A' * 342}")
+    other = {"repository_id": "9", "repository_owner_id": "9", "repository": "else/where"}
+    world.mint(world.token("presspass:elsewhere", **other))
+    known = [world.token(event_name="pull_request"), world.token("presspass:elsewhere")]
+    for token in known:
+        world.mint(token)
+    events = until(
+        lambda: len(found := world.world.rows(sa.select(g.EVENT))) >= 2 and found, "two events"
     )
-    assert codes == ["publisher.wrong-event", "identity.malformed"]
+    assert [(row.code, row.detail[:16]) for row in events] == [
+        ("publisher.wrong-event", sha256_hex(known[0].encode())[:16]),
+        ("identity.wrong-audience", sha256_hex(known[1].encode())[:16]),
+    ]
 
 
 def test_discovery_names_the_doors(shared: WorkloadWorld) -> None:

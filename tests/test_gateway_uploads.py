@@ -194,6 +194,15 @@ def test_a_refusal_of_a_known_token_is_an_event_and_a_stranger_is_only_a_line(
     assert token not in world.gateway.log()
 
 
+def test_a_token_that_was_a_right_once_is_no_stranger(world: World, version: str) -> None:
+    ended = world.token(life_s=3600)
+    token_hash = hashlib.sha256(ended.encode()).hexdigest()
+    assert world.control("DELETE", f"/tokens/{token_hash}").status == 200
+    world.upload(ended, wheel(version), b"x")
+    row = until(lambda: world.refusals(ended), "the event")[0]
+    assert (row.kind, row.code) == ("upload", "token.invalid")
+
+
 # --- digests ------------------------------------------------------------------------------------------------------
 
 SMALL, LARGE = 1000, 3 * 1024 * 1024 + 17

@@ -1404,9 +1404,7 @@ def test_every_narrowing_and_decision_stands_in_the_ledger(rig: Rig, files: File
         statement = rig.stage(press, files(), "demo", "1.0")
         rig.sign(statement, "ana", "ben")
         rig.until(press, statement.digest, "verified")
-    entries = rig.journal(
-        lambda c: [json.loads(e) for e in c.execute(sa.select(t.LEDGER_ENTRY.c.entry)).scalars()]
-    )
+    entries = rig.ledger()
     assert [entry["kind"] for entry in entries] == [
         "genesis",
         "approved",

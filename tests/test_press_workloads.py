@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
+from ledger_reading import entered
 from press_rig import TOKEN, Rig
 from presspass.cli.workflow_path import read_workflow_path
 from presspass.core.approval import approval_id
 from presspass.core.digests import sha256_hex
+from presspass.core.limits import EVENTS_PER_MINUTE_MAX
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.statement import AskedBy, FreezeBody, ReleaseFile, Statement, set_bytes
@@ -25,10 +27,9 @@ from presspass.drill.world.forge import Forge
 from presspass.drill.world.registry import Registry
 from presspass.drill.world.runner import GithubJob
 from presspass.formats.jwt import Jwt
-from presspass.press import workloads
+from presspass.press import bounds, workloads
 from presspass.press.press import Press
 from presspass.store import gateway_tables as g
-from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.verify.proof import Proof, check_proof
 from presspass.verify.workflow import WorkflowPath
@@ -381,29 +382,27 @@ def test_a_quorum_ends_a_stop(scene: Scene) -> None:
     scene.rig.until(scene.press, statement.digest, "verified")
 
 
-def test_refusals_and_exchanges_of_the_gateway_are_in_the_ledger(scene: Scene) -> None:
-    row = {
-        "at_ms": 1,
-        "kind": "exchange",
-        "code": "identity.replayed",
-        "detail": "a" * 16 + ": words",
-    }
-    scene.rig.rows.run(lambda c: c.execute(g.EVENT.insert().values(**row)))
+def test_what_is_found_out_about_a_token_is_in_the_ledger_without_a_name(scene: Scene) -> None:
     token = scene.token()
     scene.shown(token)
     scene.press.workloads.look()
-    entries = [
-        json.loads(data)
-        for data in scene.rig.journal(
-            lambda c: list(
-                c.execute(
-                    sa.select(t.LEDGER_ENTRY.c.entry).order_by(t.LEDGER_ENTRY.c.position)
-                ).scalars()
-            )
-        )
-    ]
-    refused = next(one for one in entries if one["kind"] == "refused-at-gateway")
-    assert (refused["code"], refused["about"]) == ("identity.replayed", "a" * 16)
-    workload = next(one for one in entries if one["kind"] == "workload")
+    entries = scene.rig.ledger()
+    [workload] = entered(entries, "workload")
     assert (workload["state"], workload["token"]) == ("verified", sha256_hex(token.encode()))
-    assert "words" not in json.dumps(entries) and "acme" not in json.dumps(entries)
+    assert "acme" not in json.dumps(entries)
+
+
+def test_tokens_that_prove_nothing_are_entered_up_to_a_bound(scene: Scene) -> None:
+    clock, log = scene.press.clock, scene.press.tools.log
+    clock.floor_ms = clock.raw_ms() + 3_600_000  # time stands still, within one minute
+
+    def fill(connection: Connection) -> None:
+        for _ in range(EVENTS_PER_MINUTE_MAX - 1):
+            assert bounds.within(connection, log, "workload", clock.raw_ms())
+
+    scene.press.books.writer.run(fill)
+    for token in ("junk", "more junk"):
+        digest = scene.shown(token)
+        scene.press.workloads.look()
+        assert scene.seen(digest).state == "refused"
+    assert len(entered(scene.rig.ledger(), "workload", state="refused")) == 1

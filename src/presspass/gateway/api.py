@@ -202,8 +202,12 @@ class Api:
 
     def approve(self, request: HttpRequest, body: bytes) -> Answer:
         """POST /api/v1/requests/<digest>/approvals"""
-        digest = request.path_params["digest"]
-        stored = approvals.accept(self._gate, digest, body, request.query_params.get("note", ""))
+        digest, note = request.path_params["digest"], request.query_params.get("note", "")
+        try:
+            stored = approvals.accept(self._gate, digest, body, note)
+        except Refusal as refusal:
+            self._gate.events.refused(refusal, "signature", approvals.enrolled(self._gate, body))
+            raise
         role = self._role(stored, Approval.from_bytes(body))
         return json_answer({**self.request_json(digest), "role": role}, 202)
 

@@ -97,7 +97,7 @@ class Routed:
     def _answer(self, error: Exception, scope: Scope) -> Answer:
         refusal = as_refusal(error)
         if refusal is not None:
-            self._gate.events.refused(refusal, "api", "")
+            self._gate.events.told(refusal, "api")
             return refusal_answer(refusal, close=refusal.code is Code.REQUEST_TOO_LARGE)
         if isinstance(error, HTTPException):
             code = Code.REQUEST_NOT_FOUND if error.status_code == 404 else Code.REQUEST_UNSUPPORTED

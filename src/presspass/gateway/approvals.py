@@ -55,6 +55,17 @@ def accept(gate: Gate, digest: str, body: bytes, note: str = "") -> Request:
     return request
 
 
+def enrolled(gate: Gate, body: bytes) -> str:
+    """The id of the key that a signature names, if the roster has or had it; "" of a stranger's."""
+    chain = gate.journal.rules.chain
+    try:
+        key = Approval.from_bytes(body).key
+    except Refusal:
+        return ""
+    rosters = chain.rosters.values() if chain is not None else ()
+    return key if any(roster.key(key) for roster in rosters) else ""
+
+
 def narrow(gate: Gate, statement_text: str, approval_json: JsonObject) -> str:
     """Takes a freeze or a revocation that one person has signed; the digest of its statement. What it ends at the gate
     is ended when this returns; the press latches it when it sees it.

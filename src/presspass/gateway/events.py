@@ -1,7 +1,8 @@
 """What happened at the doors: a row for what somebody with a right was refused, a line for everything else.
 
-Bounded in both forms: whoever is refused a thousand times a minute must not fill the gate's disk with it. What is
-beyond the bound is counted, and the count is told when the next minute begins.
+Bounded in both forms: whoever is refused a thousand times a minute must not fill the gate's disk with it, nor hide what
+is refused at another door. What has no row of its own, because nobody known was refused or because it is beyond the
+bound, is counted, and the count becomes a row when its minute is over: the press enters both into the ledger.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import secrets
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable
 
 import sqlalchemy as sa
@@ -20,10 +22,11 @@ from sqlalchemy.engine import Connection
 from presspass.core.errors import Refusal
 from presspass.core.limits import EVENTS_PER_MINUTE_MAX
 from presspass.store.database import Writer
-from presspass.store.gateway_tables import EVENT
+from presspass.store.gateway_tables import EVENT, LEFT_OUT, STRANGERS
 
 _MINUTE_MS = 60_000
 _DETAIL_CHARS_MAX = 500
+_LINES = "lines"
 
 
 class Events:
@@ -34,38 +37,61 @@ class Events:
         self._clock = clock
         self._lock = threading.Lock()
         self._minute = 0
-        self._count = 0
+        self._counts: Counter[str] = Counter()
 
-    def refused(self, refusal: Refusal, kind: str, who: str) -> None:
-        """Somebody was refused at the door `kind`. `who`: hash of the token that was shown, "" for a stranger."""
-        if not self._within_bound():
-            return
-        if who:
+    def refused(self, refusal: Refusal, door: str, who: str) -> None:
+        """Somebody was refused at `door`. `who`: hash of the token that was shown, or id of the key that signed; "" for
+        a stranger, who is counted."""
+        if not who:
+            self._count(STRANGERS)
+            self.told(refusal, door)
+        elif self._within_bound(door):
             row = {
                 "at_ms": self._clock(),
-                "kind": kind,
+                "kind": door,
                 "code": refusal.code.value,
                 "detail": f"{who[:16]}: {refusal.message}"[:_DETAIL_CHARS_MAX],
             }
-            self._writer.submit(lambda connection: connection.execute(sa.insert(EVENT), row))
+            self._put(row)
         else:
-            log("refused", kind=kind, code=refusal.code.value)
+            self._count(LEFT_OUT)
+
+    def told(self, refusal: Refusal, door: str) -> None:
+        """A refusal that is nobody's business but the operator's."""
+        if self._within_bound(_LINES):
+            log("refused", kind=door, code=refusal.code.value)
 
     def happened(self, kind: str, detail: str) -> None:
         """Something that changes who may look or ask, for those who look back: who signed in, what was allowed."""
-        if self._within_bound():
+        if self._within_bound(kind):
             row = {"at_ms": self._clock(), "kind": kind, "detail": detail[:_DETAIL_CHARS_MAX]}
-            self._writer.submit(lambda connection: connection.execute(sa.insert(EVENT), row))
+            self._put(row)
 
-    def _within_bound(self) -> bool:
+    def settle(self, *, ending: bool = False) -> None:
+        """Writes what was only counted in the minute that is over; when the process ends, in this one too."""
         minute = self._clock() // _MINUTE_MS
         with self._lock:
-            if minute != self._minute:
-                left_out, self._minute, self._count = self._count - EVENTS_PER_MINUTE_MAX, minute, 0
-                if left_out > 0:
-                    log("refused", left_out=left_out)
-            self._count += 1
-            return self._count <= EVENTS_PER_MINUTE_MAX
+            if minute == self._minute and not ending:
+                return
+            counts, self._counts, self._minute = self._counts, Counter(), minute
+        for kind in (STRANGERS, LEFT_OUT):
+            if counts[kind]:
+                row = {"at_ms": self._clock(), "kind": kind, "detail": str(counts[kind])}
+                self._put(row)
+        if counts[_LINES] > EVENTS_PER_MINUTE_MAX:
+            log("refused", left_out=counts[_LINES] - EVENTS_PER_MINUTE_MAX)
+
+    def _put(self, row: dict[str, object]) -> None:
+        self._writer.submit(lambda connection: connection.execute(sa.insert(EVENT), row))
+
+    def _within_bound(self, what: str) -> bool:
+        return self._count(what) <= EVENTS_PER_MINUTE_MAX
+
+    def _count(self, what: str) -> int:
+        self.settle()
+        with self._lock:
+            self._counts[what] += 1
+            return self._counts[what]
 
 
 def note(connection: Connection, kind: str, detail: str, now_ms: int, code: str = "") -> None:

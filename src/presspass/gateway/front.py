@@ -43,7 +43,7 @@ class Front:
             self._resolve(scope)
             self._check(scope)
         except Refusal as refusal:
-            self._gate.events.refused(refusal, "front", "")
+            self._gate.events.told(refusal, "front")
             await self._say(refusal, scope, receive, send)
             return
         await self._app(scope, receive, send)

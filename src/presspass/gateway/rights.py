@@ -12,8 +12,14 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.lifecycle import State
 from presspass.gateway import passes, tokens
 from presspass.gateway.tokens import Right
-from presspass.store.gateway_tables import RELEASE, WORKLOAD_TOKEN
+from presspass.store.database import Prepared
+from presspass.store.gateway_tables import PASS, RELEASE, UPLOAD_TOKEN, WORKLOAD_TOKEN
 from presspass.verify.chain import Chain
+
+_KNOWN = tuple(
+    Prepared(sa.select(table.c.hash).where(table.c.hash == sa.bindparam("hash")))
+    for table in (PASS, UPLOAD_TOKEN)
+)
 
 
 def check_right(connection: Connection, secret: str, now_ms: int) -> Right:
@@ -25,6 +31,11 @@ def check_right(connection: Connection, secret: str, now_ms: int) -> Right:
             )
         return passes.right_by_hash(connection, tokens.secret_hash(secret), now_ms)
     return tokens.check_right(connection, secret, now_ms)
+
+
+def is_known(connection: Connection, secret_hash: str) -> bool:
+    """Whether this is, or was, the hash of a right."""
+    return any(known.rows(connection, hash=secret_hash) for known in _KNOWN)
 
 
 def again(connection: Connection, right: Right, now_ms: int) -> Right:

@@ -272,7 +272,7 @@ class SignIn:
                 self._gate, self._require_provider(), form.get("logout_token", "")
             )
         except Refusal as refusal:
-            self._gate.events.refused(refusal, "logout", "")
+            self._gate.events.told(refusal, "logout")
             raise OAuthError("invalid_request", refusal.message) from None
         return json_answer({})
 
@@ -288,7 +288,7 @@ class SignIn:
             refusal = as_refusal(error)
             if refusal is None:
                 raise
-            self._gate.events.refused(refusal, "security-event", "")
+            self._gate.events.told(refusal, "security-event")
             return _push_error(refusal)
         return Answer(202)
 

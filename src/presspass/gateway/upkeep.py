@@ -70,6 +70,7 @@ class Upkeep:
             self._expiry_look_ms = now
             self._expire(now)
             self._forget_tokens(now)
+            gate.events.settle()
 
     def _follow_leaving(self) -> None:
         """What the press has latched about people is carried out here too, and the roster without them asked for anew

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.roster import Roster
-from presspass.press import journal, notices
+from presspass.press import bounds, journal, notices
 from presspass.press.log import Log
 from presspass.store import journal_view as view
 from presspass.store.database import Reader, Writer
@@ -58,6 +58,17 @@ class Books:
     def enter(self, connection: Connection, now_ms: int, **entry: object) -> None:
         """Appends to the ledger."""
         journal.log_entry(connection, self.log, now_ms, entry)
+
+    def enter_refusal(
+        self, connection: Connection, now_ms: int, kind: str, statement: str, code: str
+    ) -> None:
+        """Enters that a request is refused, for good or as it stands (`not-yet`): each reason once, and of all of them
+        as many a minute as a gateway may cause that asks for nonsense."""
+        entry = {"kind": kind, "statement": statement, "code": code}
+        if journal.first_time(connection, entry) and bounds.within(
+            connection, self.log, kind, now_ms
+        ):
+            journal.log_entry(connection, self.log, now_ms, entry)
 
     @staticmethod
     def tell(

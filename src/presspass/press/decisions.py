@@ -129,9 +129,14 @@ class Decisions:
             verdict.require()
         except Refusal as refusal:
             code, message = refusal.code.value, refusal.message
-            self.books.writer.run(
-                lambda c: journal.decide(c, ask.digest, "seen", now_ms, code, message)
-            )
+
+            def work(connection: Connection) -> None:
+                journal.decide(connection, ask.digest, "seen", now_ms, code, message)
+                if ask.approvals:  # before anybody has signed nothing is refused yet
+                    for one in dict.fromkeys((code, *(one.code.value for one in verdict.problems))):
+                        self.books.enter_refusal(connection, now_ms, "not-yet", ask.digest, one)
+
+            self.books.writer.run(work)
 
     def _consider_change(self, ask: Ask, now_ms: int) -> None:
         """Roster, policy, upstream, and the clearing of freezes: admitted when the quorum has signed and the veto
@@ -301,10 +306,9 @@ class Decisions:
             changed = journal.decide(
                 connection, digest, state, now_ms, refusal.code.value, refusal.message
             )
-            if changed and state != "seen":
-                self.books.enter(
-                    connection, now_ms, kind="refused", statement=digest, code=refusal.code.value
-                )
+            if changed:
+                kind = "not-yet" if state == "seen" else "refused"
+                self.books.enter_refusal(connection, now_ms, kind, digest, refusal.code.value)
 
         self.books.writer.run(work)
 

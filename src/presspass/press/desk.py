@@ -169,7 +169,13 @@ class Desk:
                 },
             )
 
-        self.run(work)
+        try:
+            self.run(work)
+        except Refusal as refusal:
+            code = refusal.code.value
+            entry = {"kind": "refused", "statement": statement.digest, "code": code}
+            self.run(lambda connection: journal.log_entry(connection, self.log, now_ms, entry))
+            raise
         return {"statement": statement.digest}
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
 
 from presspass.core.approval import Approval
-from presspass.core.digests import canonical
+from presspass.core.digests import canonical, sha256_hex
 from presspass.core.effects import Effect, effects
 from presspass.core.errors import Code, Fault, Refusal, invariant
 from presspass.core.roster import Details
@@ -191,10 +191,17 @@ def note(connection: Connection, digest: str, now_ms: int, code: str, message: s
         decide(connection, digest, state, now_ms, code, message)
 
 
-def reject_vetoed(connection: Connection, digest: str, now_ms: int, reason: str) -> None:
+def reject_vetoed(connection: Connection, log: Log, digest: str, now_ms: int, reason: str) -> None:
     """A veto ends what is not yet claimed. A claimed publication ends by itself, as failed, before its next file."""
-    if view.statement(connection, digest) is None:
-        decide(connection, digest, "rejected", now_ms, Code.VETOED.value, reason)
+    if view.statement(connection, digest) is not None:
+        return
+    state = connection.execute(
+        sa.select(t.DECISION.c.state).where(t.DECISION.c.statement == digest)
+    ).scalar()
+    code = Code.VETOED.value
+    if decide(connection, digest, "rejected", now_ms, code, reason):
+        kind = "rejected" if state == "approved" else "refused"
+        log_entry(connection, log, now_ms, {"kind": kind, "statement": digest, "code": code})
 
 
 def log_entry(connection: Connection, log: Log, now_ms: int, entry: Mapping[str, object]) -> None:
@@ -202,6 +209,11 @@ def log_entry(connection: Connection, log: Log, now_ms: int, entry: Mapping[str,
     genesis = view.genesis(connection)
     if genesis is not None:
         log.append(connection, {"space": genesis.space, "at": now_ms // 1000, **entry})
+
+
+def first_time(connection: Connection, entry: Mapping[str, object]) -> bool:
+    """Whether this is to be entered for the first time; asked again, it is not."""
+    return insert_new(connection, t.LEDGER_ONCE, entry=sha256_hex(canonical(dict(entry))))
 
 
 def needed_copies(connection: Connection) -> set[str]:

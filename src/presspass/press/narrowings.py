@@ -136,7 +136,7 @@ class Narrowings:
             subject = _SUBJECTS.get(what, f"{what} revoked")
             notices.tell_everybody(connection, found.id, subject, text, now_ms)
         if what == "veto":
-            journal.reject_vetoed(connection, target, now_ms, found.reason or "vetoed")
+            journal.reject_vetoed(connection, self.log, target, now_ms, found.reason or "vetoed")
         return new
 
     def _signer(self, found: Dropped) -> str:

@@ -24,6 +24,7 @@ from presspass.press.books import Books
 from presspass.press.clock import Clock
 from presspass.press.decisions import Decisions
 from presspass.press.desk import Desk
+from presspass.press.doors import Doors
 from presspass.press.forges import Forges
 from presspass.press.narrowings import Narrowings
 from presspass.press.pending import Pending
@@ -49,6 +50,7 @@ class Press:
     decisions: Decisions
     publications: Publications
     workloads: Workloads
+    doors: Doors
     forges: Forges
     witnesses: Witnesses
     channels: Sequence[Channel] = ()

@@ -245,6 +245,7 @@ class Publications:
                 if lease is not None:
                     journal.postpone(connection, lease, now_ms + _WAITING_MS)
                 journal.note(connection, digest, now_ms, refusal.code.value, refusal.message)
+                self.books.enter_refusal(connection, now_ms, "not-yet", digest, refusal.code.value)
                 return
             if lease is not None:
                 journal.finish(connection, lease, now_ms)

@@ -24,17 +24,13 @@ from presspass.core.audience import audiences
 from presspass.core.delegation import DelegationBody, check_use, check_window
 from presspass.core.digests import is_sha256, sha256_hex
 from presspass.core.errors import Code, Fault, Refusal
-from presspass.core.limits import (
-    EVENTS_PER_MINUTE_MAX,
-    JWT_BYTES_MAX,
-    WORKFLOW_OBJECTS_JSON_BYTES_MAX,
-)
+from presspass.core.limits import JWT_BYTES_MAX, WORKFLOW_OBJECTS_JSON_BYTES_MAX
 from presspass.core.publisher import PublisherBody, check_run, version_of_ref
 from presspass.core.statement import AskedBy, ReleaseBody, Statement, set_bytes
 from presspass.core.workload import Workload
 from presspass.formats.jwt import parse_jwt
 from presspass.issuers import KeySets
-from presspass.press import journal
+from presspass.press import bounds, journal
 from presspass.press.clock import Clock
 from presspass.press.log import Log
 from presspass.store import gateway_tables as g
@@ -48,7 +44,6 @@ from presspass.verify.workload import bound_set, replay_key, verify_workload
 _LOG = logging.getLogger("presspass.press")
 _PER_LOOK = 100
 _MARK = "workloads-read"
-_EVENT_MARK = "gateway-events-read"
 _MINUTE_MS = 60_000
 _SET_ASIDE_MS = _MINUTE_MS
 #: Refusals after which the same token may still be verified: its issuer does not answer just now.
@@ -80,14 +75,12 @@ class Workloads:
     _looking: threading.Lock = field(default_factory=threading.Lock)
     _waiting: dict[str, _Shown] = field(default_factory=dict)
     _set_aside_until_ms: dict[str, int] = field(default_factory=dict)
-    _minute: tuple[int, int] = (0, 0)
 
     def look(self) -> None:
-        """First sight of new tokens, then a verdict on each that has none; the gateway's refusals go to the ledger."""
+        """First sight of new tokens, then a verdict on each that has none."""
         if self._looking.acquire(blocking=False):
             try:
                 self._look()
-                self._look_at_events()
             finally:
                 self._looking.release()
 
@@ -202,41 +195,14 @@ class Workloads:
                 "message": "Another token with this id was seen before.",
             }
         connection.execute(t.WORKLOAD.update().where(w.token == shown.hash).values(**verdict))
+        # What is verified, an issuer has signed; of anything else the gateway can show as much as it likes.
+        proved = verdict["state"] == "verified"
+        if not proved and not bounds.within(connection, self.log, "workload", now_ms):
+            return
         entry: dict[str, object] = {"kind": "workload", "token": shown.hash}
         named = ("state", "code", "publisher_statement", "delegation", "run", "workflow", "person")
         entry |= {name: verdict[name] for name in named if verdict.get(name)}
         journal.log_entry(connection, self.log, now_ms, entry)
-
-    # refusals at the gateway's doors
-
-    def _look_at_events(self) -> None:
-        reader = self.gateway()
-        if reader is None:
-            return
-        with self.writer.read() as connection:
-            mark = int(view.fact(connection, _EVENT_MARK) or 0)
-            if view.genesis(connection) is None:
-                return
-        try:
-            events, mark_now = reader.run(lambda c: _read_events(c, mark))
-        except Fault:
-            return  # `_look` has told it
-        if mark_now != mark:
-            now_ms = self.clock.raw_ms()
-            self.writer.run(lambda c: self._enter_events(c, events, mark_now, now_ms))
-
-    def _enter_events(
-        self, connection: Connection, events: list[tuple[str, str, str]], mark: int, now_ms: int
-    ) -> None:
-        """Bounded here too: the gateway may be in other hands, and must not fill the ledger with its words."""
-        minute, count = self._minute
-        if now_ms // _MINUTE_MS != minute:
-            minute, count = now_ms // _MINUTE_MS, 0
-        for kind, code, about in events[: max(0, EVENTS_PER_MINUTE_MAX - count)]:
-            entry = {"kind": "refused-at-gateway", "door": kind, "code": code, "about": about}
-            journal.log_entry(connection, self.log, now_ms, entry)
-        self._minute = (minute, count + len(events))
-        journal.set_fact(connection, _EVENT_MARK, str(mark))
 
 
 def check_asked_by(connection: Connection, chain: Chain, statement: Statement) -> None:
@@ -446,19 +412,3 @@ def _read(connection: Connection, mark: int, undecided: set[str]) -> list[_Shown
         else:
             _LOG.warning("passed over a workload's token that is not what its row says")
     return found
-
-
-def _read_events(connection: Connection, mark: int) -> tuple[list[tuple[str, str, str]], int]:
-    """Refusals at the doors since `mark`: door, code and the first 16 digits of whose secret it was. No other words."""
-    e = g.EVENT.c
-    rows = connection.execute(
-        sa.select(e.id, e.kind, e.code, e.detail).where(e.id > mark).order_by(e.id).limit(_PER_LOOK)
-    ).all()
-    known = {code.value for code in Code}
-    found = []
-    for _, kind, code, detail in rows:
-        if code in known and isinstance(kind, str) and isinstance(detail, str):
-            about = detail.partition(":")[0]
-            plain = len(about) == 16 and all(char in "0123456789abcdef" for char in about)
-            found.append((kind[:32] if kind.isascii() else "", code, about if plain else ""))
-    return found, max((id for id, *_ in rows if isinstance(id, int)), default=mark)

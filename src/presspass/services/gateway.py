@@ -131,6 +131,7 @@ def composed(options: Options, config: Config) -> Iterator[Gate]:
     migrate.bring_up(engine, "gateway")
     writer = Writer(engine)
     journal = Journal(found.journal)
+    events_here = Events(writer, wall_clock_ms)
     pool = ThreadPoolExecutor(UPLOAD_THREADS_MAX, thread_name_prefix="upload")
     try:
         yield Gate(
@@ -140,7 +141,7 @@ def composed(options: Options, config: Config) -> Iterator[Gate]:
             writer=writer,
             journal=journal,
             blobs=Blobs(folder / "blobs", _incoming(folder, config)),
-            events=Events(writer, wall_clock_ms),
+            events=events_here,
             pool=pool,
             file_bytes_max=options.file_bytes_max,
             zones_separated=options.zones == "separated",
@@ -150,6 +151,7 @@ def composed(options: Options, config: Config) -> Iterator[Gate]:
         )
     finally:
         pool.shutdown()
+        events_here.settle(ending=True)
         writer.close()
         journal.close()
 

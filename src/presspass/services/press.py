@@ -17,7 +17,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from presspass.press.clock import Clock
 from presspass.press.custody import Spool
 from presspass.press.decisions import Decisions
 from presspass.press.desk import Desk
+from presspass.press.doors import Doors
 from presspass.press.dropbox import DropBox
 from presspass.press.forges import Forges
 from presspass.press.inspection import Inspection
@@ -74,7 +75,9 @@ from presspass.verify.proof import log_origin
 
 _LOG = logging.getLogger("presspass.press")
 _POLL_S = 0.02  # how soon an approval is seen
-_STOPS_S = 0.1  # how soon a veto or freeze is heard
+LISTEN_S = (
+    0.1  # how soon a veto or freeze is heard, a token judged, a refusal of the gateway entered
+)
 _STOPS_END_S = 5.0
 _TIMER_S = 0.2  # how soon a window, an order or a dropped narrowing is seen
 _RECOVERY_PREFIX = "presspass-recovery-"
@@ -225,7 +228,7 @@ def composed(
     log = Log(_log_origin(writer, config), key.public, key.sign_raw)
     writer.before_commit = log.grow
     # Each has a reader of its own: the loop's may hang where that of stops does not.
-    stops, asks, judged = (_Gateway(found.gateway) for _ in range(3))
+    stops, asks, judged, watched = (_Gateway(found.gateway) for _ in range(4))
     narrowings = Narrowings(
         writer=writer,
         log=log,
@@ -266,6 +269,7 @@ def composed(
         decisions=Decisions(books, clock, vault, signers, inspection, reports),
         publications=Publications(books, clock, tools, inspection),
         workloads=workloads,
+        doors=Doors(writer, log, clock, watched),
         forges=reports,
         witnesses=Witnesses(writer, narrowings, witnesses(config), post),
         channels=(*channels(config, home), *told),
@@ -280,7 +284,7 @@ def composed(
         press.close()
         inspector.close()
         writer.close()
-        for reader in (stops, asks, judged):
+        for reader in (stops, asks, judged, watched):
             reader.close()
 
 
@@ -444,7 +448,7 @@ def run(home: Path, supervisor: int | None, zones: str) -> int:
     with writer_lock(home), composed(home, zones) as press:
         _check_origin(home, press)
         _check_zones(press, zones)
-        with _listening(press):
+        with listening(looks(press)):
             print(json.dumps({"ready": True}), flush=True)
             _loop(press, stop, ChangeSignal(places(home, config, "press").gateway))
     return 0
@@ -476,20 +480,27 @@ def _pause_s(press: Press, gateway: ChangeSignal) -> float:
     return _POLL_S if press.busy or gateway.fileno() is None else _TIMER_S
 
 
+def looks(press: Press) -> tuple[Callable[[], None], ...]:
+    """What is looked at beside the loop, each by itself: a folder or an issuer may hang, the others do not."""
+    narrowings = press.narrowings
+    return (
+        *(narrowings.look_dropped, narrowings.look_gateway),
+        *(press.workloads.look, press.doors.look),
+    )
+
+
 @contextlib.contextmanager
-def _listening(press: Press) -> Iterator[None]:
-    """Hears stops in two threads of their own, whatever the loop is busy with; judges workloads in a third."""
+def listening(looks: Sequence[Callable[[], None]]) -> Iterator[None]:
+    """Each of these in a thread of its own, again and again, whatever the loop is busy with."""
     ended = threading.Event()
 
     def listen(look: Callable[[], None]) -> None:
-        while not ended.wait(_STOPS_S):
+        while not ended.wait(LISTEN_S):
             try:
                 look()
             except Exception:
-                _LOG.exception("a look for stops failed; the next one follows")
+                _LOG.exception("a look failed; the next one follows")
 
-    narrowings = press.narrowings
-    looks = (narrowings.look_dropped, narrowings.look_gateway, press.workloads.look)
     threads = [threading.Thread(target=listen, args=(look,), daemon=True) for look in looks]
     for thread in threads:
         thread.start()

@@ -382,7 +382,9 @@ SCIM_TOKEN = Table(
     Column("ended_ms", BigInteger),
 )
 
-#: Refusals and other events at the doors, for the audit path.
+#: Refusals and other events at the doors, for the audit path. Of these kinds `detail` is a number: refusals within a
+#: minute that have no row of their own, of strangers or beyond the bound.
+STRANGERS, LEFT_OUT = "strangers", "left-out"
 EVENT = Table(
     "event",
     METADATA,

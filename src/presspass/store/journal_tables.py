@@ -213,6 +213,13 @@ LEDGER_HEAD = Table(
     Column("note", LargeBinary, nullable=False),
 )
 
+#: Entries that are made once, however often the press comes to the same thing: SHA-256 of each without its time.
+LEDGER_ONCE = Table(
+    "ledger_once",
+    METADATA,
+    Column("entry", String(64), primary_key=True),
+)
+
 #: The newest checkpoint that a witness has cosigned: the log's note with that witness's line.
 LEDGER_WITNESS = Table(
     "ledger_witness",

@@ -6,6 +6,7 @@ a malformed entry: it may be newer than this program. Texts that name what other
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,7 @@ from presspass.core.strict import Members
 from presspass.verify.proof import Entry
 
 _WHAT: Final = "ledger entry"
+_DIGITS: Final = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,23 @@ def _workload(members: Members) -> JsonObject:
     return {}
 
 
+def _exchange(members: Members) -> JsonObject:
+    members.sha256("token")
+    return {}
+
+
 def _refused_at_gateway(members: Members) -> JsonObject:
+    members.name("door")
     members.name("code")
-    _texts(members, "door", "about")
+    about = members.text("about", empty=True)
+    if about and not _DIGITS.fullmatch(about):
+        members.refuse("has no 16 hex digits in 'about'")
+    return {}
+
+
+def _left_out(members: Members) -> JsonObject:
+    members.name("why")
+    members.integer("count", low=1)
     return {}
 
 
@@ -102,10 +118,12 @@ _READERS: Final[dict[str, Callable[[Members], JsonObject]]] = {
     "admitted": _admitted,
     "approved": _approved,
     "intent": _intent,
-    **dict.fromkeys(("rejected", "expired", "stale", "failed", "refused"), _ended),
+    **dict.fromkeys(("rejected", "expired", "stale", "failed", "refused", "not-yet"), _ended),
     "narrowing": _narrowing,
     "workload": _workload,
+    "exchange": _exchange,
     "refused-at-gateway": _refused_at_gateway,
+    "left-out": _left_out,
 }
 KINDS: Final = frozenset({*_READERS, "verified"})
 

@@ -243,8 +243,8 @@ class Doors:
             raise
 
     def _refused(self, refusal: Refusal, text: str) -> None:
-        who = "stranger" if refusal.code in _STRANGERS else tokens.secret_hash(text)
-        self._gate.events.refused(refusal, "exchange", who)
+        known = refusal.code not in _STRANGERS and self._minting.knows(text, refusal)
+        self._gate.events.refused(refusal, "exchange", tokens.secret_hash(text) if known else "")
 
     def _end(self, secret: str, why: str) -> None:
         """Ends a pass. The set that it has opened is complete: nobody else can add to it."""

@@ -44,6 +44,18 @@ from presspass.verify.workload import bound_set, replay_key, replay_until_s, ver
 
 _DELEGATION_REFUSALS_MAX = 3
 _HOUR_MS = 3_600_000
+#: Refusals of tokens of which nothing is proved.
+_UNPROVEN = frozenset(
+    {
+        *(
+            Code.GENESIS_MISSING,
+            Code.IDENTITY_ALGORITHM,
+            Code.IDENTITY_INVALID,
+            Code.IDENTITY_MALFORMED,
+        ),
+        *(Code.IDENTITY_ISSUER_UNKNOWN, Code.IDENTITY_KEY_UNKNOWN, Code.IDENTITY_UNAVAILABLE),
+    }
+)
 
 
 class Workflows(Protocol):
@@ -141,6 +153,15 @@ class Minting:
         workload = self._verify(token, bound)
         _choose(bound, workload, Asked())
         self.workflows.show(workload, path)
+
+    def knows(self, text: str, refusal: Refusal) -> bool:
+        """Whether a token that was refused is of a workload that is bound here. Nobody is known by a token whose
+        signature was not read, or does not verify."""
+        if refusal.code in _UNPROVEN:
+            return False
+        token, chain = parse_jwt(text), self.gate.journal.rules.trust()
+        bound = [entry for entry in chain.publishers.values() if entry[1].issuer == token.issuer]
+        return _is_known(token, bound)
 
     def settle(self, text: str, refusal: Refusal) -> None:
         """What follows from a refusal after its transaction: a replayed token ends its run."""

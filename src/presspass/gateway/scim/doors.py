@@ -149,7 +149,7 @@ class Scim:
                 asked = _Asked(door, id, dict(request.query_params), body)
                 return Reply(await run_in_threadpool(_answered, handler, asked))
             except Refusal as refusal:
-                self._gate.events.refused(refusal, "scim", "")
+                self._gate.events.told(refusal, "scim")
                 return Reply(refused(refusal))
             except SCIMException as exception:
                 return Reply(of_exception(exception))
