@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import peers
+from ledger_reading import entered, in_journal
 from presspass.drill.demo.tell import DemoFailedError, Teller
+from presspass.store.database import Reader
 
 
 @pytest.fixture
@@ -45,6 +47,31 @@ def test_the_demo_goes_as_told_and_leaves_files_proofs_and_trust_root(checkout: 
     for word in ("on this machine", "Nothing leaves", "Ana uploads", "Ben, Cleo and Dan", "p-"):
         assert word in first
     assert _as_the_readme_says(checkout).returncode == 0
+    _attempts_stand_in_the_ledger(checkout / ".demo" / "gate")
+
+
+def _attempts_stand_in_the_ledger(home: Path) -> None:
+    """Every refused attempt of somebody known; the token that is none here is a stranger's, and only counted."""
+    reader = Reader(home / "press" / "journal" / "journal.db")
+    try:
+        entries = reader.run(in_journal)
+    finally:
+        reader.close()
+    at_doors = {
+        (one["door"], one["code"]) for one in entered(entries, "refused-at-gateway") if one["about"]
+    }
+    assert at_doors >= {
+        ("exchange", "publisher.wrong-event"),
+        ("exchange", "identity.replayed"),
+        ("upload", "pass.ended"),
+        ("signature", "approval.wrong-statement"),
+        ("signature", "approval.key-removed"),
+    }
+    assert entered(entries, "narrowing", what="run")
+    assert len(entered(entries, "refused", code="narrowing.vetoed")) == 2
+    assert entered(entries, "not-yet", code="approval.key-removed")
+    ends = [one["kind"] for one in entries if one.get("code") == "artifact.digest-mismatch"]
+    assert ends in (["refused"], ["rejected"])
 
 
 def _as_the_readme_says(checkout: Path) -> subprocess.CompletedProcess[str]:

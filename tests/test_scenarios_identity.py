@@ -6,7 +6,6 @@ happen and within what time; nothing of any of them may reach the registry or pu
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +18,7 @@ import sqlalchemy as sa
 
 import peers
 from ci_rig import CiRig
+from ledger_reading import until_entered
 from presspass.core.digests import sha256_hex
 from presspass.drill.peers import PypiServer, run_twine, wait_until
 from presspass.drill.world.runner import GithubJob
@@ -54,18 +54,10 @@ def rows(ci: CiRig, database: str, query: sa.Select[Any]) -> list[sa.Row[Any]]:
         engine.dispose()
 
 
-def ledger(ci: CiRig) -> list[dict[str, Any]]:
-    query = sa.select(t.LEDGER_ENTRY.c.entry).order_by(t.LEDGER_ENTRY.c.position)
-    return [json.loads(row.entry) for row in rows(ci, "journal", query)]
-
-
-def until_in_ledger(ci: CiRig, code: str, times: int = 1) -> None:
-    """The refusal stands in the transparency log: the press enters what the gateway has refused."""
-    wait_until(
-        lambda: sum(one.get("code") == code for one in ledger(ci)) >= times,
-        f"{code} is in the ledger",
-        NOTICE_S,
-    )
+def until_refused(ci: CiRig, *codes: str, door: str = "exchange", times: int = 1) -> None:
+    """These refusals stand in the public log, each as an entry of somebody known at this door."""
+    for code in codes:
+        until_entered(ci.rig.ledger, "refused-at-gateway", times, door=door, code=code)
 
 
 def until_told(ci: CiRig, words: str) -> None:
@@ -125,13 +117,18 @@ def test_S03_a_stolen_identity_token_and_its_pass_are_worthless_and_its_run_is_s
 
     run = rows(ci, "gateway", sa.select(g.WORKLOAD_TOKEN.c.run, g.WORKLOAD_TOKEN.c.hash))[-1]
     assert run.hash == sha256_hex(stolen.encode())
-    wait_until(
-        lambda: any(one["kind"] == "narrowing" and one["target"] == run.run for one in ledger(ci)),
-        "the audit path names the run",
-        NOTICE_S,
+    until_entered(ci.rig.ledger, "narrowing", what="run", target=run.run)  # the audit path names it
+    about = sha256_hex(stolen.encode())
+    until_entered(ci.rig.ledger, "exchange", token=about)
+    until_entered(
+        ci.rig.ledger,
+        "refused-at-gateway",
+        door="exchange",
+        code="identity.replayed",
+        about=about[:16],
     )
-    for code in ("identity.replayed", "identity.expired", "publisher.wrong-project"):
-        until_in_ledger(ci, code)
+    until_refused(ci, "identity.expired", "publisher.wrong-project", "identity.revoked")
+    until_refused(ci, "pass.ended", door="upload")
 
 
 def test_S05_a_changed_workflow_on_a_side_branch_gets_nothing_and_its_publisher_is_limited(
@@ -148,16 +145,18 @@ def test_S05_a_changed_workflow_on_a_side_branch_gets_nothing_and_its_publisher_
     refused = ci.exchange(side)
     assert time.monotonic() - began < AT_ONCE_S
     assert refused.status_code == 422 and refused.json()["code"].startswith("publisher.wrong-")
+    until_refused(ci, refused.json()["code"])
     pushed = replace(side, event_name="push", run_id="31")
     assert ci.exchange(pushed).json()["code"] == "publisher.wrong-ref"
     until_told(ci, "s05")
-    until_in_ledger(ci, "publisher.wrong-ref")
+    until_refused(ci, "publisher.wrong-ref")
     limited = sa.select(t.NARROWING.c.what, t.NARROWING.c.target)
     wait_until(
         lambda: ("limited", "s05") in {tuple(row) for row in rows(ci, "journal", limited)},
         "the publisher is limited",
         NOTICE_S,
     )
+    until_entered(ci.rig.ledger, "narrowing", what="limited", target="s05")
     assert requests(ci) == before
     honest = ci.exchange(replace(job, run_id="32"))
     assert honest.status_code == 200, "other allowed refs stay open"
@@ -170,6 +169,7 @@ def test_S05_an_orphan_commit_outside_every_branch_gets_nothing(ci: CiRig) -> No
     on_tag = replace(job, sha="c" * 40, workflow_sha="c" * 40, run_id="34")
     code = ci.exchange(on_tag).json()["code"]
     assert code.startswith("identity.workflow-"), "nobody can show what stands in its workflow"
+    until_refused(ci, code, "publisher.wrong-ref")
 
 
 def test_S06_a_release_that_somebody_has_injected_is_refused_by_how_it_was_started(
@@ -184,6 +184,7 @@ def test_S06_a_release_that_somebody_has_injected_is_refused_by_how_it_was_start
     codes = [ci.exchange(one).json()["code"] for one in (by_comment, by_dispatch, tag_like)]
     assert codes == ["publisher.wrong-event", "publisher.wrong-event", "publisher.wrong-ref"]
     assert time.monotonic() - began < 3 * AT_ONCE_S
+    until_refused(ci, *codes)
     assert requests(ci) == before
 
 
@@ -213,6 +214,11 @@ def test_S06_where_dispatch_is_bound_it_waits_for_people_and_for_one_more_of_the
     ci.rig.run(
         "veto", staged["url"], *ci.rig.key("ada"), "--yes", "--reason", "nobody asked for it"
     )
+    [statement] = rows(
+        ci, "gateway", sa.select(g.RELEASE.c.statement).where(g.RELEASE.c.project == "dispatched")
+    )
+    until_entered(ci.rig.ledger, "narrowing", what="veto", target=statement.statement)
+    until_entered(ci.rig.ledger, "refused", code="narrowing.vetoed", statement=statement.statement)
 
 
 def test_S13_a_bot_asks_within_its_grant_alone_and_is_stopped_after_three_refusals(
@@ -237,8 +243,9 @@ def test_S13_a_bot_asks_within_its_grant_alone_and_is_stopped_after_three_refusa
     frozen = ask_for(ci, bot, "publish:private:s13")
     assert frozen.json()["code"] == "identity.revoked", "three refusals end it"
     assert requests(ci) == before, "no prompt is made by an identity without a grant"
-    for code in ("delegation.none", "delegation.wrong-project", "delegation.no-sub-delegation"):
-        until_in_ledger(ci, code)
+    until_refused(ci, "delegation.none", "delegation.wrong-project", "delegation.no-sub-delegation")
+    until_refused(ci, "identity.revoked")
+    until_entered(ci.rig.ledger, "narrowing", what="publisher", target="s13")
     until_told(ci, "s13")
 
 
@@ -259,7 +266,7 @@ def test_S14_a_worm_in_a_pull_requests_run_publishes_no_package_of_many(ci: CiRi
     assert codes == {"publisher.wrong-event"}
     assert time.monotonic() - began < len(packages) * AT_ONCE_S
     assert requests(ci) == before
-    until_in_ledger(ci, "publisher.wrong-event", times=22)
+    until_refused(ci, "publisher.wrong-event", times=len(packages))
 
 
 def ask_for(ci: CiRig, job: GithubJob, scope: str, **claims: Any) -> httpx2.Response:
