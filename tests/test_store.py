@@ -522,6 +522,7 @@ def test_narrowings_ledger_and_notices_run_on_both(engines: Engines) -> None:
     run = writer.run
     run(lambda c: [c.execute(table.delete()) for table in reversed(t.METADATA.sorted_tables)])
     release = paper.statement(FreezeBody("clear", "", ("a",), ""))
+    ledger = log.Log("gate.example/log", bytes(32), lambda message: b"s" * 64)
     narrowing = {"target": "", "by": "", "reason": "r" * 2000, "source": "drop box", "now_ms": 1}
     assert run(lambda c: journal.latch(c, id="a", what="freeze", **narrowing))
     assert not run(lambda c: journal.latch(c, id="a", what="freeze", **narrowing))
@@ -532,7 +533,7 @@ def test_narrowings_ledger_and_notices_run_on_both(engines: Engines) -> None:
     blocked = run(lambda c: journal.blocking(c, release.digest, veto_of(release).digest, "demo"))
     assert blocked is not None
     run(lambda c: journal.first_sight(c, release, "", 1))
-    run(lambda c: journal.reject_vetoed(c, release.digest, 2, "no"))
+    run(lambda c: journal.reject_vetoed(c, ledger, release.digest, 2, "no"))
     assert run(lambda c: view.decisions(c, [release.digest]))[release.digest].state == "rejected"
     run(lambda c: journal.clear(c, ["a"], release.digest))
     with pytest.raises(Refusal):
@@ -541,7 +542,6 @@ def test_narrowings_ledger_and_notices_run_on_both(engines: Engines) -> None:
     run(lambda c: journal.raise_clock_floor(c, 3))
     assert run(lambda c: view.fact(c, journal.CLOCK_FLOOR)) == "5"
 
-    ledger = log.Log("gate.example/log", bytes(32), lambda message: b"s" * 64)
     writer.before_commit = ledger.grow
     for number in range(9):
         assert run(lambda c, n=number: ledger.append(c, {"kind": "x", "n": n})) == number
@@ -687,6 +687,40 @@ def test_two_writers_cannot_fork_the_ledger(engines: Engines) -> None:
     writer.close()
 
 
+def test_a_writer_that_has_lost_its_turn_extends_nothing(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on from a head that was moved meanwhile, as where two presses write and a turn does not hold."""
+    writer, ledger = fresh_log(engines)
+    writer.run(lambda c: ledger.append(c, {"n": 1}))
+    stale = writer.run(ledger_view.head)
+    writer.run(lambda c: ledger.append(c, {"n": 2}))
+    newest = writer.run(ledger_view.head)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_view, "head", lambda connection: stale)
+        for _ in range(2):  # however often it tries
+            with pytest.raises(Fault) as fault:
+                writer.run(lambda c: ledger.append(c, {"n": 3}))
+            assert fault.value.code == "ledger.moved"
+    assert writer.run(ledger_view.head) == newest and writer.run(log.check) == 2
+    writer.run(lambda c: ledger.append(c, {"n": 3}))
+    assert writer.run(log.check) == 3, "with its turn it goes on"
+    writer.close()
+
+
+def test_an_entry_that_fits_no_bundle_is_refused_before_anything_is_written(
+    engines: Engines,
+) -> None:
+    writer, ledger = fresh_log(engines)
+    writer.run(lambda c: ledger.extend(c, [b"x" * tiles.ENTRY_BYTES_MAX]))
+    with pytest.raises(BrokenInvariantError):
+        writer.run(lambda c: ledger.extend(c, [b"fits", b"x" * (tiles.ENTRY_BYTES_MAX + 1)]))
+    assert writer.run(log.check) == 1
+    bundle = writer.run(lambda c: ledger_view.served(c, tiles.Tile(tiles.ENTRIES, 0, 1)))
+    assert bundle is not None and tiles.entries_of(bundle, 1) == [b"x" * tiles.ENTRY_BYTES_MAX]
+    writer.close()
+
+
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 700])
 def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: int) -> None:
     engine = open_engine(tmp_path / "journal.db")
@@ -718,6 +752,7 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
         run("DROP TABLE ledger_tile")
         run("DROP TABLE ledger_head")
         run("DROP TABLE ledger_witness")
+        run("DROP TABLE ledger_once")
         run("ALTER TABLE proof DROP COLUMN cosignatures")
         run("UPDATE alembic_version SET version_num = '0002'")
 

@@ -9,7 +9,10 @@ Entries are rows at once; the tree grows and is signed at the end of the transac
 that the tree lacks can only be one whose transaction has not ended.
 
 One row is the head, and it is moved on from the size that was read: whoever else has written meanwhile makes the whole
-transaction fail (`ledger.moved`) rather than fork the tree.
+transaction fail (`ledger.moved`) rather than fork the tree. The size is the fencing token: it only grows, every
+transaction takes the next one, and no two take the same, since the position of an entry is a key as well. Several
+presses may live on one journal (ADR 0017); who of them holds no turn any more can neither extend the tree from what it
+remembers, nor write into the middle of it.
 """
 
 from __future__ import annotations
@@ -22,11 +25,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from presspass.core.digests import canonical
-from presspass.core.errors import Fault, Refusal
+from presspass.core.errors import Fault, Refusal, invariant
 from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, sign
 from presspass.core.ledger.note import Note
-from presspass.core.ledger.tiles import HASH_BYTES, HEIGHT, WIDTH
+from presspass.core.ledger.tiles import ENTRY_BYTES_MAX, HASH_BYTES, HEIGHT, WIDTH
 from presspass.store import journal_tables as t
 from presspass.store import ledger_view as view
 from presspass.store.database import Prepared
@@ -74,7 +77,10 @@ class Log:
         return self.extend(connection, [canonical(entry)])
 
     def extend(self, connection: Connection, entries: Sequence[bytes]) -> int:
-        """Adds entries, one at least; the position of the first."""
+        """Adds entries, one at least; the position of the first. None may be longer than a bundle can say it is: what
+        is in an entry is bounded where it comes in, so that would be a fault of ours.
+        """
+        invariant(all(len(one) <= ENTRY_BYTES_MAX for one in entries), "an entry fits its bundle")
         ((last,),) = _LAST.rows(connection)
         position = 0 if last is None else int(last) + 1
         _add_entries(connection, position, entries)

@@ -1,0 +1,77 @@
+"""Entries of the ledger: small whatever comes in, each of a kind that is documented."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from presspass.core.digests import canonical
+from presspass.core.errors import Code, Refusal
+from presspass.core.ledger.tiles import ENTRY_BYTES_MAX
+from presspass.core.limits import (
+    APPROVALS_PER_STATEMENT_MAX,
+    FILE_BYTES_MAX,
+    FILENAME_CHARS_MAX,
+    FILES_PER_RELEASE_MAX,
+    NAME_CHARS_MAX,
+)
+from presspass.core.statement import ReleaseFile
+from presspass.formats.filenames import parse_filename
+from presspass.press.doors import _event
+from presspass.press.dropbox import read_dropped
+from presspass.verify.entries import read_entry
+
+TEXT = st.text(max_size=2 * NAME_CHARS_MAX) | st.just("\U0010ffff" * NAME_CHARS_MAX)
+
+
+def whole(entry: dict[str, Any]) -> bytes:
+    """As `press.journal.log_entry` completes it."""
+    data = canonical({"space": "s" * NAME_CHARS_MAX, "at": 2**53 - 1, **entry})
+    assert len(data) <= ENTRY_BYTES_MAX
+    assert read_entry(data, "s" * NAME_CHARS_MAX).known
+    return data
+
+
+@given(st.sampled_from(["freeze", "veto", "revoke"]), TEXT, TEXT, st.text(max_size=1000))
+def test_no_stop_in_the_drop_box_makes_an_entry_too_long(
+    kind: str, target: str, what: str, reason: str
+) -> None:
+    inner = {"freeze": {"project": target}, "veto": {"statement": target}}.get(
+        kind, {"what": what, "target": target}
+    )
+    try:
+        found = read_dropped(json.dumps({kind: {**inner, "reason": reason}}).encode())
+    except Refusal:
+        return
+    whole(
+        {
+            "kind": "narrowing", "id": found.id, "what": found.what, "target": found.target,
+            "by": "b" * NAME_CHARS_MAX, "source": "\U0010ffff" * 16,
+        }
+    )  # fmt: skip
+
+
+@given(
+    st.sampled_from(["exchange", "upload", "signature", "strangers", "left-out"]) | TEXT,
+    st.sampled_from([*(code.value for code in Code), ""]) | TEXT,
+    TEXT | st.integers(0, 10**30).map(str) | st.integers() | st.binary(),
+)
+def test_no_row_of_the_gateway_makes_an_entry_too_long(
+    kind: object, code: object, detail: object
+) -> None:
+    found = _event(kind, code, detail)
+    if found is not None:
+        whole(found[1])
+
+
+def test_the_largest_release_and_the_largest_quorum_fit() -> None:
+    tail = "-1.0-py3-none-any.whl"
+    name = "n" * (FILENAME_CHARS_MAX - len(tail)) + tail
+    assert parse_filename(name).project, "a name that a release may have"
+    file = ReleaseFile(name, "0" * 64, FILE_BYTES_MAX).to_json()
+    whole({"kind": "intent", "statement": "0" * 64, "files": [file] * FILES_PER_RELEASE_MAX})
+    by = ["p" * NAME_CHARS_MAX] * APPROVALS_PER_STATEMENT_MAX
+    whole({"kind": "approved", "statement": "0" * 64, "by": by, "review": "0" * 64})
