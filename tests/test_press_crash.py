@@ -159,7 +159,8 @@ def assert_done_once(rig: Rig, prepared: Prepared) -> None:
     ]
     assert sorted(stored) == sorted(path.name for path in prepared.files)
     assert rig.journal(log.check) == len(kinds(rig))
-    assert entries_about(rig, prepared.statement) == ["approved", "intent", "verified"]
+    about = entries_about(rig, prepared.statement)
+    assert about == ["asked", "signed", "signed", "approved", "intent", "verified"]
     for path in prepared.files:
         proof = rig.journal(
             lambda c, name=path.name: view.proof(c, prepared.statement.digest, name)
@@ -352,9 +353,11 @@ def test_a_crash_at_any_commit_of_the_beginning_repeats_nothing(
                     (start.rig.home / "press" / "inbox" / f"{name}.done").read_text()
                 )["ok"]
             assert kinds(start.rig)[0] == "genesis"
-            assert start.rig.journal(log.check) == len(kinds(start.rig)) == 5
+            assert start.rig.journal(log.check) == len(kinds(start.rig)) == 12
             for change in (start.upstream, start.change):
-                assert entries_about(start.rig, change) == ["approved", "admitted"]
+                about = entries_about(start.rig, change)
+                assert about[-5:] == ["asked", "signed", "signed", "approved", "admitted"]
+                assert about[:-5] == (["credential"] if change is start.upstream else [])
             chain = start.rig.journal(journal.load_chain)
             assert chain.heads.roster == start.change.digest
             assert chain.upstreams["main"][0] == start.upstream.digest

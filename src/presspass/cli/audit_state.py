@@ -20,7 +20,7 @@ from presspass.core.errors import Fault, PresspassError
 from presspass.core.statement import Statement
 from presspass.verify.ledger import Account, Finding, Seen
 
-FORMAT: Final = "presspass/audit/v1"
+FORMAT: Final = "presspass/audit/v2"
 
 
 @dataclass(slots=True)
@@ -111,7 +111,6 @@ def _account_json(account: Account) -> JsonObject:
         **asdict(account),
         "edge": [one.hex() for one in account.edge],
         "approved": sorted(account.approved),
-        "frozen": sorted(account.frozen),
         "verified": sorted(account.verified),
         "findings": [one.to_json() for one in account.findings],
     }
@@ -123,7 +122,6 @@ def _account(value: Any) -> Account:
             **value,
             "edge": [bytes.fromhex(one) for one in value["edge"]],
             "approved": set(value["approved"]),
-            "frozen": set(value["frozen"]),
             "verified": set(value["verified"]),
             "findings": [Finding(**one) for one in value["findings"]],
         }

@@ -25,7 +25,7 @@ from presspass.core.statement import (
     UpstreamBody,
 )
 from presspass.keystore.envelopes import Vault
-from presspass.press import asks, desk, gatekeeper, journal, notices
+from presspass.press import asks, bounds, desk, gatekeeper, journal, notices
 from presspass.press.asks import Ask
 from presspass.press.books import Books
 from presspass.press.clock import Clock
@@ -104,6 +104,7 @@ class Decisions:
     ) -> None:
         body = ask.statement.body_as(ReleaseBody)
         chain = self.books.chain(connection)
+        self._enter_signed(connection, ask.digest, verdict, now_ms)
         if journal.decide(connection, ask.digest, "approved", now_ms):
             by = list(verdict.tally.counted)
             self.books.enter(
@@ -131,6 +132,7 @@ class Decisions:
             code, message = refusal.code.value, refusal.message
 
             def work(connection: Connection) -> None:
+                self._enter_signed(connection, ask.digest, verdict, now_ms)
                 journal.decide(connection, ask.digest, "seen", now_ms, code, message)
                 if ask.approvals:  # before anybody has signed nothing is refused yet
                     for one in dict.fromkeys((code, *(one.code.value for one in verdict.problems))):
@@ -208,6 +210,7 @@ class Decisions:
         now_ms: int,
     ) -> None:
         """Tells everybody in the roster still in force what is about to change, from the statement itself."""
+        self._enter_signed(connection, ask.digest, verdict, now_ms)
         if journal.decide(connection, ask.digest, "approved", now_ms):
             kind, by = ask.statement.kind.value, list(verdict.tally.counted)
             self.books.enter(
@@ -271,9 +274,24 @@ class Decisions:
             what=statement.kind.value,
             by=list(verdict.tally.counted),
         )
+        if isinstance(statement.body, FreezeBody):
+            for id in statement.body.narrowings:
+                self.books.enter(connection, now_ms, kind="cleared", statement=ask.digest, id=id)
         self.books.tell(
             connection, ask.digest, f"{statement.kind.value} changed", text, now_ms, before.roster
         )
+
+    def _enter_signed(
+        self, connection: Connection, statement: str, verdict: Verdict, now_ms: int
+    ) -> None:
+        """Every signature that verifies, once: also one that in the end counts for nothing."""
+        roster = verdict.electorates[0].roster_now
+        for one in verdict.signed:
+            owner = roster.owner(one.key)
+            by = owner.id if owner else ""
+            entry = {"kind": "signed", "statement": statement, "by": by, "key": one.key}
+            if journal.first_time(connection, entry):
+                self.books.enter(connection, now_ms, **entry)
 
     def _first_sight(self, ask: Ask, now_ms: int) -> None:
         if self.books.decision(ask.digest) is not None:
@@ -284,6 +302,14 @@ class Decisions:
 
         def work(connection: Connection) -> None:
             journal.first_sight(connection, ask.statement, release, now_ms)
+            if bounds.within(connection, self.books.log, "asked", now_ms):
+                self.books.enter(
+                    connection,
+                    now_ms,
+                    kind="asked",
+                    statement=ask.digest,
+                    what=ask.statement.kind.value,
+                )
             self.forges.note(connection, ask.statement)
             journal.raise_clock_floor(connection, now_ms)
             origin = self.books.chain(connection).site[0]

@@ -88,7 +88,11 @@ class Desk:
         what = order.choice("do", ("seal", "credential", "recover"))
         if what == "seal":
             return self._seal(order, now_ms)
-        return self._credential(order) if what == "credential" else self._recover(order, now_ms)
+        return (
+            self._credential(order, now_ms)
+            if what == "credential"
+            else self._recover(order, now_ms)
+        )
 
     def _seal(self, order: Members, now_ms: int) -> JsonObject:
         genesis = _statement(order)
@@ -117,7 +121,7 @@ class Desk:
         self.run(work)
         return {"genesis": genesis.digest}
 
-    def _credential(self, order: Members) -> JsonObject:
+    def _credential(self, order: Members, now_ms: int) -> JsonObject:
         statement = _statement(order)
         secret = order.take("secret")
         salt = order.name("salt")
@@ -127,11 +131,22 @@ class Desk:
         committed = commitment(secret, salt)
         for one in effects(statement):
             if isinstance(one.body, UpstreamBody) and one.body.credential == committed:
+                self._enter_credential(one.digest, now_ms)
                 self.vault.put(one.digest, secret.encode())
                 return {"statement": one.digest}
         raise Refusal(
             Code.REQUEST_MALFORMED, "The upstream statement was made for another credential."
         )
+
+    def _enter_credential(self, upstream: str, now_ms: int) -> None:
+        """Durable before the secret can be used (law 6); a crash in between leaves an entry, and the order."""
+        entry = {"kind": "credential", "statement": upstream}
+
+        def work(connection: Connection) -> None:
+            if journal.first_time(connection, entry):
+                journal.log_entry(connection, self.log, now_ms, entry)
+
+        self.run(work)
 
     def _recover(self, order: Members, now_ms: int) -> JsonObject:
         statement = _statement(order)

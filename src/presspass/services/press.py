@@ -421,19 +421,24 @@ def _take_restore(home: Path, press: Press) -> None:
     if not mark.exists():
         return
     now_ms = press.clock.raw_ms()
+    stop = {
+        "id": f"restored-{now_ms}",
+        "what": "freeze",
+        "target": "",
+        "by": "",
+        "source": "restore",
+    }
 
     def work(connection: Connection) -> None:
         journal.set_fact(connection, gatekeeper.RESTORED_AT, str(now_ms))
         journal.latch(
             connection,
-            id=f"restored-{now_ms}",
-            what="freeze",
-            target="",
-            by="",
             reason="restored from a backup: what happened after it is not known here",
-            source="restore",
             now_ms=now_ms,
+            **stop,
         )
+        entry = {"kind": "narrowing", **stop}
+        journal.log_entry(connection, press.books.log, now_ms, entry)
 
     press.books.writer.run(work)
     mark.unlink()

@@ -1,6 +1,6 @@
 """Entries of the ledger, read strictly: of each kind that a press writes exactly its members.
 
-The kinds and members are those of docs/reference/statement.md, "Log". A kind that is not among them is told apart from
+The kinds and members are those of docs/reference/ledger-entries.md. A kind that is not among them is told apart from
 a malformed entry: it may be newer than this program. Texts that name what others chose (a door, a target) may be any.
 """
 
@@ -25,8 +25,8 @@ _DIGITS: Final = re.compile(r"[0-9a-f]{16}")
 @dataclass(frozen=True, slots=True)
 class Line:
     """What an entry says. `at`: Unix seconds; `statement`: its digest, "" where the kind names none; `what`: of
-    admitted and narrowing; `target`: of a narrowing; `known`: whether this program knows the kind (if not, nothing but
-    kind and space was read).
+    asked, admitted and narrowing; `target`: of a narrowing; `id`: of a narrowing, made or cleared; `known`: whether
+    this program knows the kind (if not, nothing but kind and space was read).
     """
 
     kind: str
@@ -35,6 +35,7 @@ class Line:
     files: tuple[ReleaseFile, ...] = ()
     what: str = ""
     target: str = ""
+    id: str = ""
     known: bool = True
 
 
@@ -81,8 +82,23 @@ def _ended(members: Members) -> JsonObject:
 
 def _narrowing(members: Members) -> JsonObject:
     what = members.name("what")
-    _texts(members, "id", "by", "source")
-    return {"what": what, "target": _any_text(members, "target")}
+    _texts(members, "by", "source")
+    target, id = _any_text(members, "target"), _any_text(members, "id")
+    return {"what": what, "target": target, "id": id}
+
+
+def _cleared(members: Members) -> JsonObject:
+    return {"id": _any_text(members, "id"), **_statement(members)}
+
+
+def _asked(members: Members) -> JsonObject:
+    return {"what": members.name("what"), **_statement(members)}
+
+
+def _signed(members: Members) -> JsonObject:
+    members.name("by", empty=True)
+    members.name("key")
+    return _statement(members)
 
 
 def _workload(members: Members) -> JsonObject:
@@ -115,11 +131,15 @@ def _left_out(members: Members) -> JsonObject:
 _READERS: Final[dict[str, Callable[[Members], JsonObject]]] = {
     "genesis": _statement,
     "recovery-asked": _statement,
+    "credential": _statement,
+    "asked": _asked,
+    "signed": _signed,
     "admitted": _admitted,
     "approved": _approved,
     "intent": _intent,
     **dict.fromkeys(("rejected", "expired", "stale", "failed", "refused", "not-yet"), _ended),
     "narrowing": _narrowing,
+    "cleared": _cleared,
     "workload": _workload,
     "exchange": _exchange,
     "refused-at-gateway": _refused_at_gateway,

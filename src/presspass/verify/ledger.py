@@ -8,8 +8,8 @@ No I/O: a reader of files is handed in. The rules, in this order:
 4. the first entry is genesis, and no other one is;
 5. every entry is of a kind that a press writes, with its members;
 6. a release is approved before the press means to send it, and verified after that, once, with the same files;
-7. nothing is meant to be sent after a veto of it, nor while its project or everything is frozen. Which freezes a quorum
-   clears stands in no entry, so the first clearing counts for all of them.
+7. nothing is meant to be sent after a veto of it, nor while its project or everything is frozen. What a quorum has
+   cleared is frozen no more.
 
 What breaks 1 to 3 is believed nothing of. What breaks 4 to 7 was signed by the press, and is a finding.
 """
@@ -77,7 +77,7 @@ class Seen:
 class Account:
     """What the first `size` entries say. `edge`: see `merkle.append`; `began_at`: Unix seconds of genesis; `approved`
     and `intents` (to the digest of the files): of releases that are not yet at their end; `files`: every published name
-    to its SHA-256s; `frozen`: projects, "" for all; `untold`: findings beyond the limit.
+    to its SHA-256s; `frozen`: id of a freeze to its project, "" for all; `untold`: findings beyond the limit.
     """
 
     size: int = 0
@@ -88,7 +88,7 @@ class Account:
     intents: dict[str, str] = field(default_factory=dict)
     verified: set[str] = field(default_factory=set)
     files: dict[str, list[str]] = field(default_factory=dict)
-    frozen: set[str] = field(default_factory=set)
+    frozen: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     untold: int = 0
 
@@ -135,10 +135,10 @@ class Account:
             self._forget(line.statement)
 
     def _check_stop(self, line: Line) -> None:
-        if line.kind == "admitted" and line.what == "freeze":
-            self.frozen.clear()
+        if line.kind == "cleared":
+            self.frozen.pop(line.id, None)
         elif line.kind == "narrowing" and line.what == "freeze":
-            self.frozen.add(line.target)
+            self.frozen[line.id] = line.target
         elif line.kind == "narrowing" and line.what == "veto" and line.target not in self.intents:
             self.approved.discard(line.target)
 
@@ -146,7 +146,7 @@ class Account:
         if line.statement not in self.approved:
             text = _said(line, "is sent without approval, or after a veto")
             self._find("entry.unapproved", text, position)
-        if self.frozen & {"", *projects(file.name for file in line.files)}:
+        if set(self.frozen.values()) & {"", *projects(file.name for file in line.files)}:
             self._find("entry.frozen", _said(line, "is sent while it is frozen"), position)
         self.intents[line.statement] = _files_digest(line.files)
 
