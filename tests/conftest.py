@@ -33,6 +33,7 @@ BOTH = {
     "test_press": True,
     "test_press_crash": False,
     "test_press_doors": True,
+    "test_press_erasure": True,
     "test_press_laws": False,
     "test_press_new_keys": False,
     "test_press_upstream": False,

@@ -11,6 +11,7 @@ import httpx2
 from sqlalchemy.engine import Connection
 
 from presspass.core.digests import JsonObject
+from presspass.core.ledger.tiles import Tile
 from presspass.core.statement import Statement
 from presspass.drill.peers import wait_until
 from presspass.store import journal_view, ledger_view
@@ -29,10 +30,11 @@ def over_http(origin: str, trust_root: Path, ca: Path | None = None) -> list[Jso
             answer = client.get(path)
             return answer.content if answer.status_code == 200 else None
 
-        return _checked(fetch, Statement.from_bytes(trust_root.read_bytes()))
+        return read_checked(fetch, Statement.from_bytes(trust_root.read_bytes()))
 
 
-def _checked(fetch: Fetch, genesis: Statement) -> list[JsonObject]:
+def read_checked(fetch: Fetch, genesis: Statement) -> list[JsonObject]:
+    """Every entry of the log whose files `fetch` gets, by an audit without findings."""
     note = fetch("checkpoint")
     assert note is not None
     seen, taken = Seen.open(note, genesis), _Taken()
@@ -41,6 +43,20 @@ def _checked(fetch: Fetch, genesis: Statement) -> list[JsonObject]:
     check_root(fetch, taken, seen.checkpoint, seen.checkpoint, ())
     assert taken.findings == []
     return taken.entries
+
+
+def audited(connection: Connection) -> list[JsonObject]:
+    """As `over_http`, from the files as the journal has them to serve."""
+    genesis = journal_view.genesis(connection)
+    assert genesis is not None
+
+    def fetch(path: str) -> bytes | None:
+        if path == "checkpoint":
+            return ledger_view.checkpoint(connection)
+        tile = Tile.from_path(path)
+        return ledger_view.served(connection, tile) if tile is not None else None
+
+    return read_checked(fetch, genesis)
 
 
 class _Taken(Account):
