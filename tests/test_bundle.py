@@ -718,7 +718,7 @@ def test_a_crash_at_any_commit_of_a_bundle_leaves_all_of_it_or_nothing(
         assert [chain.in_force(*subject(body)) for body in bodies] == bodies
         told = [json.loads(one) for one in rig.journal(ledger)]
         about = [one["kind"] for one in told if one.get("statement") == statement.digest]
-        assert about == ["approved", "admitted"]
+        assert about == ["asked", "signed", "signed", "approved", "admitted"]
         if seen[0] <= good:
             assert good >= 3
             return
