@@ -815,6 +815,27 @@ def test_a_journal_whose_signatures_do_not_carry_it_is_not_believed(rig: Rig) ->
         pass
 
 
+@pytest.mark.parametrize("damage", ["edited", "cut", "set back"])
+def test_a_press_does_not_start_with_a_ledger_that_does_not_fit_its_entries(
+    rig: Rig, damage: str
+) -> None:
+    with rig.press() as press:
+        rig.upstream(press)
+    e, head = t.LEDGER_ENTRY, t.LEDGER_HEAD
+    last = rig.journal(lambda c: ledger_view.size(c)) - 1
+    change = {
+        "edited": e.update().where(e.c.position == 1).values(entry=b"{}"),
+        "cut": e.delete().where(e.c.position == last),
+        "set back": head.update().values(size=last),
+    }[damage]
+    journal = Writer(open_engine(places(rig.home, read_config(rig.home), "press").journal))
+    journal.run(lambda c: c.execute(change))
+    journal.close()
+    with pytest.raises(Fault) as fault, rig.press():
+        pass
+    assert fault.value.code == "ledger.damaged"
+
+
 def test_the_same_freeze_in_a_later_file_stops_publishing_again(rig: Rig) -> None:
     words = {"freeze": {"project": "", "reason": "stop"}}
     drop(rig, words, "first")

@@ -51,7 +51,7 @@ from presspass.press.doors import Doors
 from presspass.press.dropbox import DropBox
 from presspass.press.forges import Forges
 from presspass.press.inspection import Inspection
-from presspass.press.log import Log
+from presspass.press.log import Log, check
 from presspass.press.narrowings import Narrowings
 from presspass.press.pending import Pending
 from presspass.press.press import Press
@@ -276,6 +276,7 @@ def composed(
     )
     try:
         _check_chain(writer)
+        _check_ledger(found.journal)
         _take_restore(home, press)
         with writer.read() as connection:
             clock.floor_ms = int(view.fact(connection, journal.CLOCK_FLOOR) or 0)
@@ -315,6 +316,17 @@ def _check_chain(writer: Writer) -> None:
                     f"that its signatures do not carry: {refusal.message}",
                     retryable=False,
                 ) from None
+
+
+def _check_ledger(place: Place) -> None:
+    """The whole tree from its entries, before anything else is done: a press does not extend a ledger that was edited
+    or cut (`ledger.damaged`). One snapshot that only reads, so that another press on this journal goes on meanwhile.
+    """
+    reader = Reader(place)
+    try:
+        reader.run(check)
+    finally:
+        reader.close()
 
 
 def publisher_for(upstream: UpstreamBody) -> Publisher:
