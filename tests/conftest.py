@@ -28,6 +28,7 @@ BOTH = {
     "test_gateway_upkeep": True,
     "test_gateway_sign_in": False,
     "test_gateway_uploads": True,
+    "test_history": True,
     "test_leaving": False,
     "test_origin_change": False,
     "test_press": True,

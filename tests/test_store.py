@@ -754,6 +754,8 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
         run("DROP TABLE ledger_witness")
         run("DROP TABLE ledger_once")
         run("ALTER TABLE proof DROP COLUMN cosignatures")
+        run("DROP TABLE ledger_mention")
+        run("DROP TABLE statement_facet")
         run("UPDATE alembic_version SET version_num = '0002'")
 
     writer.before_commit = None

@@ -117,6 +117,12 @@ WITNESS_RETRY_S_MAX = 300
 WITNESS_REQUEST_BYTES_MAX = NOTE_BYTES_MAX + 4 * KIB  # a checkpoint, and 63 lines of proof
 AUDIT_FINDINGS_MAX = 1000  # kept word for word; beyond, they are counted
 
+# questions after the fact
+HISTORY_VALUES_MAX = (
+    10_000  # of one part of a question: the keys of a person, the statements of a publisher
+)
+HISTORY_PAGE_MAX = 200  # acts that are read at once
+
 # press
 REPORT_BYTES_MAX = 32 * MIB
 UPSTREAM_ANSWER_BYTES_MAX = 16 * MIB

@@ -25,6 +25,7 @@ from presspass.core.statement import (
     Statement,
 )
 from presspass.press.log import Log
+from presspass.store import history
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.verify.chain import Chain
@@ -107,8 +108,10 @@ def admit_genesis(
 def keep_statement(
     connection: Connection, statement: Statement, approvals: Iterable[Approval], now_ms: int
 ) -> None:
-    """Stores the bytes and the signatures that carried it; a second time is a bug of the caller."""
-    digest = statement.digest
+    """Stores the bytes and the signatures that carried it, and by what they are asked for after the fact; a second time
+    is a bug of the caller. Before its heads are moved: the policy in force is the one that it was decided under.
+    """
+    digest, approvals = statement.digest, tuple(approvals)
     connection.execute(
         t.STATEMENT.insert().values(
             digest=digest,
@@ -127,6 +130,9 @@ def keep_statement(
             approval=approval.to_bytes(),
             seen_ms=now_ms,
         )
+    policy = view.head(connection, Kind.POLICY.value) or digest  # genesis brings its own
+    facets = history.facet_rows(statement, approvals, policy, now_ms)
+    connection.execute(t.STATEMENT_FACET.insert(), facets)
 
 
 def keep_details(connection: Connection, details: Iterable[Details], known: set[str]) -> None:

@@ -30,6 +30,7 @@ from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, sign
 from presspass.core.ledger.note import Note
 from presspass.core.ledger.tiles import ENTRY_BYTES_MAX, HASH_BYTES, HEIGHT, WIDTH
+from presspass.store import history
 from presspass.store import journal_tables as t
 from presspass.store import ledger_view as view
 from presspass.store.database import Prepared
@@ -37,6 +38,7 @@ from presspass.store.ledger_view import Head
 
 _LAST: Final = Prepared(sa.select(sa.func.max(t.LEDGER_ENTRY.c.position)))
 _NEW_ENTRY: Final = Prepared(sa.insert(t.LEDGER_ENTRY))
+_NEW_MENTION: Final = Prepared(sa.insert(t.LEDGER_MENTION))
 _NEW_TILE: Final = Prepared(sa.insert(t.LEDGER_TILE))
 _TILE: Final = Prepared(
     sa.update(t.LEDGER_TILE)
@@ -73,8 +75,14 @@ class Log:
     sign_raw: Callable[[bytes], bytes]
 
     def append(self, connection: Connection, entry: Mapping[str, Any]) -> int:
-        """Adds one entry (canonical JSON); its position. The tree grows at the end of the transaction (`grow`)."""
-        return self.extend(connection, [canonical(entry)])
+        """Adds one entry (canonical JSON); its position. The tree grows at the end of the transaction (`grow`).
+
+        What it is about is kept beside it, so that an answer after the fact finds it.
+        """
+        position = self.extend(connection, [canonical(entry)])
+        for tag in history.tags(entry):
+            _NEW_MENTION.run(connection, tag=tag, position=position)
+        return position
 
     def extend(self, connection: Connection, entries: Sequence[bytes]) -> int:
         """Adds entries, one at least; the position of the first. None may be longer than a bundle can say it is: what

@@ -229,6 +229,27 @@ LEDGER_WITNESS = Table(
     Column("note", LargeBinary, nullable=False),
 )
 
+#: Which entries are about a statement or a token: `tag` is the beginning of its digest (`store.history`), so that a
+#: million of them take little; whoever reads the entry sees whether it is meant.
+LEDGER_MENTION = Table(
+    "ledger_mention",
+    METADATA,
+    Column("tag", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+#: By what an admitted or claimed statement is asked for after the fact (`core.history`): an index, in order of time.
+STATEMENT_FACET = Table(
+    "statement_facet",
+    METADATA,
+    Column("facet", String(16), primary_key=True),
+    Column("value", String(128), primary_key=True),
+    Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("statement", String(64), primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 #: Proof files, one per published file. `cosignatures`: how many its checkpoint has.
 PROOF = Table(
     "proof",

@@ -190,6 +190,10 @@ class Chain:
         found = self._moved.get((kind, digest))
         return None if found is None else found.body
 
+    def ever_in_force(self, kind: Kind) -> dict[str, ChainedBody]:
+        """Everything that the chains of `kind` ever held, by its digest, in the order in which it came."""
+        return {digest: one.body for (of, digest), one in self._moved.items() if of is kind}
+
     def holding(self, digest: str) -> str | None:
         """The digest of the statement of which this is the digest, or that of a member."""
         found = (self._moved.get((kind, digest)) for kind in Statement.CHAINED)
