@@ -51,6 +51,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "withdraw": ("submit", "Take a release back before it goes out."),
     "status": ("status", "Show where a release stands, or all of them."),
     "wait": ("status", "Wait until a release is published or ended."),
+    "history": ("history", "Show what was done: by a key, a workflow, under a policy."),
     "approve": ("approve", "Look at a release or request, and sign it."),
     "veto": ("approve", "End a release or request by one signature."),
     "freeze": ("freeze", "Stop publishing, of one project or of all."),

@@ -118,11 +118,12 @@ def _keys_in(statement: Statement) -> list[str]:
     return [] if roster is None else [key.id for key in roster.all_keys()]
 
 
-def names_in(home: Path, roster: Roster) -> dict[str, str]:
-    """Names by person id, as far as this host still knows them."""
-    known = known_details(home, {person.details for person in roster.people})
+def names_in(home: Path, *rosters: Roster) -> dict[str, str]:
+    """Names by person id, as far as this host still knows them; the last roster's where several know the person."""
+    people = [person for roster in rosters for person in roster.people]
+    known = known_details(home, {person.details for person in people})
     names = {one.commitment: one.name for one in known}
-    return {one.id: names[one.details] for one in roster.people if one.details in names}
+    return {one.id: names[one.details] for one in people if one.details in names}
 
 
 def known_details(home: Path, commitments: set[str]) -> list[Details]:
