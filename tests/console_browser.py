@@ -112,7 +112,10 @@ def screens(folder: Path) -> tuple[w.World, dict[str, str]]:
     veto = w.narrowing("veto", "ab" * 32, "Unexpected start-up file")
     revoked = w.narrowing("publisher", "old-ci", "Its runner was taken over")
     world.known = w.identities()
+    world.done = w.done()
     paths["revoke"] = "/revoke"  # after the list: it has brought the cookie
+    paths["history"] = "/history"
+    paths["history-asked"] = "/history?person=alice&policy=7"
     world.now = Situation(
         True, (freeze, revoked, veto), software_keys=True, zones_separated=False, names=w.NAMES
     )

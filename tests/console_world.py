@@ -41,8 +41,10 @@ from presspass.drill.packages import make_sdist, make_wheel
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.gateway.console import (
     ActFacts,
+    ActLine,
     AskerFacts,
     Ballot,
+    History,
     Identities,
     Overview,
     ReleaseFacts,
@@ -63,6 +65,7 @@ from presspass.gateway.console import (
 from presspass.inspector.engine import inspect
 from presspass.store.journal_view import Narrowing
 from presspass.verify.approvals import verify_approval
+from presspass.verify.history import Words
 
 NOW_S = 1_795_500_000
 VIEW_TOKEN = "view-token-of-this-test"  # opens a list of made-up releases on loopback
@@ -270,6 +273,8 @@ class World:
     lies: dict[str, object] = field(default_factory=dict)
     viewers: dict[str, Viewer] = field(default_factory=dict)
     known: Identities | None = None
+    done: History = field(default_factory=History)
+    words: list[Words] = field(default_factory=list)
     accepted: list[Approval] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -290,6 +295,10 @@ class World:
 
     def identities(self) -> Identities | None:
         return self.known
+
+    def history(self, words: Words, further: str) -> History:
+        self.words.append(words)
+        return replace(self.done, further="") if further else self.done
 
     def view_token_until(self, token: str) -> int | None:
         return 4_102_444_800_000 if token == VIEW_TOKEN else None
@@ -541,6 +550,43 @@ def identities() -> Identities:
         stops=stops,
         signers=signers,
         projects=("acme-core", "acme-http"),
+    )
+
+
+def done() -> History:
+    """Acts of several kinds: by a workload under two policies, by a person, a failure, a change, a hostile name."""
+    signed = tuple((name, passkey_of(name).id, "passkey") for name in ("alice", "bob"))
+    first = ActLine(
+        at_ms=NOW_S * 1000,
+        kind="release",
+        title="acme-http 2.4.1",
+        outcome="verified",
+        digest=sha256(b"first"),
+        release="verified",
+        upstream="main-index",
+        publisher="acme-ci",
+        workflow="acme/http/.github/workflows/release.yml",
+        workflow_sha256=sha256(WORKFLOW),
+        policies=(6, 7),
+        signers=signed,
+        positions=(706, 709, 710, 711),
+    )
+    plain = replace(first, publisher="", workflow="", workflow_sha256="", policies=(6,))
+    change = replace(
+        plain, kind="policy", release="", upstream="", title="policy", positions=(705,)
+    )
+    recovery = replace(
+        change, kind="roster", title="roster", signers=(("", sha256(b"r"), "recovery"),)
+    )
+    return History(
+        (
+            first,
+            replace(change, outcome="admitted", digest=sha256(b"change")),
+            replace(plain, title="acme-core \u202e0.9.0", outcome="failed", digest=sha256(b"odd")),
+            replace(plain, title="acme-cli 1.2.0", outcome="publishing", digest=sha256(b"cli")),
+            replace(recovery, outcome="admitted", digest=sha256(b"recovery")),
+        ),
+        further=f"{NOW_S}000.{sha256(b'recovery')}",
     )
 
 

@@ -43,8 +43,8 @@ from presspass.services.config import Config, Listen, Tls, write_config
 from presspass.services.layout import FOLDERS, make_folders
 from presspass.services.places import places
 from presspass.store import gateway_tables as g
+from presspass.store import history, migrate
 from presspass.store import journal_tables as j
-from presspass.store import migrate
 from presspass.store.address import Place
 from presspass.store.database import Reader, Writer, open_engine
 
@@ -180,14 +180,17 @@ class JournalFixture:
         )
 
     def _admit(self, statement: Statement, *chains: str, genesis: bool = False) -> None:
+        now = now_ms()
+        facets = history.facet_rows(statement, (), self.genesis, now)
         changes: list[sa.Executable] = [
+            sa.insert(j.STATEMENT_FACET).values(facets),
             sa.insert(j.STATEMENT).values(
                 digest=statement.digest,
                 kind=statement.kind.value,
                 statement=statement.to_bytes(),
                 height=sa.select(sa.func.count()).select_from(j.STATEMENT).scalar_subquery(),
-                admitted_ms=now_ms(),
-            )
+                admitted_ms=now,
+            ),
         ]
         if genesis:
             changes.append(sa.insert(j.FACT).values(name="genesis", value=statement.digest))

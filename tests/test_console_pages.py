@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 import console_world as w
 from console_browser import screens
+from presspass.core.errors import Code, Refusal
 from presspass.core.findings import (
     ArtifactReport,
     Change,
@@ -34,8 +35,19 @@ from presspass.core.policy import Policy
 from presspass.core.quorum import Electorate, count
 from presspass.core.roster import Roster
 from presspass.core.statement import FreezeBody, PolicyBody, RosterBody
-from presspass.gateway.console import Ballot, Situation, differences, pages, review, text, views
+from presspass.gateway.console import (
+    Ballot,
+    History,
+    Situation,
+    Viewer,
+    differences,
+    pages,
+    review,
+    text,
+    views,
+)
 from presspass.gateway.console import ballots as ballot_views
+from presspass.verify.history import Words
 
 CONSOLE = Path(views.__file__).parent
 SEALED = Situation(sealed=True, names=w.NAMES)
@@ -475,6 +487,75 @@ def test_the_list_is_for_holders_of_a_view_token(served: tuple[w.World, dict[str
     status, _, body = get(world, "/c", Cookie=cookie.partition(";")[0])
     assert status == 200
     assert "acme-core" in body
+
+
+COOKIE = f"presspass_view={w.VIEW_TOKEN}"
+
+
+def test_history_asks_for_what_stands_in_its_address(
+    served: tuple[w.World, dict[str, str]],
+) -> None:
+    world, _ = served
+    assert get(world, "/history")[0] == 401
+    status, _, body = get(
+        world, "/history?key=ab12+cd34&policy=7&kind=release&kind=&x=1", Cookie=COOKIE
+    )
+    assert (status, world.words[-1]) == (
+        200,
+        Words(key="ab12 cd34", policy="7", kinds=("release",)),
+    )
+    assert 'value="ab12 cd34"' in body and "policy <strong>7</strong>" in body
+    (older,) = re.findall(r'href="([^"]+)" rel="next"', body)
+    assert older.startswith("/history?key=ab12+cd34&amp;policy=7&amp;kind=release&amp;further=")
+    assert 'rel="next"' not in get(world, older.replace("&amp;", "&"), Cookie=COOKIE)[2]
+    assert world.words[-1] == world.words[-2]
+
+
+def test_history_leads_from_each_act_to_everything_like_it(
+    served: tuple[w.World, dict[str, str]],
+) -> None:
+    world, _ = served
+    body = get(world, "/history", Cookie=COOKIE)[2]
+    alice = w.passkey_of("alice").id
+    for address in (
+        *("person=alice", f"key={alice}", "policy=6", "policy=7", "publisher=acme-ci"),
+        *("kind=roster", "workflow=acme%2Fhttp%2F.github%2Fworkflows%2Frelease.yml"),
+        f"workflow={w.sha256(w.WORKFLOW)}",
+    ):
+        assert f'href="/history?{address}"' in body, address
+    assert 'href="/r/verified"' in body and f'href="/q/{w.sha256(b"change")}"' in body
+    assert "Alice Osei" in body and "entries 706, 709, 710, 711" in body
+    assert "\u202e" not in body and "U+202E" in body
+
+
+def test_history_says_why_there_is_no_answer(served: tuple[w.World, dict[str, str]]) -> None:
+    refusal = Refusal(Code.REQUEST_NOT_FOUND, "There was never a policy <9>.", "There are: 1.")
+    world = w.World(done=History(refusal=refusal))
+    with w.serving(world):
+        status, _, body = get(world, "/history?policy=9", Cookie=COOKIE)
+    assert status == 404
+    assert "There was never a policy &lt;9&gt;." in body and "There are: 1." in body
+    assert 'value="9"' in body and 'class="acts"' not in body
+
+
+def test_pages_lead_to_history_for_who_may_see_everything(
+    served: tuple[w.World, dict[str, str]],
+) -> None:
+    world, paths = served
+    viewer = Viewer("alice", "Alice Osei", "oidc", ("auditor",), w.NOW_S * 1000, True, False)
+    world.viewers = {"sees": viewer, "own": replace(viewer, sees_everything=False)}
+    key = f'href="/history?key={w.passkey_of("bob").id}"'
+    for path, link in (
+        (paths["workload"], 'href="/history?publisher=acme-ci"'),
+        (paths["workload"], key),
+        (paths["roster"], key),
+        (paths["roster"], 'href="/history">'),
+    ):
+        assert link in get(world, path, Cookie="presspass_session=sees")[2], (path, link)
+        assert link not in get(world, path, Cookie="presspass_session=own")[2]
+        assert link not in get(world, path)[2]
+    assert get(world, "/history", Cookie="presspass_session=sees")[0] == 200
+    assert get(world, "/history", Cookie="presspass_session=own")[0] == 403
 
 
 def test_the_cookie_is_bound_to_the_host_where_there_is_https() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 
 from gateway_world import ORIGIN, HttpAnswer, World, basic, now_ms, until
 from presspass.core.digests import sha256_hex
-from presspass.core.limits import SESSION_IDLE_S_MAX, SESSION_S_MAX
+from presspass.core.limits import HISTORY_PAGE_MAX, SESSION_IDLE_S_MAX, SESSION_S_MAX
 from presspass.core.roster import Roster, b64u, unb64u
 from presspass.core.statement import FreezeBody, RosterBody
 from presspass.drill.world.keys import SoftwarePasskey
@@ -580,6 +581,43 @@ def test_each_role_sees_and_asks_for_what_is_its_own(own: SignInWorld) -> None:
     assert sees == {"ada": everything, "grace": everything, "otto": everything, "rita": ["rita"]}
     assert asks == {"ada": 201, "grace": 403, "rita": 403, "otto": 403}
     assert people == {"ada": 200, "grace": 403, "rita": 403, "otto": 200}
+
+
+def test_history_is_for_who_may_see_what_everybody_did(own: SignInWorld) -> None:
+    api, page = {}, {}
+    for person in ("ada", "grace", "rita", "otto"):
+        browser = Browser(own)
+        browser.sign_in(person)
+        api[person] = browser.get("/api/v1/history?kind=upstream").status
+        page[person] = browser.get("/history", Accept="text/html").status
+    assert api == page == {"ada": 200, "grace": 200, "rita": 403, "otto": 200}
+    stranger = Browser(own)
+    assert stranger.get("/api/v1/history").status == 401
+    assert stranger.get("/history", Accept="text/html").status == 401
+
+
+def test_history_is_read_page_by_page_and_refuses_what_nobody_knows(own: SignInWorld) -> None:
+    for _ in range(HISTORY_PAGE_MAX):
+        own.journal.set_roster(own.journal.people)
+    browser = Browser(own)
+    browser.sign_in("otto")
+    first = browser.get("/api/v1/history").json
+    second = browser.get(f"/api/v1/history?after={first['next']}").json
+    assert len(first["acts"]) == HISTORY_PAGE_MAX and second["next"] is None
+    digests = [one["digest"] for one in (*first["acts"], *second["acts"])]
+    assert len(set(digests)) == len(digests) == HISTORY_PAGE_MAX + 2
+    assert [one["kind"] for one in first["acts"][:3]] == ["genesis", "upstream", "roster"]
+    body = browser.get("/history", Accept="text/html").body.decode()
+    (older,) = re.findall(r'href="(/history\?further=[^"]+)"', body)
+    again = browser.get(older, Accept="text/html").body.decode()
+    shown = [re.findall(r'href="/q/([0-9a-f]{64})"', one) for one in (body, again)]
+    assert shown[0] + shown[1] == digests[::-1][:100]
+    for words, status in (("key=00112233", 404), ("policy=7", 404), ("since=x", 400)):
+        answer = browser.get(f"/api/v1/history?{words}")
+        assert (answer.status, answer.json["code"][:8]) == (status, "request.")
+        assert browser.get(f"/history?{words}", Accept="text/html").status == status
+    for after in ("x", "1.abc", "-1." + "a" * 64):
+        assert browser.get(f"/api/v1/history?after={after}").code == "request.malformed"
 
 
 def test_an_admins_change_is_a_request_that_others_approve(own: SignInWorld) -> None:

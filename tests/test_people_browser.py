@@ -304,6 +304,8 @@ def test_a_terminal_is_signed_in_by_a_browser_looks_asks_and_cannot_approve(
     who: Any = gate.ask("whoami", **login.environment)
     assert (who["name"], who["roles"], who["place"]) == ("Ada", ["admin"], "terminal")
     assert "requests" in gate.ask("status", "--gate", gate.origin, **login.environment)
+    done = gate.ask("history", "--gate", gate.origin, "--kind", "genesis", **login.environment)
+    assert [one["title"] for one in done["acts"]] == ["genesis"]
     words = ("people", "change", "Grace", "--group", "reviewers", "--gate", gate.origin)
     asked = gate.ask(*words, **login.environment)["url"]
     before = gate.ask("status", asked)

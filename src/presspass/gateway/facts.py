@@ -27,10 +27,11 @@ from presspass.core.statement import (
     ReleaseFile,
     Statement,
 )
-from presspass.gateway import asking, identities, people, requests, stops, tokens
+from presspass.gateway import asking, history, identities, people, requests, stops, tokens
 from presspass.gateway.console import differences
 from presspass.gateway.console.models import (
     Ballot,
+    History,
     Identities,
     Overview,
     ReleaseFacts,
@@ -53,6 +54,7 @@ from presspass.store.journal_tables import NARROWING
 from presspass.store.journal_view import Decision, Narrowing
 from presspass.verify.approvals import verify_approval
 from presspass.verify.chain import Chain
+from presspass.verify.history import Words
 
 _OVERVIEW_MAX = 500
 #: States of the press's decision on a release or request from which nothing follows any more.
@@ -88,14 +90,12 @@ class Facts:
     def situation(self) -> Situation:
         """What holds now, for the banners."""
         rules = self._gate.journal.now()
-        with self._gate.writer.read() as connection:
-            known = people.known_people(self._gate, connection)
         return Situation(
             sealed=rules.sealed,
             narrowings=rules.narrowings,
             software_keys=rules.policy.software_keys,
             zones_separated=self._gate.zones_separated,
-            names={person: details.name for person, details in known.items()},
+            names=self.names(),
         )
 
     def release(self, release_id: str) -> ReleaseFacts | None:
@@ -180,6 +180,16 @@ class Facts:
     def identities(self) -> Identities | None:
         """What can be revoked; None before genesis."""
         return identities.identities(self._gate)
+
+    def history(self, words: Words, further: str) -> History:
+        """What the press has carried out, by these words."""
+        return history.shown(self._gate, words, further, self.names())
+
+    def names(self) -> dict[str, str]:
+        """People's names by their ids, as far as known."""
+        with self._gate.writer.read() as connection:
+            known = people.known_people(self._gate, connection)
+        return {person: details.name for person, details in known.items()}
 
     def view_token_until(self, token: str) -> int | None:
         """Until when (ms) this view token lets its holder look; None when it is unknown or over."""

@@ -20,7 +20,7 @@ from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import JWT_BYTES_MAX, SESSION_S_MAX, SIGN_IN_ATTEMPT_S
 from presspass.core.strict import Members
-from presspass.gateway import people, provider_events, requests, roster_changes, tokens
+from presspass.gateway import history, people, provider_events, requests, roster_changes, tokens
 from presspass.gateway.api import route
 from presspass.gateway.console import views
 from presspass.gateway.console.models import Overview, Situation
@@ -32,6 +32,7 @@ from presspass.gateway.identity.oidc_client import Provider
 from presspass.gateway.identity.roles import SEE_EVERYTHING, Role, require_role, roles_of
 from presspass.gateway.oauth import Form, OAuthError, with_form
 from presspass.gateway.problems import Answer, as_refusal, plain_problem
+from presspass.verify.history import Words
 
 _JSON = "application/json"
 #: RFC 8935 section 2.4. Whatever else is wrong with a signature: anybody may have sent it.
@@ -83,6 +84,7 @@ class SignIn:
             route("/api/v1/sign-in/keys/remove", "POST", self.remove_key),
             route("/api/v1/device", "POST", self.decide_device),
             route("/api/v1/overview", "GET", self.overview),
+            route("/api/v1/history", "GET", self.history),
             route("/api/v1/people/links", "POST", self.make_link),
             route("/api/v1/people/changes", "POST", self.change_person),
             route("/api/v1/requests", "POST", self.ask),
@@ -335,6 +337,13 @@ class SignIn:
             own = tuple(one for one in shown.releases if one.requester == session.person)
             shown = Overview(own, ())
         return json_answer(_overview_json(self._gate, shown))
+
+    def history(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /api/v1/history?key=…&policy=…&after=…: what the press has carried out, for who may see everything."""
+        require_role(self._session(request).roles, *sorted(SEE_EVERYTHING))
+        words = Words.of(request.query_params.multi_items())
+        after = request.query_params.get("after", "")
+        return json_answer(history.answer(self._gate, words, after, self._facts.names()))
 
     def make_link(self, request: HttpRequest, body: bytes) -> Answer:
         """POST /api/v1/people/links: an admin's enrolment link; as on the control socket."""

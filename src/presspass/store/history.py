@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from presspass.core.approval import Approval
-from presspass.core.errors import invariant
+from presspass.core.digests import is_sha256
+from presspass.core.errors import Code, Refusal, invariant
 from presspass.core.history import FACETS, Act, Question, facets_of, subjects, subjects_of
 from presspass.core.limits import HISTORY_PAGE_MAX
 from presspass.core.statement import Kind, Statement
@@ -25,6 +26,7 @@ from presspass.store import journal_tables as t
 #: Where an answer goes on: time (ms) and digest of the last act of the page before.
 Mark: TypeAlias = tuple[int, str]
 BEGINNING: Final[Mark] = (0, "")
+END: Final[Mark] = (2**62, "")
 _TAG_DIGITS: Final = 15  # 60 bits: a whole number that every database keeps in 8 bytes
 
 
@@ -51,9 +53,14 @@ def acts(
     question: Question,
     after: Mark = BEGINNING,
     count: int = HISTORY_PAGE_MAX,
+    *,
+    newest_first: bool = False,
 ) -> list[Act]:
-    """The next acts that answer the question, at most `count`; fewer only at the end."""
-    digests = connection.execute(_page(question, after, count)).scalars()
+    """The next acts that answer the question, at most `count`; fewer only at the end. With `newest_first` from the END,
+    or where the page before has ended, backwards.
+    """
+    query = _page(question, after, newest_first).limit(count)
+    digests = connection.execute(query).scalars()
     return _read(connection, [str(one) for one in digests])
 
 
@@ -74,13 +81,28 @@ def mark_of(act: Act) -> Mark:
     return act.at_ms, act.statement.digest
 
 
-def _page(question: Question, after: Mark, count: int) -> sa.Select[tuple[str]]:
+def mark_text(mark: Mark) -> str:
+    """For an address."""
+    return f"{mark[0]}.{mark[1]}"
+
+
+def read_mark(text: str) -> Mark:
+    """From `mark_text`; refuses with `request.malformed`."""
+    at, _, digest = text.partition(".")
+    if not (at.isascii() and at.isdigit() and len(at) <= 16 and is_sha256(digest)):
+        hint = "Follow the link as it stands, or ask from the beginning."
+        raise Refusal(Code.REQUEST_MALFORMED, "That is no place in an answer.", hint)
+    return int(at), digest
+
+
+def _page(question: Question, after: Mark, newest_first: bool) -> sa.Select[tuple[str]]:
     """Digests in order of time. What finds fewest is walked, in its order; the other parts are looked up for each."""
     named = sorted(question.parts, key=FACETS.index)
     invariant(bool(named), "a question of a journal names its space")
     walked = t.STATEMENT_FACET.alias()
     w = walked.c
-    parts = [_has(walked, named[0], question), sa.tuple_(w.at_ms, w.statement) > sa.tuple_(*after)]
+    place, mark = sa.tuple_(w.at_ms, w.statement), sa.tuple_(*after)
+    parts = [_has(walked, named[0], question), place < mark if newest_first else place > mark]
     if question.since is not None:
         parts.append(w.at_ms >= question.since * 1000)
     if question.until is not None:
@@ -89,10 +111,11 @@ def _page(question: Question, after: Mark, count: int) -> sa.Select[tuple[str]]:
         other = t.STATEMENT_FACET.alias()
         same = sa.and_(other.c.at_ms == w.at_ms, other.c.statement == w.statement)
         parts.append(sa.exists().where(_has(other, facet, question), same))
-    query = sa.select(w.statement).where(*parts).order_by(w.at_ms, w.statement).limit(count)
-    if len(question.parts[named[0]]) == 1:
-        return query
-    return query.group_by(w.at_ms, w.statement)  # one act may have several of the values
+    query = sa.select(w.statement).where(*parts)
+    if len(question.parts[named[0]]) != 1:  # one act may have several of the values
+        query = query.group_by(w.at_ms, w.statement)
+    order = (w.at_ms, w.statement)
+    return query.order_by(*(one.desc() for one in order) if newest_first else order)
 
 
 def _has(rows: sa.FromClause, facet: str, question: Question) -> sa.ColumnElement[bool]:

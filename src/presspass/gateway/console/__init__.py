@@ -7,9 +7,11 @@ somebody who is signed in. Signing in lets people look and ask; acting needs a s
 
 from presspass.gateway.console.models import (
     ActFacts,
+    ActLine,
     AskerFacts,
     Ballot,
     Deps,
+    History,
     Identities,
     Overview,
     ReleaseFacts,
@@ -28,9 +30,11 @@ from presspass.gateway.console.views import error_page, routes, situation_of, vi
 
 __all__ = [
     "ActFacts",
+    "ActLine",
     "AskerFacts",
     "Ballot",
     "Deps",
+    "History",
     "Identities",
     "Overview",
     "ReleaseFacts",

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from presspass.core.errors import Refusal
 from presspass.core.lifecycle import State
 from presspass.core.quorum import Electorate, Tally
 from presspass.core.statement import ChainedBody, Intent, ReleaseFile, UpstreamBody
 from presspass.store.journal_view import Decision, Narrowing
+from presspass.verify.history import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,39 @@ class Identities:
     projects: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ActLine:
+    """One act of the press. `release`: the id of its page, "" for what is no release; `outcome` as in
+    `verify.history.outcome`; `policies`: numbers of those that counted; `signers`: person, key and kind of each
+    signature; `positions`: of its entries in the ledger.
+    """
+
+    at_ms: int
+    kind: str
+    title: str
+    outcome: str
+    digest: str
+    release: str
+    upstream: str
+    publisher: str
+    workflow: str
+    workflow_sha256: str
+    policies: tuple[int, ...]
+    signers: tuple[tuple[str, str, str], ...]
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A page of an answer, newest first. `further`: where the next one begins, "" for none; `refusal`: why there is no
+    answer, None where there is one.
+    """
+
+    acts: tuple[ActLine, ...] = ()
+    further: str = ""
+    refusal: Refusal | None = None
+
+
 class Deps(Protocol):
     """What the console needs of the gateway. Calls may block: they run in worker threads, several at a time."""
 
@@ -323,6 +358,10 @@ class Deps(Protocol):
 
     def identities(self) -> Identities | None:
         """What can be revoked; None before genesis. Only asked for by those who may see the overview."""
+        ...
+
+    def history(self, words: Words, further: str) -> History:
+        """What the press has carried out, by these words, from `further` on; for those who may see everything."""
         ...
 
     def view_token_until(self, token: str) -> int | None:

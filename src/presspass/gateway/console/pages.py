@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlencode
 
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import parse_report
@@ -14,6 +15,8 @@ from presspass.core.lifecycle import SETTLED, State
 from presspass.gateway.console import askers, ballots, differences, review
 from presspass.gateway.console.items import DifferenceView
 from presspass.gateway.console.models import (
+    ActLine,
+    History,
     Overview,
     ReleaseFacts,
     ReleaseLine,
@@ -21,6 +24,7 @@ from presspass.gateway.console.models import (
     RequestLine,
     Situation,
 )
+from presspass.verify.history import Words
 
 Mark = Literal["done", "now", "later", "bad"]
 
@@ -117,6 +121,34 @@ class ListPage:
     running: tuple[ReleaseLine, ...]
     ended: tuple[ReleaseLine, ...]
     requests_ended: tuple[RequestLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """What the press has carried out, by the words of the address. `asked`: those words, told; `older`: the address of
+    the next page, "" for none; `problem` and `hint`: why there is no answer.
+    """
+
+    words: Words
+    asked: tuple[tuple[str, str], ...]
+    acts: tuple[ActLine, ...]
+    older: str
+    status: int = 200
+    problem: str = ""
+    hint: str = ""
+
+
+def history_page(found: History, words: Words, situation: Situation) -> HistoryPage:
+    """The page of an answer, or of why there is none."""
+    pairs = words.pairs()
+    asked = tuple(
+        (name, situation.name(text) if name == "person" else text) for name, text in pairs
+    )
+    if found.refusal is not None:
+        status = 404 if found.refusal.code is Code.REQUEST_NOT_FOUND else 400
+        return HistoryPage(words, asked, (), "", status, found.refusal.message, found.refusal.hint)
+    older = f"/history?{urlencode([*pairs, ('further', found.further)])}" if found.further else ""
+    return HistoryPage(words, asked, found.acts, older)
 
 
 def release_page(facts: ReleaseFacts, situation: Situation) -> ReleasePage:

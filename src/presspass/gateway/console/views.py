@@ -13,7 +13,7 @@ from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from presspass.gateway.console import differences, pages, revoking, text
 from presspass.gateway.console.models import Deps, Situation
+from presspass.verify.history import Words
 
 CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -82,6 +83,17 @@ def _asset(name: str) -> str:
     return next(f"/assets/{served}" for served in _assets() if served.partition(".")[2] == name)
 
 
+def _asked(**words: str | int) -> str:
+    """The address of a question after the fact."""
+    return f"/history?{urlencode(words)}"
+
+
+def _all_seen(situation: Situation | None) -> bool:
+    """Whether who looks is signed in and may see what everybody did: then pages link to it."""
+    viewer = situation.viewer if situation else None
+    return viewer is not None and viewer.sees_everything
+
+
 @cache
 def _templates() -> Environment:
     environment = Environment(
@@ -100,6 +112,8 @@ def _templates() -> Environment:
         environment.filters[show.__name__] = show
     environment.filters |= {"groups": text.groups, "short": text.short, "plural": text.plural}
     environment.globals |= {
+        "all_seen": _all_seen,
+        "asked": _asked,
         "asset": _asset,
         "narrowing_words": differences.narrowing_words,
         "is_unusual": pages.is_unusual,
@@ -222,6 +236,21 @@ class Console:
         url = f"{self._deps.origin}/revoke"
         return render("revoke.html", situation, page=page, origin=self._deps.origin, url=url)
 
+    def history(self, request: Request) -> Response:
+        """GET /history?key=…&policy=…: what the press has carried out, for who may see everything."""
+        situation = situation_of(self._deps, request)
+        if not self._may_look(request, situation):
+            return self._no_view(situation)
+        if situation.viewer is not None and not situation.viewer.sees_everything:
+            hint = f"Your own releases are on {self._deps.origin}/c."
+            return error_page(
+                403, "Your roles do not let you see what others did.", hint, situation=situation
+            )
+        words = Words.of(request.query_params.multi_items())
+        found = self._deps.history(words, request.query_params.get("further", ""))
+        page = pages.history_page(found, words, situation)
+        return render("history.html", situation, page.status, page=page)
+
     def _may_look(self, request: Request, situation: Situation) -> bool:
         """Whether more than single releases is for this one to see: somebody signed in, or with a view token."""
         token = view_token(request, self._deps.origin)
@@ -276,6 +305,7 @@ def routes(deps: Deps) -> list[Route]:
         ("/enrol", console.enrol),
         ("/c", console.list),
         ("/revoke", console.revoke),
+        ("/history", console.history),
         ("/assets/{name}", _serve_asset),
         ("/favicon.ico", _favicon),
     ]
