@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,76 @@ def test_what_nobody_knows_is_a_refusal(
 ) -> None:
     out, err = ask(rig, capsys, *words, code=1)
     assert out == "" and said in err and "[request.not-found]" in err
+
+
+def test_evidence_is_written_by_the_press_and_checked_by_anybody_with_the_trust_root(
+    rig: Rig, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    trust, file = tmp_path / "trust-root.json", tmp_path / "cleo.evidence.json"
+    trust.write_bytes(rig.genesis.to_bytes())
+    cleo = rig.keys["cleo"].key.id
+    out, err = ask(rig, capsys, "--key", cleo, "--evidence", str(file))
+    assert out == "" and f"presspass verify {file} --trust FILE" in err
+    check = ["verify", str(file), "--trust", str(trust)]
+    assert run(check) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("VALID  evidence of 1 act, made") and f"key {cleo}" in shown
+    assert "signed by  p-cleo, software-passkey" in shown
+    assert "That none is missing is not proved" in shown
+    assert run([*check, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["acts"] == lines(rig, capsys, "--key", cleo)
+    assert (found["valid"], found["question"]["key"]) == (True, [cleo])
+
+    assert run(check[:2]) == 2  # nothing to trust
+    other = tmp_path / "other.json"
+    other.write_bytes(replace(rig.genesis, nonce="0" * 32).to_bytes())
+    assert run([*check[:3], str(other)]) == 1
+    assert "another installation" in capsys.readouterr().err
+    file.write_bytes(file.read_bytes().replace(b'"made_at":1', b'"made_at":2'))
+    assert run(check) == 1
+    assert "[proof.invalid]" in capsys.readouterr().err
+
+
+def test_the_documentation_shows_what_is_shown(
+    rig: Rig, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "evidence.md").read_text()
+    documented = re.search(r"^```text\n(VALID.*?)```", page, re.MULTILINE | re.DOTALL)
+    assert documented is not None
+    trust, file = tmp_path / "trust-root.json", tmp_path / "all.evidence.json"
+    trust.write_bytes(rig.genesis.to_bytes())
+    ask(
+        rig,
+        capsys,
+        "--since",
+        "2001-01-01",
+        "--key",
+        rig.keys["ana"].key.id,
+        "--evidence",
+        str(file),
+    )
+    assert run(["verify", str(file), "--trust", str(trust)]) == 0
+    shown = capsys.readouterr().out
+    for line in documented[1].splitlines():
+        fixed = line[:15] if line.startswith("  ") else line.partition("  ")[0]
+        if not re.match(r"\d|    …", line):
+            assert re.search(f"^{re.sub(r'of .*', 'of ', fixed)}", shown, re.MULTILINE), line
+
+
+def test_evidence_is_not_made_where_it_would_be_lost_or_not_known(
+    rig: Rig, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    known = tmp_path / "known.evidence.json"
+    known.write_text("mine")
+    ask(rig, capsys, "--evidence", str(known), code=4)
+    assert known.read_text() == "mine"
+    ask(rig, capsys, "--evidence", str(tmp_path / "x.json"), code=2)
+    gate = ("--gate", "https://gate.example")
+    _, err = ask(rig, capsys, *gate, "--evidence", str(tmp_path / "y.evidence.json"), code=2)
+    assert "press's host" in err
+    ask(rig, capsys, "--policy", "9", "--evidence", str(tmp_path / "z.evidence.json"), code=1)
+    assert [one.name for one in tmp_path.iterdir()] == ["known.evidence.json"]
 
 
 def test_a_home_that_is_not_there_is_said(

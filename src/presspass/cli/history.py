@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from itertools import chain as chained
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from presspass.cli.options import example, home_option
+from presspass.cli.acts import acts_text, show_act
+from presspass.cli.options import EVIDENCE_SUFFIX, example, home_option
 from presspass.cli.sessions import gate_origin, signed_in
-from presspass.cli.show import note, safe, say
+from presspass.cli.show import note
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 
 if TYPE_CHECKING:
-    from presspass.verify.history import Words
+    from presspass.verify.history import Teller, Words
 
 F = TypeVar("F", bound=Callable[..., Any])
 _HINT: Final = "Enrol keys, then `presspass init --seal`."
@@ -99,11 +99,22 @@ def _question_options(function: F) -> F:
     show_default=True,
     help="json: one document. jsonl: one act a line, for as many as there are.",
 )
-def history_command(origin: str | None, home: Path, form: str, **typed: Any) -> None:
+@click.option(
+    "--evidence",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar=f"FILE{EVIDENCE_SUFFIX}",
+    help="Write the answer as a bundle that the press's key signs, for others to check offline.",
+)
+def history_command(
+    origin: str | None, home: Path, form: str, evidence: Path | None, **typed: Any
+) -> None:
     """List what the press carried out, oldest first, with who signed it and where it stands in the ledger.
 
     Every option narrows the question; without one it is about everything. On the press's host it is answered from the
     journal of --home; with --gate, from anywhere, by the gate, after `presspass login`.
+
+    With --evidence, on the press's host, the answer is signed and written to a file, which `presspass verify` checks
+    with the trust root alone.
 
     Exit codes: 0 told, also where nothing answers; 1 nobody knows such a key, person, policy, publisher or workflow, or
     it may mean several; 4 journal or gate cannot be reached.
@@ -111,6 +122,9 @@ def history_command(origin: str | None, home: Path, form: str, **typed: Any) -> 
     from presspass.verify.history import Words
 
     words = Words(**typed)
+    if evidence is not None:
+        _write_evidence(home, words, evidence, elsewhere=origin is not None)
+        return
     found = _of_home(home, words) if origin is None else _of_gate(gate_origin(origin), words)
     _WRITERS[form](found)
 
@@ -119,21 +133,44 @@ def history_command(origin: str | None, home: Path, form: str, **typed: Any) -> 
 Pages = Iterator[tuple[list[JsonObject], dict[str, str]]]
 
 
-def _of_home(home: Path, words: Words) -> Pages:
+def _write_evidence(home: Path, words: Words, file: Path, *, elsewhere: bool) -> None:
+    from presspass.cli.evidence import write_evidence
+
+    if elsewhere:
+        raise click.UsageError(
+            "--evidence is made on the press's host, whose key signs it; --gate is for looking."
+        )
+    if not file.name.endswith(EVIDENCE_SUFFIX):
+        raise click.UsageError(
+            f"Name the evidence …{EVIDENCE_SUFFIX}, by which `presspass verify` knows it."
+        )
+    teller, names = _teller(home)
+    write_evidence(home, words.question(teller.chain, names), file)
+
+
+def _teller(home: Path) -> tuple[Teller, dict[str, str]]:
+    """Who tells acts, by the chains as they are now; and names by person id."""
     from presspass.cli.databases import ask_journal
     from presspass.cli.press_room import names_in
-    from presspass.store import history, journal_view
+    from presspass.store import journal_view
     from presspass.verify.history import Teller
 
     admitted = ask_journal(home, journal_view.chained)
     if not admitted:
         raise Refusal(Code.GENESIS_MISSING, "This home is not sealed yet.", _HINT)
     teller = Teller.of(admitted)
-    names = names_in(home, *teller.chain.rosters.values())
+    return teller, names_in(home, *teller.chain.rosters.values())
+
+
+def _of_home(home: Path, words: Words) -> Pages:
+    from presspass.cli.databases import ask_journal
+    from presspass.store import history
+
+    teller, names = _teller(home)
     question = words.question(teller.chain, names)
     for page in history.every(lambda reading: ask_journal(home, reading), question):
         if page[-1].after >= len(teller.in_force):  # decided since the chains were read
-            teller = Teller.of(ask_journal(home, journal_view.chained))
+            teller, _names = _teller(home)
         yield [teller.to_json(act) for act in page], names
 
 
@@ -172,29 +209,9 @@ def _write_text(found: Pages) -> None:
     count = 0
     for acts, names in found:
         for act in acts:
-            _show(act, names)
+            show_act(act, names)
         count += len(acts)
-    note(f"{count} acts" if count else "Nothing answers this question.")
-
-
-def _show(act: JsonObject, names: dict[str, str]) -> None:
-    when = datetime.fromtimestamp(act["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    where = f" to {act['upstream']}" if act.get("upstream") else ""
-    say(
-        f"{when}  {safe(act['outcome']):<10} {safe(act['kind'])}: {safe(act['title'])}{safe(where)}"
-    )
-    for one in act["signed_by"]:
-        name = names.get(one["person"], "")
-        who = f"{name} ({one['person']})" if name else one["person"] or "the recovery key"
-        say(f"    signed by  {safe(who)}, {safe(one['kind'])} {safe(one['key'])[:16]}…")
-    if act.get("publisher"):
-        ran = f" @ {act['workflow_sha256'][:16]}…" if act["workflow_sha256"] else ""
-        say(f"    asked by   {safe(act['publisher'])}: {safe(act['workflow'])}{safe(ran)}")
-    policies = " and ".join(str(number) for number in act["policies"])
-    positions = ", ".join(str(one["position"]) for one in act["entries"])
-    say(
-        f"    policy {safe(policies)}; entries {safe(positions)}; statement {safe(act['digest'])[:16]}…"
-    )
+    note(acts_text(count) if count else "Nothing answers this question.")
 
 
 _WRITERS: Final = {"text": _write_text, "json": _write_document, "jsonl": _write_lines}

@@ -14,6 +14,9 @@ from presspass.cli.exits import CannotSayError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: By which `verify` knows an evidence bundle.
+EVIDENCE_SUFFIX: Final = ".evidence.json"
+
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
 _SCHEMES = ("mailto:", "https://", "http://")

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import click
 
 from presspass.cli.exits import CannotSayError
 from presspass.cli.options import (
+    EVIDENCE_SUFFIX,
     example,
     format_option,
     need_trust,
@@ -21,23 +21,29 @@ from presspass.cli.options import (
     witness_option,
 )
 from presspass.cli.show import emit_json, safe, say
+from presspass.cli.times import when
 from presspass.core.effects import effects
 from presspass.core.errors import Code, Refusal
-from presspass.core.limits import PROOF_BYTES_MAX, READ_CHUNK_BYTES, STATEMENT_BYTES_MAX
+from presspass.core.limits import (
+    EVIDENCE_BYTES_MAX,
+    PROOF_BYTES_MAX,
+    READ_CHUNK_BYTES,
+    STATEMENT_BYTES_MAX,
+)
 from presspass.core.statement import GenesisBody, PolicyBody
 
 if TYPE_CHECKING:
     from presspass.verify.proof import Proof, Valid
 
 PROOF_SUFFIX = ".presspass.json"
-_TIME_S_MAX = 253_402_300_799  # the end of the year 9999: later ones no calendar shows
 
 
 @click.command(
     "verify",
     short_help="Check a file against its proof, offline.",
     epilog=example(
-        "presspass verify greet-1.0.tar.gz --proof greet-1.0.tar.gz.presspass.json --trust trust-root.json"
+        "presspass verify greet-1.0.tar.gz --proof greet-1.0.tar.gz.presspass.json --trust trust-root.json",
+        "presspass verify stolen-key.evidence.json --trust trust-root.json",
     ),
 )
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -58,9 +64,14 @@ def verify_command(
     you trust on its own, once, and keep it: a proof that brings its own trust root proves nothing. So none that lies
     beside FILE is ever taken by itself.
 
+    A FILE called ….evidence.json is an evidence bundle (`presspass history --evidence`), which is its own proof.
+
     Exit codes: 0 valid; 1 not valid, with the reason; 2 cannot be said (proof, trust root or a cosignature is missing).
     """
     trust = need_trust(trust, "where FILE came from")
+    if proof is None and file.name.endswith(EVIDENCE_SUFFIX):
+        _verify_evidence(file, trust, witnesses, as_json=as_json)
+        return
     proof_file = proof or file.with_name(file.name + PROOF_SUFFIX)
     proof_data = _read(proof_file, PROOF_BYTES_MAX, "proof", "--proof")
     trust_data = _read(trust, STATEMENT_BYTES_MAX, "trust root", "--trust")
@@ -87,6 +98,17 @@ def verify_command(
         emit_json({**json.loads(verdict_json(valid)), "profile": profile})
     else:
         _show(valid, profile)
+
+
+def _verify_evidence(file: Path, trust: Path, witnesses: tuple[str, ...], *, as_json: bool) -> None:
+    from presspass.cli.evidence import verify_evidence
+    from presspass.verify.proof import load_trust_root
+
+    data = _read(file, EVIDENCE_BYTES_MAX, "evidence", "FILE")
+    trust_data = _read(trust, STATEMENT_BYTES_MAX, "trust root", "--trust")
+    with _at_fault(trust):
+        trust_root = load_trust_root(trust_data)
+    verify_evidence(data, trust_root, witnesses, as_json=as_json)
 
 
 def _require_witnesses(named: list[str], valid: Valid) -> None:
@@ -119,11 +141,11 @@ def _profile(proof: Proof, valid: Valid) -> str:
 
 def _show(valid: Valid, profile: str) -> None:
     entry = valid.entry
-    when = _when(entry.verified_at)
+    at = when(entry.verified_at)
     say(f"VALID  {safe(valid.file.name)}")
     say(f"  sha256       {valid.file.sha256}")
     say(
-        f"  release      {safe(valid.release.project)} {safe(valid.release.version)} at {safe(valid.upstream)}, {when}"
+        f"  release      {safe(valid.release.project)} {safe(valid.release.version)} at {safe(valid.upstream)}, {at}"
     )
     say(f"  asked by     {_requester(valid)}")
     say(f"  approved by  {', '.join(map(safe, valid.approved_by))}")
@@ -141,15 +163,11 @@ def _show(valid: Valid, profile: str) -> None:
     scheme, signer = valid.attested_by
     say(f"  attested by  {scheme} key {signer[:16]}…")
     for name, time_s in valid.witnesses:
-        say(f"  witness      {safe(name)}, who saw that log at {_when(time_s)}")
+        say(f"  witness      {safe(name)}, who saw that log at {when(time_s)}")
     if not valid.witnesses:
         say("  witness      none was named: the log may have been shown to others differently")
     say(f"  installation {safe(valid.origin)} (genesis {valid.genesis[:16]}…)")
     say("Valid as of this checkpoint; what was revoked later does not stand in it.")
-
-
-def _when(time_s: int) -> str:
-    return datetime.fromtimestamp(min(time_s, _TIME_S_MAX), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _requester(valid: Valid) -> str:

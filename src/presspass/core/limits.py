@@ -122,6 +122,10 @@ HISTORY_VALUES_MAX = (
     10_000  # of one part of a question: the keys of a person, the statements of a publisher
 )
 HISTORY_PAGE_MAX = 200  # acts that are read at once
+EVIDENCE_ACTS_MAX = 10_000  # in one bundle
+EVIDENCE_CHAIN_MAX = 100_000
+EVIDENCE_BYTES_MAX = 64 * MIB
+EVIDENCE_ENTRIES_PER_ACT_MAX = 64
 
 # press
 REPORT_BYTES_MAX = 32 * MIB

@@ -29,6 +29,7 @@ from sqlalchemy.engine import Connection
 from presspass.confine.worker import Worker, inspector_command
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, PresspassError, Refusal
+from presspass.core.history import Question
 from presspass.core.ledger.note import VerifierKey
 from presspass.core.limits import FORGE_TOKEN_BYTES_MAX
 from presspass.core.roster import b64u, unb64u
@@ -49,6 +50,7 @@ from presspass.press.decisions import Decisions
 from presspass.press.desk import Desk
 from presspass.press.doors import Doors
 from presspass.press.dropbox import DropBox
+from presspass.press.evidence import make as make_evidence
 from presspass.press.forges import Forges
 from presspass.press.inspection import Inspection
 from presspass.press.log import Log, check
@@ -166,6 +168,17 @@ def ask(home: Path, order: JsonObject, timeout_s: float) -> JsonObject:
             press.desk.serve(press.clock.now_ms())
         time.sleep(_POLL_S)
     return found
+
+
+def evidence(home: Path, question: Question) -> bytes:
+    """The signed answer to a question after the fact, as the file that others check. It reads the journal beside the
+    press that runs, and disturbs none of its turns."""
+    key = PressKey.load(home / "press" / "keys" / "log.key")
+    reader = Reader(places(home, read_config(home), "press").journal)
+    try:
+        return make_evidence(reader.run, question, key, int(time.time()))
+    finally:
+        reader.close()
 
 
 def mark_restored(home: Path) -> None:
