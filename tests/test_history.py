@@ -178,6 +178,8 @@ def test_a_policy_has_a_number_and_counts_where_it_was_named_or_in_force(past: P
         ({"workflow": "acme/greet@12ab"}, Code.REQUEST_MALFORMED, "no SHA-256 of a workflow"),
         ({"upstream": "side"}, Code.REQUEST_NOT_FOUND, "No upstream was ever called"),
         ({"kinds": ("releases",)}, Code.REQUEST_NOT_FOUND, "No act is of the kind"),
+        ({"project": "gre\0et"}, Code.REQUEST_MALFORMED, "no name of a project"),
+        ({"project": "g" * 200}, Code.REQUEST_MALFORMED, "no name of a project"),
         ({"since": "yesterday"}, Code.REQUEST_MALFORMED, "is no time"),
     ],
 )

@@ -19,7 +19,7 @@ from presspass.core.digests import JsonObject, is_sha256, sha256_hex
 from presspass.core.effects import effects
 from presspass.core.errors import Code, Refusal
 from presspass.core.history import Act, Question
-from presspass.core.limits import FINGERPRINT_PREFIX_CHARS_MIN
+from presspass.core.limits import FINGERPRINT_PREFIX_CHARS_MIN, NAME_CHARS_MAX
 from presspass.core.publisher import PublisherBody
 from presspass.core.statement import FreezeBody, Kind, ReleaseBody, Statement, UpstreamBody
 from presspass.verify.chain import Chain
@@ -70,7 +70,7 @@ class Words:
         keys = _both(_keys(self.key, chain), _keys_of(self.person, chain, names))
         publishers, ran = _workflow(self.workflow, chain)
         parts = {
-            "project": (canonicalize_name(self.project),) if self.project else None,
+            "project": _project(self.project),
             "publisher": _both(publishers, _publisher(self.publisher, chain)),
             "workflow": ran,
             "key": keys,
@@ -83,6 +83,16 @@ class Words:
             facet: tuple(sorted(values)) for facet, values in parts.items() if values is not None
         }
         return Question(given, moment(self.since), moment(self.until))
+
+
+def _project(typed: str) -> tuple[str, ...] | None:
+    """Any name may be asked for, but no text that is none: a database need not take it."""
+    if not typed:
+        return None
+    if not typed.isprintable() or len(typed) > NAME_CHARS_MAX:
+        hint = "Write it as the registry does."
+        raise Refusal(Code.REQUEST_MALFORMED, f"{typed!r:.100} is no name of a project.", hint)
+    return (canonicalize_name(typed),)
 
 
 def _both(first: Iterable[str] | None, second: Iterable[str] | None) -> Iterable[str] | None:
