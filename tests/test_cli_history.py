@@ -67,7 +67,7 @@ def test_everything_that_a_key_signed(rig: Rig, capsys: pytest.CaptureFixture[st
     assert [one["key"] for one in act["approvals"]] == [one["key"] for one in act["signed_by"]]
     assert Statement.from_bytes(act["statement"].encode()).digest == act["digest"]
     kinds = [json.loads(one["entry"])["kind"] for one in act["entries"]]
-    assert kinds == ["approved", "intent", "verified"]
+    assert kinds == ["asked", "signed", "signed", "approved", "intent", "verified"]
     positions = [one["position"] for one in act["entries"]]
     assert positions == sorted(positions)
     assert lines(rig, capsys, "--person", "Cleo") == [act]

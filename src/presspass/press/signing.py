@@ -73,6 +73,10 @@ class PressKey:
         """A raw Ed25519 signature, 64 bytes."""
         return self.private.sign(message)
 
+    def attest(self, statement: JsonObject) -> JsonObject:
+        """An in-toto statement in a DSSE envelope."""
+        return _envelope(statement, CryptoSigner(self.private))
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -102,12 +106,10 @@ class Signers:
         using = self._find(signer)
         found = []
         for statement in statements:
-            envelope = Envelope(encode(statement), PAYLOAD_TYPE, {})
             try:
-                envelope.sign(using)
+                made = _envelope(statement, using)
             except Exception as error:  # each service has errors of its own, of any class
                 raise _unavailable(f"does not sign: {error}") from None
-            made: JsonObject = envelope.to_dict()
             open_envelope(made, signer)  # what another key has signed leaves nothing behind
             found.append(made)
         return tuple(found)
@@ -131,6 +133,13 @@ class Signers:
                 problems.append(refusal.message)
         why = problems[0] if problems else "No [[signer]] is configured."
         raise _unavailable(f"is not at hand. {why}")
+
+
+def _envelope(statement: JsonObject, signer: Signer) -> JsonObject:
+    envelope = Envelope(encode(statement), PAYLOAD_TYPE, {})
+    envelope.sign(signer)
+    made: JsonObject = envelope.to_dict()
+    return made
 
 
 def _unavailable(what: str) -> Fault:

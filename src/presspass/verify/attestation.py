@@ -42,7 +42,7 @@ PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 VSA_TYPE: Final = "https://slsa.dev/verification_summary/v1"
 RELEASE_TYPE: Final = "https://in-toto.io/attestation/release/v0.1"
-APPROVAL_TYPE: Final = "presspass:approval/v1"
+APPROVAL_TYPE: Final = "urn:presspass:approval:v1"
 #: In the order in which they stand in a proof.
 PREDICATES: Final = (VSA_TYPE, RELEASE_TYPE, APPROVAL_TYPE)
 _RSA_BITS_MIN = 2048

@@ -20,7 +20,7 @@ import base64
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from presspass.core.digests import JsonObject, canonical, parse_canonical, sha256_hex
 from presspass.core.errors import Code, Refusal
@@ -36,9 +36,10 @@ from presspass.core.limits import (
     EVIDENCE_ENTRIES_PER_ACT_MAX,
 )
 from presspass.core.quorum import Circumstances
+from presspass.core.signer import ATTESTATION, SignerBody
 from presspass.core.statement import GenesisBody, Kind, ReleaseBody, Statement
 from presspass.core.strict import Members
-from presspass.verify.attestation import STATEMENT_TYPE, verify_envelope
+from presspass.verify.attestation import STATEMENT_TYPE, encode, open_envelope
 from presspass.verify.chain import Chain
 from presspass.verify.entries import read_entry
 from presspass.verify.history import Teller
@@ -232,9 +233,8 @@ def check_evidence(
             "Compare the trust root with the one you pinned.",
         )
     genesis = body.genesis.body_as(GenesisBody)
-    attested = verify_envelope(evidence.attestation, bytes.fromhex(genesis.log_key))
-    said: tuple[Any, ...] = (attested.predicate_type, attested.subjects, attested.predicate)
-    if said != (PREDICATE_TYPE, {_NAME: evidence.digest}, _predicate(body)):
+    log_key = SignerBody.of_raw(ATTESTATION, bytes.fromhex(genesis.log_key))
+    if open_envelope(evidence.attestation, log_key) != encode(_statement(body, evidence.digest)):
         _invalid("The attestation is about something else than this evidence.")
     opened = open_checkpoint(body.checkpoint, genesis, witnesses)
     _check_inclusion(body, opened.checkpoint)
