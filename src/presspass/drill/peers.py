@@ -8,9 +8,11 @@ and none looks for a newer version of itself. Every process started here has a t
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import platform
+import secrets
 import shutil
 import socket
 import ssl
@@ -32,6 +34,9 @@ CLIENT_TIMEOUT_S = 120.0
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 POLL_INTERVAL_S = 0.02
+
+_PORTS = range(16_384, 32_768)
+"""Below those that are given to whoever connects, or asks for port 0: from 32768 on Linux, from 49152 elsewhere."""
 
 INHERITED = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR")
 """The only variables a peer sees of ours."""
@@ -219,11 +224,15 @@ def run_build(source: Path, out: Path, timeout_s: float = CLIENT_TIMEOUT_S) -> A
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago, for programs that cannot tell which one they took."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that was free a moment ago, for programs that cannot tell which one they took.
+
+    None of those that a system gives by itself: between two starts of a program nobody gets its port by chance.
+    """
+    for port in secrets.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port of 127.0.0.1 is free")
 
 
 def wait_until(
