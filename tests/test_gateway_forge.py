@@ -591,7 +591,7 @@ def test_a_server_that_hangs_holds_up_nobody_elses_fetches(forge: Forge) -> None
     commit = repository.commit({PATH: WORKFLOW})
 
     async def run(hanging: str) -> WorkflowPath:
-        paths = WorkflowPaths(PathCache(None), fetches_max=1, timeout_s=5)
+        paths = WorkflowPaths(PathCache(None), fetches_max=1, timeout_s=60)
         stuck = [asyncio.create_task(paths.fetch(hanging, "1" * 40, PATH)) for _ in range(3)]
         await asyncio.sleep(0.1)
         try:

@@ -299,12 +299,11 @@ def test_an_issuer_that_answers_drop_by_drop_is_given_up_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=drip, args=(server,))
         thread.start()
-        started = time.monotonic()
         try:
-            with pytest.raises(Fault) as fault:
+            with pytest.raises(Fault) as fault:  # to its end it would take a quarter of an hour
                 fetch_key_set(f"http://127.0.0.1:{server.getsockname()[1]}")
         finally:
             stop.set()
             thread.join()
     assert fault.value.retryable
-    assert time.monotonic() - started < KEY_SET_FETCH_S_MAX + 2
+    assert f"longer than {KEY_SET_FETCH_S_MAX} s" in fault.value.message
