@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -262,15 +263,20 @@ def _children(pid: int) -> list[int]:
 
 
 def _open_files(pid: int) -> set[str]:
-    return {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the process is at work, and closes files
+            found.add(os.readlink(link))
+    return found
 
 
 def _open_for_writing(pid: int, path: str) -> bool:
     for link in Path(f"/proc/{pid}/fd").iterdir():
-        if os.readlink(link) == path:
-            flags = (
-                Path(f"/proc/{pid}/fdinfo/{link.name}").read_text().split("flags:")[1].split()[0]
-            )
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(link) != path:
+                continue
+            status = Path(f"/proc/{pid}/fdinfo/{link.name}").read_text()
+            flags = status.split("flags:")[1].split()[0]
             if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
                 return True
     return False
