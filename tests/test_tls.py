@@ -247,16 +247,17 @@ def test_a_move_that_is_only_prepared_does_not_stop_the_gate(tmp_path: Path) -> 
         assert world.ask("GET", "/enrol").status == 200
 
 
-def test_what_is_no_tls_is_not_logged(world: World) -> None:
-    before = world.gateway.log()
-    for nonsense in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b""):
-        with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=20) as plain:
-            plain.sendall(nonsense)
-            plain.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(ConnectionResetError):
-                plain.recv(65536)
-    assert world.ask("GET", "/enrol").status == 200
-    assert world.gateway.log() == before
+def test_what_is_no_tls_is_not_logged(tmp_path: Path) -> None:
+    with World(tmp_path / "home", tls=True) as world:
+        before = world.gateway.log()
+        for nonsense in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b""):
+            with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=20) as plain:
+                plain.sendall(nonsense)
+                plain.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionResetError):
+                    plain.recv(65536)
+        assert world.ask("GET", "/enrol").status == 200
+        assert world.gateway.log() == before
 
 
 def test_the_gateway_serves_a_certificate_from_files(tmp_path: Path) -> None:
