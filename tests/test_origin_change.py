@@ -245,6 +245,7 @@ def test_a_gate_moves_and_goes_on_publishing(tmp_path: Path, registry: peers.Pyp
         rig.add_upstream(registry.upload_url, registry.simple_url, "secret")
         first = packages.make_wheel(tmp_path / "dist", "greet", "1.0")
         url = rig.submit(rig.token("greet"), first)
+        until(lambda: of(local, url.rsplit("/", 1)[1])["request"], "the review", 60)
         rig.approve(url, "ada", "grace")
         fetch_proof(local, url.rsplit("/", 1)[1], first)
 
