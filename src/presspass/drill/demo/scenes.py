@@ -405,10 +405,11 @@ def _edited_database(stage: Stage) -> None:
             "UPDATE release SET state = 'approved' WHERE id = ?", (page.rsplit("/", 1)[-1],)
         )
     database.close()
-    found = stage.gate.release(page)
-    press = found["press"]
+    found = stage.gate.until(
+        page, lambda r: r["press"] is not None, "the press has looked at the request"
+    )
     stage.tell.expect(
-        press is None or press["state"] == "seen",
+        found["press"]["state"] == "seen",
         "the press must not believe the row",
         json.dumps(found),
     )
