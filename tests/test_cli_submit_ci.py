@@ -30,7 +30,7 @@ from presspass.cli.submit import _hand_on
 from presspass.core.digests import sha256_hex
 from presspass.core.errors import Fault
 from presspass.core.statement import ReleaseFile, set_bytes
-from presspass.drill.peers import PypiServer
+from presspass.drill.peers import PypiServer, wait_until
 from presspass.press.clock import Clock
 from presspass.services import press as press_service
 from presspass.store import gateway_tables as g
@@ -61,6 +61,20 @@ def set_digest(paths: list[Path]) -> str:
     return sha256_hex(set_bytes(files))
 
 
+def judged(ci: CiRig, paths: list[Path]) -> Any:
+    """What the press says of the token that these files were bound to. It judges in a thread of its own, behind the
+    answer to the upload and beside its other looks."""
+    query = sa.select(t.WORKLOAD).where(t.WORKLOAD.c.set_digest == set_digest(paths))
+    found: list[Any] = []
+
+    def has() -> bool:
+        found[:] = ask_journal(ci.rig.home, lambda c: c.execute(query).all())
+        return bool(found)
+
+    wait_until(has, "the press has judged the token", 60.0)
+    return found[0]
+
+
 def published(ci: CiRig, project: str) -> list[str]:
     return sorted(name for name in ci.registry.files() if name.startswith(project))
 
@@ -79,13 +93,10 @@ def test_a_job_submits_with_nothing_but_the_gates_address_and_binds_its_files_to
     handle = url.rpartition("/")[2]
     assert output.read_text() == f"earlier=1\nrelease={handle}\nurl={url}\n"
     until(ci, url, "awaiting")
-    [seen] = ask_journal(ci.rig.home, lambda c: c.execute(sa.select(t.WORKLOAD)).all())
-    assert (seen.state, seen.publisher, seen.set_digest) == (
-        "verified",
-        "greet-ci",
-        set_digest(files),
-    )
-    [given] = ask_gateway(ci.rig.home, lambda c: c.execute(sa.select(g.PASS)).all())
+    seen = judged(ci, files)
+    assert (seen.state, seen.publisher) == ("verified", "greet-ci")
+    of_release = sa.select(g.PASS).where(g.PASS.c.release == handle)
+    [given] = ask_gateway(ci.rig.home, lambda c: c.execute(of_release).all())
     assert given.ended_ms is not None, "the pass is ended as soon as it is needed no more"
     ci.rig.approve(url, "ada", "grace")
     said = ci.rig.run(
@@ -331,6 +342,8 @@ def test_an_approval_three_hours_later_counts_though_pass_and_token_are_over_and
             "submit", *files, "--url", ci.rig.origin, **{**NO_CI, **runner.environment()}
         ).strip()
     until(ci, url, "awaiting")
+    assert judged(ci, files).state == "verified", "while token and pass were good"
+    wait_until(lambda: bool(decided(ci, url)), "the press has seen the request", 60.0)
     words = [
         *ci.rig.command,
         "wait",
@@ -357,12 +370,15 @@ def test_an_approval_three_hours_later_counts_though_pass_and_token_are_over_and
     assert waiting.returncode == exits.DONE, err
     assert out.strip() == url
     assert published(ci, "patient") == [one.name for one in files]
-    [told] = [
-        one for one in ask_journal(ci.rig.home, lambda c: c.execute(sa.select(t.DECISION)).all())
-        if one.release == url.rpartition("/")[2]
-    ]  # fmt: skip
+    [told] = decided(ci, url)
     assert told.state == "verified"
     assert told.updated_ms - told.first_seen_ms > (HOURS_S - 60) * 1000
+
+
+def decided(ci: CiRig, url: str) -> list[Any]:
+    """The press's decision on a release, if it has seen the request."""
+    query = sa.select(t.DECISION).where(t.DECISION.c.release == url.rpartition("/")[2])
+    return list(ask_journal(ci.rig.home, lambda c: c.execute(query).all()))
 
 
 # what `wait` says, against a stand-in
