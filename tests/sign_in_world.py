@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -207,6 +208,15 @@ class Browser:
             elif name:
                 self.cookies.pop(name, None)
         return answer
+
+
+def at_their_time(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """Claims whose times are given as a `timedelta` from now: a test may run long after it was collected."""
+    now = int(time.time())
+    return {
+        name: now + int(value.total_seconds()) if isinstance(value, timedelta) else value
+        for name, value in claims.items()
+    }
 
 
 def basic_of(headers: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -25,7 +26,15 @@ from presspass.services.config import Config, Dial, Listen, SignIn
 from presspass.services.places import places
 from presspass.store import gateway_tables as g
 from presspass.store.database import Writer, open_engine
-from sign_in_world import CLIENT_ID, SECRET, Browser, HostileProvider, SignInWorld, basic_of
+from sign_in_world import (
+    CLIENT_ID,
+    SECRET,
+    Browser,
+    HostileProvider,
+    SignInWorld,
+    at_their_time,
+    basic_of,
+)
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -121,9 +130,9 @@ def test_the_provider_is_asked_with_pkce_and_the_clients_secret(world: SignInWor
         {"exp": 1},
         {"exp": None},
         {"iat": None},
-        {"iat": now_ms() // 1000 - 3600, "exp": now_ms() // 1000 + 3600},
-        {"iat": now_ms() // 1000 + 3600, "exp": now_ms() // 1000 + 7200},
-        {"nbf": now_ms() // 1000 + 3600},
+        {"iat": timedelta(hours=-1), "exp": timedelta(hours=1)},
+        {"iat": timedelta(hours=1), "exp": timedelta(hours=2)},
+        {"nbf": timedelta(hours=1)},
         {"sub": None},
         {"sub": ""},
         {"sub": 7},
@@ -134,7 +143,7 @@ def test_a_token_with_a_wrong_claim_signs_nobody_in(
     world: SignInWorld, claims: dict[str, Any]
 ) -> None:
     browser = Browser(world)
-    answer = browser.sign_in("ada", **claims)
+    answer = browser.sign_in("ada", **at_their_time(claims))
     assert answer.code == "sign-in.token-invalid", answer.body
     assert browser.who == {}
 
@@ -454,11 +463,11 @@ def test_a_session_ends_after_an_hour_without_a_request_and_after_twelve_in_any_
     digest = sha256_hex(browser.cookies["presspass_session"].encode())
     row = world.rows(sa.select(g.SESSION).where(g.SESSION.c.hash == digest))[0]
     assert row.expires_ms - row.created_ms == SESSION_S_MAX * 1000
-    seen = now_ms() - SESSION_IDLE_S_MAX * 1000 + 5000
+    seen = now_ms() - SESSION_IDLE_S_MAX * 1000 + 60_000
     change(world, "UPDATE session SET seen_ms = ? WHERE hash = ?", seen, digest)
     assert browser.who, "just in time, and the hour begins anew"
     seen = world.rows(sa.select(g.SESSION.c.seen_ms).where(g.SESSION.c.hash == digest))[0].seen_ms
-    assert now_ms() - seen < 60_000
+    assert now_ms() - seen < SESSION_IDLE_S_MAX * 1000 // 2
     change(world, "UPDATE session SET seen_ms = seen_ms - 3601000 WHERE hash = ?", digest)
     assert not browser.who
     browser.sign_in("ada")
@@ -863,8 +872,11 @@ def test_a_terminal_that_is_denied_or_too_late_or_too_fast_gets_nothing(world: S
     assert poll(world, denied).json["error"] == "access_denied"
     hasty = form(world, "/device_authorization", client_id="x").json
     assert poll(world, hasty).json["error"] == "authorization_pending"
+    # As if it had just asked: how long the last question was ago is the machine's doing.
+    change(world, "UPDATE device_grant SET polled_ms = ?", now_ms() + 60_000)
     assert poll(world, hasty, patient=False).json["error"] == "slow_down"
-    assert world.rows(sa.select(g.DEVICE_GRANT.c.interval_s))[0].interval_s == 10
+    own = sa.select(g.DEVICE_GRANT.c.interval_s).where(g.DEVICE_GRANT.c.interval_s > 5)
+    assert [row.interval_s for row in world.rows(own)] == [10]
     change(world, "UPDATE device_grant SET expires_ms = ?", now_ms() - 1)
     answer = browser.post("/api/v1/device", {"user_code": hasty["user_code"], "allow": True})
     assert answer.code == "device.unknown-code"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -21,7 +22,7 @@ from presspass.drill.packages import make_wheel
 from presspass.formats.jwt import Jwt
 from presspass.gateway.provider_events import read_security_events
 from presspass.store import gateway_tables as g
-from sign_in_world import CLIENT_ID, Browser, HostileProvider, SignInWorld
+from sign_in_world import CLIENT_ID, Browser, HostileProvider, SignInWorld, at_their_time
 
 RISC = "https://schemas.openid.net/secevent/risc/event-type/"
 CAEP = "https://schemas.openid.net/secevent/caep/event-type/"
@@ -266,14 +267,18 @@ def test_a_terminal_that_was_let_in_and_has_not_come_yet_is_ended_too(world: Sig
 
 @pytest.mark.parametrize(
     "claims",
-    [{"iat": NOW + 3600}, {"nbf": NOW + 3600}, {"header": {"typ": "secevent+jwt", "kid": "new"}}],
+    [
+        {"iat": timedelta(hours=1)},
+        {"nbf": timedelta(hours=1)},
+        {"header": {"typ": "secevent+jwt", "kid": "new"}},
+    ],
     ids=["iat", "nbf", "kid"],
 )
 def test_what_may_be_the_gates_own_fault_is_to_be_sent_again(
     shared: SignInWorld, claims: dict[str, Any]
 ) -> None:
     """Its clock is slow, or it has not read the provider's new keys yet: a 400 would be the end of the event."""
-    answer = push(shared, event(shared, **claims))
+    answer = push(shared, event(shared, **at_their_time(claims)))
     assert answer.status == 503 and answer.code in (
         "identity.not-yet-valid",
         "identity.key-unknown",
