@@ -145,7 +145,10 @@ def test_a_freeze_stops_an_approved_release_until_two_people_clear_it(
         else ("--url", gate.origin, *gate.key("grace"))
     )
     gate.run("freeze", "--project", project, *where, "--reason", "look first", "--yes")
-    wait_until(lambda: bool(gate.ask("status")["narrowings"]), "the press has latched it", 10.0)
+    wait_until(
+        lambda: project in [one["target"] for one in gate.ask("status")["narrowings"]],
+        "the press has latched it",
+    )
     url = submitted(gate, tmp_path, project)
     gate.approve(url, "ada", "grace")
     gate.run("wait", url, "--timeout", "1s", code=exits.TIMED_OUT)
@@ -153,8 +156,13 @@ def test_a_freeze_stops_an_approved_release_until_two_people_clear_it(
     [narrowing] = [one for one in gate.ask("status")["narrowings"] if one["what"] == "freeze"]
     assert (narrowing["target"], narrowing["reason"]) == (project, "look first")
     gate.run("freeze", "--clear", "0" * 12, code=exits.REFUSED)
-    shown = gate.ask("status", url)
-    assert (shown["code"], "look first" in shown["reason"]) == ("narrowing.frozen", True)
+    wait_until(
+        lambda: (
+            (shown := gate.ask("status", url))["code"] == "narrowing.frozen"
+            and "look first" in shown["reason"]
+        ),
+        "the release says why it waits",
+    )
     request = gate.ask("freeze", "--clear", narrowing["id"][:8])["url"]
     gate.approve(request, "ada", "grace")
     gate.run("wait", request, "--timeout", "30s")
