@@ -16,6 +16,7 @@ from playwright.sync_api import (
     ConsoleMessage,
     Page,
     Request,
+    expect,
     sync_playwright,
 )
 
@@ -36,6 +37,10 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+# Of what is waited for in a page; what is awaited comes at once, or late on a busy machine.
+expect.set_options(timeout=60_000)
 
 
 @contextmanager
