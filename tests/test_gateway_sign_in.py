@@ -64,6 +64,16 @@ def world(shared: SignInWorld) -> Iterator[SignInWorld]:
     shared.provider.answer_to_code = None
 
 
+@pytest.fixture(scope="module")
+def cookies_of_ada(shared: SignInWorld) -> dict[str, str]:
+    """Of one sign-in at the shared gate, for all tests that only look."""
+    browser = Browser(shared)
+    assert shared.provider is not None
+    browser.sign_in("ada")
+    shared.provider.claims = {}
+    return browser.cookies
+
+
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[SignInWorld]:
     """A gate of this test alone."""
@@ -506,22 +516,12 @@ def test_a_session_ends_after_an_hour_without_a_request_and_after_twelve_in_any_
     ],
 )
 def test_another_sites_page_can_make_a_browser_do_nothing(
-    world: SignInWorld, path: str, headers: dict[str, str]
+    world: SignInWorld, cookies_of_ada: dict[str, str], path: str, headers: dict[str, str]
 ) -> None:
     browser = Browser(world)
-    if not browser.cookies:
-        browser.cookies = signed_in(world)
+    browser.cookies = dict(cookies_of_ada)
     assert browser.post(path, {}, **headers).code == "session.cross-site"
     assert browser.who["person"] == "ada"
-
-
-def signed_in(world: SignInWorld, cache: dict[int, dict[str, str]] = {}) -> dict[str, str]:  # noqa: B006  # one sign-in for all of these
-    """The cookies of ada, signed in once."""
-    if id(world) not in cache:
-        browser = Browser(world)
-        browser.sign_in("ada")
-        cache[id(world)] = browser.cookies
-    return dict(cache[id(world)])
 
 
 # --- what a session is not for ----------------------------------------------------------------------------------------
