@@ -50,7 +50,7 @@ from presspass.store.database import Reader, Writer, open_engine
 
 ORIGIN, RP_ID = "http://localhost:8460", "localhost"
 UPSTREAM, PROJECT = "private", "greet"
-START_S, WAIT_S = 30.0, 20.0
+WAIT_S = 60.0
 
 
 @dataclass

@@ -322,7 +322,7 @@ class Rig:
         )
         return found
 
-    def until(self, press: Press, digest: str, state: str, timeout_s: float = 20) -> view.Decision:
+    def until(self, press: Press, digest: str, state: str, timeout_s: float = 60) -> view.Decision:
         """Turns the press until the statement is in `state`; fails with what it says otherwise."""
         deadline = time.monotonic() + timeout_s
         decision = None
