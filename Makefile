@@ -58,12 +58,13 @@ command -v "$(PYTHON)" >/dev/null || { echo "error: '$(PYTHON)' not found; insta
 "$(PYTHON)" -m venv --clear $(1) || { echo "error: '$(PYTHON) -m venv' failed; on Debian and Ubuntu install the package python3-venv" >&2; exit 1; }
 endef
 
-system: ## Install Chromium, PostgreSQL, git and an SSH client (Debian or Ubuntu, as root; skips what is there)
+system: ## Install Chromium, PostgreSQL, git, an SSH client and SoftHSM (Debian or Ubuntu, as root; skips what is there)
 	@missing=""; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$$missing postgresql"; \
 	command -v git >/dev/null || missing="$$missing git"; \
 	command -v ssh-keygen >/dev/null || missing="$$missing openssh-client"; \
+	command -v softhsm2-util >/dev/null || missing="$$missing softhsm2"; \
 	if [ -z "$$missing" ]; then echo "system: nothing is missing"; \
 	elif [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then \
 		echo "system: not installed:$$missing (needs root and apt-get); the tests that use them will be skipped"; \
