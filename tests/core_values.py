@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from presspass.core.delegation import VERSION_KINDS, DelegationBody
 from presspass.core.policy import PROFILES, Policy
 from presspass.core.publisher import IDENTITY_CLAIMS, WITH_REF, WITH_WORKFLOW, PublisherBody
 from presspass.core.roster import KEY_KINDS, Key, Person, Roster
-from presspass.core.signer import ED25519, SCHEMES, SIGNERS, SignerBody
+from presspass.core.signer import ATTESTATION, ED25519, SCHEMES, SIGNERS, SignerBody
 from presspass.core.statement import (
     HEAD_AT_GENESIS,
     REVOCABLE,
@@ -184,13 +185,21 @@ signer_bodies = st.builds(
     st.sampled_from([one for one in SCHEMES if one != ED25519]),
     st.binary(min_size=1, max_size=400),
 )
+#: Those that could be let in: a key that is none is refused.
+usable_signers = st.builds(
+    SignerBody.of_raw,
+    st.just(ATTESTATION),
+    st.binary(min_size=32, max_size=32).map(
+        lambda seed: Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    ),
+)
 chained_bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.ROSTER: st.builds(RosterBody, rosters()),
     Kind.POLICY: st.builds(PolicyBody, policies),
     Kind.UPSTREAM: upstream_bodies,
     Kind.PUBLISHER: publisher_bodies(),
     Kind.DELEGATION: delegation_bodies(),
-    Kind.SIGNER: signer_bodies,
+    Kind.SIGNER: usable_signers,
 }
 changes = st.lists(st.one_of(*chained_bodies.values()), min_size=1, max_size=5, unique_by=subject)
 bundle_bodies = st.builds(

@@ -108,9 +108,9 @@ class Signers:
         for statement in statements:
             try:
                 made = _envelope(statement, using)
+                open_envelope(made, signer)
             except Exception as error:  # each service has errors of its own, of any class
                 raise _unavailable(f"does not sign: {error}") from None
-            open_envelope(made, signer)  # what another key has signed leaves nothing behind
             found.append(made)
         return tuple(found)
 
