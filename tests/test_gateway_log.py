@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from sqlalchemy.engine import Connection
 
 from gateway_world import HttpAnswer, World
 from presspass.core.ledger.checkpoint import Checkpoint, open_note
 from presspass.press.log import Log
+from presspass.store.journal_tables import PROOF
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()
@@ -127,3 +129,22 @@ def test_nobody_writes_there(world: World) -> None:
         assert world.ask("POST", f"/log/{path}", b"").status == 405
         head = world.ask("HEAD", f"/log/{path}")
         assert (head.status, head.body) == (200, b"")
+
+
+def test_the_proof_of_a_file_is_found_by_its_digest_and_is_the_newest(world: World) -> None:
+    digest = hashlib.sha256(b"a published file").hexdigest()
+
+    def keep(connection: Connection) -> None:
+        rows = [
+            {"statement": f"{n:064x}", "filename": "demo-1.0.tar.gz", "sha256": digest}
+            | {"proof": b"proof %d" % n, "made_ms": n}
+            for n in (2, 3, 1)
+        ]
+        connection.execute(PROOF.insert(), rows)
+
+    world.journal.writer.run(keep)
+    answer = get(world, f"proof/{digest}")
+    assert (answer.status, answer.body) == (200, b"proof 3")
+    assert answer.headers["cache-control"] == "no-cache"
+    for wrong in ("0" * 64, digest.upper(), digest[:-1], "x", "%2e%2e", f"{digest}/"):
+        assert get(world, f"proof/{wrong}").status == 404

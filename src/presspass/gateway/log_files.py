@@ -1,7 +1,8 @@
-"""The ledger to be read by anybody: checkpoint, tiles and bundles of entries (C2SP tlog-tiles), out of the journal.
+"""The ledger to be read by anybody: checkpoint, tiles and bundles of entries (C2SP tlog-tiles), and the proof of each
+published file, out of the journal.
 
-They are files that never change, but for the checkpoint: whatever stands before the gate may keep them, and a static
-host can carry a copy. The gateway only hands on what the press has signed; whoever reads checks it.
+Tiles and bundles never change: whatever stands before the gate may keep them, and a static host can carry a copy. The
+gateway only hands on what the press has signed; whoever reads checks it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from typing import Final
 from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 
+from presspass.core.digests import is_sha256
 from presspass.core.errors import Code, Refusal
 from presspass.core.ledger.tiles import Tile
 from presspass.gateway.api import route
 from presspass.gateway.gate import Gate
 from presspass.gateway.problems import Answer
 from presspass.store import ledger_view
+from presspass.store.journal_view import proof_of_file
 
 #: "SHOULD prevent caching beyond a few seconds", and "SHOULD be long-lived".
 _MUTABLE: Final = (("cache-control", "no-cache"),)
@@ -34,6 +37,7 @@ class LogFiles:
         return [
             route("/log/checkpoint", "GET", self.checkpoint),
             route("/log/tile/{rest:path}", "GET", self.tile),
+            route("/log/proof/{sha256}", "GET", self.proof),
         ]
 
     def checkpoint(self, _request: HttpRequest, _body: bytes) -> Answer:
@@ -42,6 +46,19 @@ class LogFiles:
         if not note:
             raise Refusal(Code.REQUEST_NOT_FOUND, "The ledger begins with genesis.")
         return Answer(200, note, "text/plain; charset=utf-8", headers=_MUTABLE)
+
+    def proof(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /log/proof/<SHA-256 of a published file, hex>. It is renewed when more witnesses have cosigned."""
+        sha256 = request.path_params["sha256"]
+        known = is_sha256(sha256)
+        data = self._gate.journal.read(lambda c: proof_of_file(c, sha256)) if known else None
+        if data is None:
+            raise Refusal(
+                Code.REQUEST_NOT_FOUND,
+                "This gate has no proof of such a file.",
+                "The address ends in the SHA-256 of the file, 64 hex digits in small letters.",
+            )
+        return Answer(200, data, headers=_MUTABLE)
 
     def tile(self, request: HttpRequest, _body: bytes) -> Answer:
         """GET /log/tile/<level or "entries">/<index>[.p/<width>]"""

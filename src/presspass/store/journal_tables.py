@@ -256,7 +256,7 @@ PROOF = Table(
     METADATA,
     Column("statement", String(64), primary_key=True),
     Column("filename", String(255), primary_key=True),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False, index=True),
     Column("proof", LargeBinary, nullable=False),
     Column("made_ms", BigInteger, nullable=False),
     Column("cosignatures", Integer, nullable=False, server_default="0"),

@@ -416,6 +416,14 @@ def proof(connection: Connection, statement_digest: str, filename: str) -> bytes
     return data
 
 
+def proof_of_file(connection: Connection, sha256: str) -> bytes | None:
+    """The newest proof of a file with this digest, under whatever name and at whatever upstream it was published."""
+    p = t.PROOF.c
+    newest = sa.select(p.proof).where(p.sha256 == sha256).order_by(p.made_ms.desc()).limit(1)
+    data: bytes | None = connection.execute(newest).scalar()
+    return data
+
+
 def proof_names(connection: Connection, statement_digest: str) -> list[str]:
     """The files of a release for which a proof exists."""
     rows = connection.execute(
