@@ -266,7 +266,7 @@ _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "quiet_period_s": ("A set closes by itself after", _seconds, ""),
     "veto_window_s": ("Time to veto after the last signature", _seconds, "down"),
     "software_keys": ("Software keys count", _yes, "up"),
-    "synced_passkeys": ("Passkeys that are copied to other devices count", _yes, "up"),
+    "synced_passkeys": ("Synced passkeys count", _yes, "up"),
     "key_wait_s": ("A new key waits for", _key_wait, "down"),
 }
 
