@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 PEERS  := .venv-peers
+INTEROP := .venv-interop
 BIN    := $(VENV)/bin
 PIP_FLAGS := --disable-pip-version-check --no-input -qq
 NPM_LOCK  := $(addprefix locks/npm/,package.json package-lock.json .npmrc)
@@ -18,7 +19,7 @@ export PRESSPASS_PEERS := $(CURDIR)/$(PEERS)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers system check fix test test-long demo bench lock clean
+.PHONY: help venv peers system check fix test test-long interop demo bench lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -88,6 +89,16 @@ test: $(VENV)/.stamp $(PEERS)/.stamp ## Run the tests (make test ARGS="-k upload
 test-long: $(VENV)/.stamp $(PEERS)/.stamp ## Run the tests that take minutes as well
 	@$(BIN)/python -m pytest -q -m "long or not long" $(ARGS)
 
+# The other library says that it wants Python 3.12; it also runs on 3.11, which is where this project begins.
+$(INTEROP)/.stamp: locks/interop.txt
+	@echo "preparing $(INTEROP) from locks/interop.txt"
+	@$(call new_venv,$(INTEROP))
+	@$(INTEROP)/bin/python -m pip $(INSTALL_LOCKED) locks/interop.txt --ignore-requires-python
+	@touch $@
+
+interop: $(VENV)/.stamp $(INTEROP)/.stamp ## Compare ledger and proofs with another implementation of their formats
+	@PRESSPASS_REQUIRE_ALL=1 PRESSPASS_INTEROP=$(CURDIR)/$(INTEROP) $(BIN)/python -m pytest -q -m long tests/test_interop.py
+
 demo: $(VENV)/.stamp $(PEERS)/.stamp ## The whole gate, live, in five scenes (make demo KEEP=1 leaves it running)
 	@$(BIN)/presspass demo $(if $(KEEP),--keep)
 
@@ -100,10 +111,12 @@ lock: $(VENV)/.stamp $(PEERS)/.stamp-python ## Resolve locks/*.in and locks/npm 
 		(cd locks && ../$(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade \
 			--generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-emit-find-links --only-binary :all: \
 			$$name.in -o $$name.txt) || exit 1; done
+	@cd locks && ../$(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.12 --upgrade \
+		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links --only-binary :all: interop.in -o interop.txt
 	@set -- $(NODE_WHEEL); cd locks/npm && rm -f package-lock.json && \
 		"../../$$1/bin/node" "../../$$1/lib/node_modules/npm/bin/npm-cli.js" install --package-lock-only --loglevel=error >/dev/null
 	@$(BIN)/python -m pytest -q tests/test_tidy.py -k lock
 
 clean: ## Remove everything that make made
-	rm -rf $(VENV) $(PEERS) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(INTEROP) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -36,7 +36,17 @@ REGISTRY_HOSTS = [
 MACHINE_PATHS = [r"(?<![\w}.])/(?:" + "|".join(("work", "root", "home", "Users")) + r")/\w"]
 LEFT_FOR_LATER = re.compile(r"\b(?:" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")) + r")\b")
 IGNORED_FOLDERS = {
-    *(".git", ".venv", ".venv-peers", ".demo", "build", "dist", "__pycache__", "node_modules"),
+    *(
+        ".git",
+        ".venv",
+        ".venv-peers",
+        ".venv-interop",
+        ".demo",
+        "build",
+        "dist",
+        "__pycache__",
+        "node_modules",
+    ),
     *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".import_linter_cache"),
 }
 
