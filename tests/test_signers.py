@@ -194,6 +194,33 @@ def test_a_wrong_pin_another_key_and_no_key_at_all_are_told_apart_from_success(
         assert fault.value.code == "signer.unavailable" and fault.value.retryable
 
 
+def test_while_an_old_token_is_kept_beside_the_new_one_the_right_one_signs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, file = token_key(tmp_path, monkeypatch), file_key(tmp_path)
+    key = PressKey.create(tmp_path / "log.key")
+    for tokens in ([inside, file], [file, inside]):
+        for one in tokens:
+            wanted = read_signer(ATTESTATION, one)
+            (signed,) = Signers(key, tokens).attest(wanted, [{"a": 1}])
+            assert open_envelope(signed, wanted) == b'{"a":1}'
+
+
+def test_a_wrong_pin_is_tried_once_and_no_key_is_let_in_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = token_key(tmp_path, monkeypatch)
+    wanted = read_signer(ATTESTATION, token)
+    signers = Signers(PressKey.create(tmp_path / "log.key"), [replace(token, pin="0000")])
+    told = []
+    for _ in range(3):
+        with pytest.raises(Refusal) as refused:
+            signers.require(wanted)
+        assert refused.value.code is Code.SIGNER_MISSING
+        told.append("its PIN was wrong" in refused.value.message)
+    assert told == [False, True, True], "tokens lock themselves after a few wrong ones"
+
+
 @pytest.mark.parametrize(
     "uri", ["", "nonsense", "file2:/nowhere/key.pem", "gnupg:", "awskms:key", "http://x/", "hsm:"]
 )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -46,6 +46,8 @@ _TOKEN: Final = "hsm"
 #: Kinds of URI that are taken: a key file, a PKCS#11 token, and the services. They need extras of securesystemslib.
 URI_SCHEMES: Final = (_FILE, _TOKEN, "awskms", "gcpkms", "azurekms", "hv")
 _PKCS11_VARIABLE: Final = "PYKCS11LIB"
+#: Of python-pkcs11, which need not be installed.
+_PIN_ERRORS: Final = frozenset({"PinIncorrect", "PinInvalid", "PinLenRange", "PinLocked"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,44 +97,52 @@ class Signers:
 
     key: PressKey
     tokens: Sequence[Token] = ()
+    _wrong_pins: set[str] = field(default_factory=set)
 
     def attest(
-        self, signer: SignerBody, statements: Iterable[JsonObject]
+        self, signer: SignerBody, statements: Sequence[JsonObject]
     ) -> tuple[JsonObject, ...]:
         """In-toto statements in DSSE envelopes of the signer in force.
 
         Fault("signer.unavailable"), which goes away, where the token or service does not answer or is another key.
         """
-        using = self._find(signer)
-        found = []
-        for statement in statements:
+        if signer.raw == self.key.public:
+            return tuple(self.key.attest(one) for one in statements)
+        problems = []
+        for token in self.tokens:
             try:
-                made = _envelope(statement, using)
-                open_envelope(made, signer)
-            except Exception as error:  # each service has errors of its own, of any class
-                raise _unavailable(f"does not sign: {error}") from None
-            found.append(made)
-        return tuple(found)
+                return tuple(self._sign(token, signer, one) for one in statements)
+            except Refusal as refusal:
+                problems.append(refusal.message)
+        why = " ".join(problems) or "No [[signer]] is configured."
+        text = f"The key that signs attestations is not at hand. {why}"
+        raise Fault("signer.unavailable", text, retryable=True)
 
     def require(self, signer: SignerBody) -> None:
-        """Refuses with `signer.missing` what could not be signed with."""
+        """Refuses with `signer.missing` what this press cannot sign with, by signing an empty statement."""
         try:
-            self._find(signer)
+            self.attest(signer, [{}])
         except Fault as fault:
             hint = "Configure it on the press's host: a [[signer]] with the URI of this key."
             raise Refusal(Code.SIGNER_MISSING, fault.message, hint) from None
 
-    def _find(self, signer: SignerBody) -> Signer:
-        if signer.raw == self.key.public:
-            return CryptoSigner(self.key.private)
-        problems = []
-        for token in self.tokens:
-            try:
-                return _open(token, signer)
-            except Refusal as refusal:
-                problems.append(refusal.message)
-        why = problems[0] if problems else "No [[signer]] is configured."
-        raise _unavailable(f"is not at hand. {why}")
+    def _sign(self, token: Token, signer: SignerBody, statement: JsonObject) -> JsonObject:
+        """Refuses with `signer.unusable` where the token or service does not answer, or signs as another key. A PIN
+        that was wrong is not tried again: tokens lock themselves after a few.
+        """
+        _check_uri(token)
+        if token.uri in self._wrong_pins:
+            raise _unusable(token, ValueError("its PIN was wrong; set it right and start again"))
+        public = SSlibKey.from_crypto(load_der_public_key(signer.public_key), scheme=signer.scheme)
+        try:
+            using = Signer.from_priv_key_uri(token.uri, public, lambda _what: token.pin)
+            made = _envelope(statement, using)
+            open_envelope(made, signer)
+        except Exception as error:  # each service has errors of its own, of any class
+            if type(error).__name__ in _PIN_ERRORS:
+                self._wrong_pins.add(token.uri)
+            raise _unusable(token, error) from None
+        return made
 
 
 def _envelope(statement: JsonObject, signer: Signer) -> JsonObject:
@@ -140,20 +150,6 @@ def _envelope(statement: JsonObject, signer: Signer) -> JsonObject:
     envelope.sign(signer)
     made: JsonObject = envelope.to_dict()
     return made
-
-
-def _unavailable(what: str) -> Fault:
-    return Fault("signer.unavailable", f"The key that signs attestations {what}", retryable=True)
-
-
-def _open(token: Token, signer: SignerBody) -> Signer:
-    """The signer behind a URI, which has this public key; refuses with `signer.unusable` otherwise."""
-    _check_uri(token)
-    public = SSlibKey.from_crypto(load_der_public_key(signer.public_key), scheme=signer.scheme)
-    try:
-        return Signer.from_priv_key_uri(token.uri, public, lambda _what: token.pin)
-    except Exception as error:  # each service has errors of its own, of any class
-        raise _unusable(token, error) from None
 
 
 def read_signer(name: str, token: Token) -> SignerBody:
