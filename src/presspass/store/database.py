@@ -1,9 +1,9 @@
 """One writer per database, and the one door to it, whichever kind of database it is.
 
 A `Place` is where a database is: the path of a SQLite file, or a schema of a PostgreSQL server (`store.postgresql`).
-In every writing process one writer thread takes the work that is waiting, does it in one transaction and commits once:
-group commit. A caller gets its answer after the commit is durable, never before. No read of a transaction turns into a
-write half-way: SQLite's file has one writing process, and it begins with `BEGIN IMMEDIATE`, synced at commit
+In every writing process one thread at a time takes the work that is waiting, does it in one transaction and commits
+once: group commit. A caller gets its answer after the commit is durable, never before. No read of a transaction turns
+into a write half-way: SQLite's file has one writing process, and it begins with `BEGIN IMMEDIATE`, synced at commit
 (`synchronous=FULL`); on PostgreSQL, where many processes of a kind may write to a schema, each transaction begins by
 taking the schema's turn. Other processes open the same place read-only.
 """
@@ -15,6 +15,7 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ def _open_file(path: Path) -> Engine:
 class Writer:
     """The only writer of one database in this process. `commit` can be replaced by tests that make a commit fail.
 
+    Work is done in the order in which it came. Whoever waits for it, while nobody else writes, does it in its own
+    thread: to wake another one takes a third of a commit. All else is done by a thread of the writer.
     `before_commit`: what is done once for all work of a transaction, at its end; what it raises undoes the whole of it.
     """
 
@@ -102,7 +105,10 @@ class Writer:
         self._begin = (
             "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else postgresql.BEGIN_WRITE
         )
-        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._jobs: deque[_Job[Any]] = deque()
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()  # False: the last one
+        self._turn = threading.Lock()
+        self._connection: Connection | None = None  # of whoever has the turn
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -112,14 +118,27 @@ class Writer:
 
         `Fault("store.write-failed")` means that the commit itself failed: whether it persisted must be read back.
         """
-        invariant(not self._closed, "nobody writes after close")
-        job = _Job(work, Future())
-        self._jobs.put(job)
+        job = self._queue(work)
+        self._calls.put(True)
         return job.future
 
     def run(self, work: Work[T]) -> T:
         """`submit` and wait."""
-        return self.submit(work).result()
+        if not self._turn.acquire(blocking=False):
+            return self.submit(work).result()
+        try:
+            job = self._queue(work)
+            while not job.future.done():
+                self._serve(self._gather())
+        finally:
+            self._turn.release()
+        return job.future.result()
+
+    def _queue(self, work: Work[T]) -> _Job[T]:
+        invariant(not self._closed, "nobody writes after close")
+        job = _Job(work, Future())
+        self._jobs.append(job)
+        return job
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -131,38 +150,41 @@ class Writer:
         """Finishes the queued work, then closes the database."""
         if not self._closed:
             self._closed = True
-            self._jobs.put(None)
+            self._calls.put(False)
             self._thread.join()
             self.engine.dispose()
 
     def _run(self) -> None:
-        connection: Connection | None = None
-        last = False
-        while not last and (first := self._jobs.get()) is not None:
-            group, last = self._gather(first)
-            if group:
-                connection = self._serve(connection, group)
-        if connection is not None:
-            connection.close()
+        while self._calls.get():
+            with self._turn:
+                self._serve(self._gather())
+        with self._turn:
+            while self._jobs:
+                self._serve(self._gather())
+            if self._connection is not None:
+                self._connection.close()
 
-    def _serve(self, connection: Connection | None, group: list[_Job[Any]]) -> Connection | None:
-        """Does the group's work; the connection to go on with, None where there is none to be had."""
+    def _serve(self, group: list[_Job[Any]]) -> None:
+        """Does the group's work."""
+        if not group:
+            return
         try:
-            connection = self._begun(connection)
+            connection = self._begun()
         except (
             Exception
         ) as error:  # nothing has happened yet; the callers hear of it and the thread lives on
             _tell(group, error)
-            return None
+            return
         self._write(connection, group)
-        return connection
 
-    def _begun(self, connection: Connection | None) -> Connection:
+    def _begun(self) -> Connection:
         """A transaction begun, on a new connection where there was none or the server has gone meanwhile."""
+        connection, self._connection = self._connection, None
         if connection is not None:
             try:
                 if not postgresql.is_lost(connection):
                     _driver(connection, self._begin)
+                    self._connection = connection
                     return connection
                 _discard(connection)
             except DBAPIError:
@@ -176,33 +198,29 @@ class Writer:
         except DBAPIError:
             _discard(connection)
             raise
+        self._connection = connection
         return connection
 
-    def _gather(self, first: _Job[Any]) -> tuple[list[_Job[Any]], bool]:
-        group = [first]
-        last = False
-        while len(group) < GROUP_MAX and not last:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            last = job is None
-            if job is not None:
-                group.append(job)
+    def _gather(self, count: int = GROUP_MAX) -> list[_Job[Any]]:
+        group = [self._jobs.popleft() for _ in range(min(len(self._jobs), count))]
         # From here on a caller that goes away cannot cancel: what is begun is finished and answered.
-        return [job for job in group if job.future.set_running_or_notify_cancel()], last
+        return [job for job in group if job.future.set_running_or_notify_cancel()]
 
     def _write(self, connection: Connection, group: list[_Job[Any]]) -> None:
         done: list[tuple[_Job[Any], Any]] = []
         try:
-            for job in group:
+            for job in group:  # it grows by what came meanwhile
                 self._work_one(connection, job, done)
+                if job is group[-1] and len(group) < GROUP_MAX:
+                    group += self._gather(GROUP_MAX - len(group))
             if self.before_commit is not None:
                 self.before_commit(connection)
             self._commit(connection)
-        except Exception as error:  # whatever it is, the callers hear of it and the thread lives on
+        except BaseException as error:  # the callers hear of it, and the thread lives on
             self._abandon(connection, group, error)
-            return
+            if isinstance(error, Exception):
+                return
+            raise  # such as an interrupt of the caller whose thread this is
         for job, value in done:
             job.future.set_result(value)
 
@@ -228,13 +246,15 @@ class Writer:
         except SQLAlchemyError:
             raise error from None  # the database has undone the whole transaction by itself, as on a full disk
 
-    def _abandon(self, connection: Connection, group: list[_Job[Any]], error: Exception) -> None:
+    def _abandon(
+        self, connection: Connection, group: list[_Job[Any]], error: BaseException
+    ) -> None:
         with contextlib.suppress(SQLAlchemyError):
             _driver(connection, "ROLLBACK")
         _tell(group, error)
 
 
-def _tell(group: list[_Job[Any]], error: Exception) -> None:
+def _tell(group: list[_Job[Any]], error: BaseException) -> None:
     fault = error if isinstance(error, PresspassError) else _fault(error)
     for job in group:
         if not job.future.done():
@@ -483,7 +503,7 @@ def _commit(connection: Connection) -> None:
         postgresql.check_committed(result)
 
 
-def _fault(error: Exception) -> Fault:
+def _fault(error: BaseException) -> Fault:
     cause = getattr(error, "orig", None)
     if postgresql.says_busy(cause):
         return Fault("store.busy", "The database is held by another writer.", retryable=True)

@@ -214,7 +214,7 @@ class _Upload:
         return self._answer(placed, offer)
 
     def _place(self, connection: Connection, offer: sets.Offer) -> sets.Placed:
-        """In the writer's thread and transaction."""
+        """In the writer's transaction."""
         gate, right, now = self._gate, offer.right, self._gate.clock()
         gate.journal.refresh()
         right = rights.again(connection, right, now)
