@@ -4,6 +4,7 @@ entries: how large they are, and how long a proof of one takes.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -13,13 +14,15 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.engine import Connection
 
 import procfs
 from presspass.core.digests import canonical
 from presspass.core.ledger import merkle
 from presspass.press.log import Log
-from presspass.store import ledger_view, migrate
+from presspass.store import history, ledger_view, migrate
 from presspass.store.database import Writer, open_engine
+from presspass.store.journal_tables import LEDGER_MENTION
 
 CROWD: Final = 16
 _BATCH: Final = 1000
@@ -54,6 +57,7 @@ def measure(folder: Path, entries: int, appends: int) -> Measured:
         begin = time.perf_counter()
         writer.run(lambda c, batch=batch: log.extend(c, batch))
         batches_s += time.perf_counter() - begin
+        writer.run(lambda c, start=start, batch=batch: _mention(c, start, batch))
     size_mb = _size_mb(folder / "journal.db")
     commits = _commits(folder / "floor.db", appends)
     begin = time.perf_counter()
@@ -70,6 +74,16 @@ def _entry(number: int) -> bytes:
     """As large as the refusal of a request, which is the most frequent one."""
     value = {"at": 1795498969, "code": "quorum.missing", "kind": "refused", "space": "main"}
     return canonical(value | {"statement": f"{number:064x}"})
+
+
+def _mention(connection: Connection, first: int, batch: list[bytes]) -> None:
+    """What is kept beside each entry, so that an answer after the fact finds it (`Log.append`)."""
+    rows = [
+        {"tag": tag, "position": position}
+        for position, entry in enumerate(batch, first)
+        for tag in history.tags(json.loads(entry))
+    ]
+    connection.execute(LEDGER_MENTION.insert(), rows)
 
 
 def _size_mb(path: Path) -> float:
@@ -94,10 +108,15 @@ def _commits(path: Path, count: int) -> float:
 
 
 def _group(writer: Writer, log: Log, count: int) -> float:
+    """CROWD threads, each of which waits for its entry to be durable before it has the next one."""
+
+    def one(first: int) -> None:
+        for number in range(first, count, CROWD):
+            writer.run(lambda c, n=number: log.append(c, {"kind": "bench", "n": n}))
+
     with ThreadPoolExecutor(CROWD) as pool:
         begin = time.perf_counter()
-        work = (lambda c, n=n: log.append(c, {"kind": "bench", "n": n}) for n in range(count))
-        for _ in pool.map(writer.run, work):
+        for _ in pool.map(one, range(CROWD)):
             pass
         return count / (time.perf_counter() - begin)
 

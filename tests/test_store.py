@@ -215,6 +215,28 @@ def test_a_caller_that_goes_away_does_not_take_the_writer_with_it(
     assert facts(place) == {"after": "x"}
 
 
+def test_work_is_done_in_the_order_in_which_it_came(writer: Writer) -> None:
+    """Also that of a caller who finds nobody writing and does it in its own thread."""
+    for number in range(200):
+        queued = writer.submit(insert(f"n{number}"))
+        names = writer.run(lambda c: set(c.execute(sa.select(t.FACT.c.name)).scalars()))
+        assert f"n{number}" in names
+        queued.result(10)
+
+
+def test_an_interrupt_of_the_caller_who_writes_leaves_nothing_and_hurts_no_later_work(
+    writer: Writer, place: Place
+) -> None:
+    def interrupted(connection: Connection) -> None:
+        insert("half")(connection)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        writer.run(interrupted)
+    writer.run(insert("after"))
+    assert facts(place) == {"after": "x"}
+
+
 def test_a_group_of_which_everybody_went_away_commits_nothing(writer: Writer) -> None:
     go, _ = held(writer)
     gone = [writer.submit(insert(f"{number}")) for number in range(3)]
@@ -580,22 +602,17 @@ def test_a_damaged_ledger_is_noticed(engines: Engines) -> None:
     run = writer.run
     run(lambda c: ledger.extend(c, [b"%d" % n for n in range(300)]))
     e, tile, head = t.LEDGER_ENTRY, t.LEDGER_TILE, t.LEDGER_HEAD
-    full = run(lambda c: ledger_view.hashes(c, 0, 0))
-    last = run(lambda c: ledger_view.hashes(c, 0, 1))
+    above = run(lambda c: ledger_view.hashes(c, 1, 0))
     note = run(ledger_view.head).note
     for damage in (
         e.update().where(e.c.position == 1).values(entry=b"{}"),
         e.delete().where(e.c.position == 2),
         e.delete().where(e.c.position == 299),
         e.insert().values(position=300, entry=b"300"),
-        tile.update()
-        .where(tile.c.level == 0, tile.c.position == 0)
-        .values(hashes=full[:-1] + b"!"),
-        tile.update().where(tile.c.level == 0, tile.c.position == 1).values(hashes=last[:-32]),
-        tile.update()
-        .where(tile.c.level == 0, tile.c.position == 1)
-        .values(hashes=last + last[:32]),
-        tile.update().where(tile.c.level == 1).values(hashes=bytes(32)),
+        tile.update().values(hashes=above[:-1] + b"!"),
+        tile.update().values(hashes=b""),
+        tile.update().values(hashes=above + above),
+        tile.update().values(hashes=bytes(32)),
         tile.delete().where(tile.c.level == 1),
         head.update().values(edge=bytes(32)),
         head.update().values(size=299),
@@ -768,6 +785,8 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
     migrate.upgrade(engine, "journal")
     assert writer.run(log.check) == size
     assert writer.run(ledger_view.head) == as_it_was
+    levels = sa.select(t.LEDGER_TILE.c.level)
+    assert 0 not in writer.run(lambda c: set(c.execute(levels).scalars()))
     writer.run(lambda c: ledger.append(c, {"n": "the next"}))
     assert writer.run(log.check) == size + 1
     writer.close()

@@ -103,7 +103,7 @@ class Log:
         edge, made = list(before.edge), dict[int, list[bytes]]()
         for position, one in enumerate(entries, before.size):
             for level, _index, value in merkle.append(position, edge, merkle.leaf_hash(one)):
-                if level % HEIGHT == 0:
+                if level and level % HEIGHT == 0:
                     made.setdefault(level // HEIGHT, []).append(value)
         for level, found in made.items():
             _add_to_tiles(connection, level, before.size >> HEIGHT * level, found)
@@ -160,7 +160,7 @@ def check(connection: Connection) -> int:
     rows: dict[int, list[bytes]] = {}
     for entry in view.entries(connection):
         for level, _index, value in merkle.append(total, edge, merkle.leaf_hash(entry)):
-            if level % HEIGHT == 0:
+            if level and level % HEIGHT == 0:
                 rows.setdefault(level // HEIGHT, []).append(value)
         total += 1
         for level, found in rows.items():

@@ -197,6 +197,7 @@ LEDGER_ENTRY = Table(
     Column("entry", LargeBinary, nullable=False),
 )
 #: Hashes of the tree as they are served: up to 256 of 32 bytes each, the last of a level growing (C2SP tlog-tiles).
+#: From level 1 on; those of level 0 are the hashes of the entries, which stand beside them.
 LEDGER_TILE = Table(
     "ledger_tile",
     METADATA,

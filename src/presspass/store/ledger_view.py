@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Fault
 from presspass.core.ledger import tiles
-from presspass.core.ledger.merkle import ReadNode
+from presspass.core.ledger.merkle import ReadNode, leaf_hash
 from presspass.core.ledger.note import Note
 from presspass.core.ledger.tiles import ENTRIES, HASH_BYTES, WIDTH, Tile
 from presspass.store.database import Prepared
@@ -19,6 +19,7 @@ from presspass.store.journal_tables import LEDGER_ENTRY, LEDGER_HEAD, LEDGER_TIL
 
 _HEAD: Final = Prepared(sa.select(LEDGER_HEAD.c.size, LEDGER_HEAD.c.edge, LEDGER_HEAD.c.note))
 _ROWS_AT_ONCE: Final = 1000
+_POSITION_MAX: Final = 2**63 - 1
 _ENTRIES: Final = Prepared(
     sa.select(LEDGER_ENTRY.c.position, LEDGER_ENTRY.c.entry)
     .where(
@@ -89,21 +90,27 @@ def entry(connection: Connection, position: int) -> bytes:
     return found
 
 
-def entries(connection: Connection, start: int = 0) -> Iterator[bytes]:
-    """Every entry from `start` on, in order; Fault("ledger.damaged") where one is missing."""
-    while True:
-        rows = _ENTRIES.rows(connection, start=start, end=start + _ROWS_AT_ONCE)
+def entries(connection: Connection, start: int = 0, count: int | None = None) -> Iterator[bytes]:
+    """Every entry from `start` on, `count` at most, in order; Fault("ledger.damaged") where one before the last is
+    missing.
+    """
+    end = _POSITION_MAX if count is None else start + count
+    while start < end:
+        upto = min(start + _ROWS_AT_ONCE, end)
+        rows = _ENTRIES.rows(connection, start=start, end=upto)
         for position, found in rows:
             if position != start:
                 raise damaged(f"lacks entry {start}")
             yield found
             start += 1
-        if len(rows) < _ROWS_AT_ONCE:
+        if start < upto:
             return
 
 
 def hashes(connection: Connection, level: int, index: int) -> bytes:
-    """The hashes that a tile has now; b"" where there is none."""
+    """The hashes that a tile has now; b"" where there is none. Those of entries are kept nowhere but in the entries."""
+    if level == 0:
+        return b"".join(map(leaf_hash, entries(connection, index * WIDTH, WIDTH)))
     rows = _TILE.rows(connection, level=level, position=index)
     return bytes(rows[0][0]) if rows else b""
 
@@ -134,9 +141,7 @@ def served(connection: Connection, tile: Tile) -> bytes | None:
         return None
     if tile.level != ENTRIES:
         return hashes(connection, tile.level, tile.index)[: tile.width * HASH_BYTES]
-    first, e = tile.index * WIDTH, LEDGER_ENTRY.c
-    query = sa.select(e.entry).where(e.position >= first, e.position < first + tile.width)
-    return tiles.bundle(connection.execute(query.order_by(e.position)).scalars().all())
+    return tiles.bundle(list(entries(connection, tile.index * WIDTH, tile.width)))
 
 
 def damaged(what: str) -> Fault:
