@@ -210,7 +210,7 @@ def test_the_action_is_what_github_reads_and_takes_no_input_into_a_script() -> N
         assert "uses" not in step, "nothing of anybody else's runs in here"
         assert step["shell"] == "bash" and not EXPRESSION.search(step["run"])
         for found in re.findall(r"pip install .*", step["run"]):
-            assert '"presspass==$VERSION"' in found and "--only-binary :all:" in found
+            assert '"presspass[gate]==$VERSION"' in found and "--only-binary :all:" in found
     assert "--wait" not in ACTION.read_text() and "presspass wait\n" not in ACTION.read_text()
 
 
@@ -307,7 +307,7 @@ def test_the_component_is_what_gitlab_reads() -> None:
     }
     assert job["artifacts"]["reports"]["dotenv"] in job["script"][0]
     assert str(spec["inputs"]["version"]["default"]) == __version__
-    assert '"presspass==$PRESSPASS_VERSION"' in job["script"][0]
+    assert '"presspass[gate]==$PRESSPASS_VERSION"' in job["script"][0]
 
 
 def test_the_component_stages_at_a_real_gate_and_hands_the_release_on(

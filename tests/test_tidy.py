@@ -278,10 +278,11 @@ def test_the_dev_lock_tests_the_versions_that_the_runtime_lock_ships() -> None:
 
 def test_the_project_and_the_runtime_lock_want_the_same_packages() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    lines = [*project["dependencies"], *project["optional-dependencies"]["gate"]]
+    named = {canonicalize_name(Requirement(line).name) for line in lines}
     assert named == set(wanted("runtime"))
     pinned = pins("runtime")
-    for line in project["dependencies"]:
+    for line in lines:
         requirement = Requirement(line)
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)][0]), line
 

@@ -1,47 +1,18 @@
-"""Evidence bundles on the command line: `history --evidence` writes one, `verify` checks it, offline."""
+"""Evidence bundles that `verify` was given: checked offline, and told."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from presspass.cli.acts import acts_text, show_act
 from presspass.cli.exits import CannotSayError
-from presspass.cli.show import emit_json, note, quoted, safe, say
+from presspass.cli.show import emit_json, safe, say
 from presspass.cli.times import when
-from presspass.core.errors import Fault
 
 if TYPE_CHECKING:
     from presspass.core.history import Question
     from presspass.verify.evidence import Found
-
-
-def write_evidence(home: Path, question: Question, file: Path) -> None:
-    """Has the press's key sign what its journal answers, on the press's own host. `file` must be a new one."""
-    from presspass.services import press, zones
-
-    try:
-        with zones.acting_as_owner_of(home / "press" / "inbox"):
-            data = press.evidence(home, question)
-    except OSError as error:
-        text = f"{home}/press cannot be used: {error.strerror}. Run this as the press's user."
-        raise Fault("press.keys", text, retryable=False) from None
-    _write_new(file, data)
-    note(f"Signed evidence of {len(data)} bytes is in {quoted(file)}.")
-    note(f"Whoever has the trust root checks it: presspass verify {quoted(file)} --trust FILE")
-
-
-def _write_new(file: Path, data: bytes) -> None:
-    try:
-        with file.open("xb") as target:
-            target.write(data)
-            target.flush()
-            os.fsync(target.fileno())
-    except OSError as error:
-        text = f"{file} cannot be written: {error.strerror}. Name a file that is not there yet."
-        raise Fault("evidence.file", text, retryable=False) from None
 
 
 def verify_evidence(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from presspass.core.errors import PresspassError, Refusal
 
@@ -19,12 +19,20 @@ INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
 
 
 class CannotSayError(PresspassError):
-    """What was asked cannot be answered with what is here: neither yes nor no."""
+    """What was asked cannot be answered with what is here: neither yes nor no. `code`: for scripts; "" for none."""
+
+    code: ClassVar[str] = ""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class NotInstalledError(CannotSayError):
+    """A command needs packages that are not installed here."""
+
+    code: ClassVar[str] = "install.incomplete"
 
 
 class TimedOutError(PresspassError):

@@ -134,7 +134,7 @@ Pages = Iterator[tuple[list[JsonObject], dict[str, str]]]
 
 
 def _write_evidence(home: Path, words: Words, file: Path, *, elsewhere: bool) -> None:
-    from presspass.cli.evidence import write_evidence
+    from presspass.cli.evidence_writing import write_evidence
 
     if elsewhere:
         raise click.UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import sys
 import traceback
@@ -22,6 +23,7 @@ from presspass.cli.exits import (
     TIMED_OUT,
     CannotSayError,
     EndedError,
+    NotInstalledError,
     TimedOutError,
 )
 from presspass.cli.show import safe
@@ -69,6 +71,14 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("demonstrate", "See the gate at work, in five scenes."),
 }
 
+#: Run with what `pip install presspass` brings (ADR 0030); every other command needs the extra `gate` as well.
+ALONE: Final = frozenset({"verify"})
+#: What is imported of that extra. A test compares it with pyproject.toml.
+GATE: Final = (
+    *("alembic", "httptools", "httpx2", "jinja2", "joserfc", "multipart", "rich", "scim2_models"),
+    *("securesystemslib", "sqlalchemy", "starlette", "uvicorn", "webauthn", "yaml"),
+)
+
 
 class LazyGroup(click.Group):
     """Knows its commands by name and imports one only when it runs: `presspass --help` must cost nothing."""
@@ -79,6 +89,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name not in ALONE:
+            _require_gate(cmd_name)
         module = importlib.import_module(f"presspass.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
@@ -86,6 +98,16 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_module, text) in COMMANDS.items()])
+
+
+def _require_gate(name: str) -> None:
+    """Says so before anything is begun, rather than in the midst of it or in a process of its own."""
+    missing = next((one for one in GATE if importlib.util.find_spec(one) is None), None)
+    if missing is not None:
+        raise NotInstalledError(
+            f"`presspass {name}` needs packages that are not installed here, as {missing}.",
+            "Install them: pip install 'presspass[gate]'.",
+        )
 
 
 @click.group(
@@ -163,7 +185,7 @@ def _describe(error: PresspassError) -> tuple[int, dict[str, Any]]:
         case Fault():
             return FAULT, {"code": error.code, "message": error.message, "hint": ""}
         case CannotSayError():
-            return CANNOT_SAY, {"code": "", "message": error.message, "hint": error.hint}
+            return CANNOT_SAY, {"code": error.code, "message": error.message, "hint": error.hint}
         case TimedOutError():
             return TIMED_OUT, {"code": "", "message": str(error), "hint": ""}
         case _:

@@ -94,7 +94,7 @@ def make_engine(
         raise Fault(
             "store.no-driver",
             f"PostgreSQL is configured, and its driver is not installed ({error.name}): "
-            "pip install 'presspass[postgres]'.",
+            "pip install 'presspass[gate,postgres]'.",
             retryable=False,
         ) from None
 
