@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -227,6 +228,25 @@ def test_the_first_gate_runs_as_it_is_written(
     assert done.stdout.count("VALID") == 2
     assert sorted(pypiserver_with_token.files()) == ["demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"]
     assert (folder / "gate" / "trust-root.json").exists()
+
+
+def test_the_trust_root_is_explained_by_commands_that_say_what_is_written(tmp_path: Path) -> None:
+    page = DOCS / "trust-root.md"
+    folder = shutil.copytree(docs_examples.EXAMPLE, tmp_path / "example")
+    _picture, fingerprint, verdict = blocks(page, "text")
+    environment = walk_environment(tmp_path)
+    for command, said in zip(blocks(page, "sh"), (fingerprint, verdict), strict=True):
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=WALK_S_MAX,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(said)
 
 
 # tables
