@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 import procfs
 from presspass.core.digests import canonical
 from presspass.core.ledger import merkle
+from presspass.core.log import LogBody
 from presspass.press.log import Log
 from presspass.store import history, ledger_view, migrate
 from presspass.store.database import Writer, open_engine
@@ -48,7 +49,8 @@ def measure(folder: Path, entries: int, appends: int) -> Measured:
     engine = open_engine(folder / "journal.db")
     migrate.upgrade(engine, "journal")
     key = Ed25519PrivateKey.generate()
-    log = Log("gate.example/log", key.public_key().public_bytes_raw(), key.sign)
+    body = LogBody("gate.example/log", key.public_key().public_bytes_raw().hex())
+    log = Log(body, lambda _key, message: key.sign(message))
     writer = Writer(engine)
     writer.before_commit = log.grow
     batches_s = 0.0

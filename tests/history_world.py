@@ -24,7 +24,7 @@ from presspass.press import journal
 from presspass.press.log import Log
 from presspass.store.database import Writer
 from presspass.verify.proof import Entry
-from proof_world import NOW, Paper, raw_hex
+from proof_world import NOW, Paper
 
 #: SHA-256 of two workflow files that ran.
 RAN = tuple(sha256_hex(name) for name in (b"honest", b"changed"))
@@ -69,8 +69,7 @@ class Past:
     chance: random.Random = field(default_factory=lambda: random.Random(4))
 
     def __post_init__(self) -> None:
-        public = bytes.fromhex(raw_hex(self.paper.log_key))
-        self.log = Log("gate.example/log", public, self.paper.log_key.sign)
+        self.log = Log(self.paper.chain.log, lambda _key, message: self.paper.log_key.sign(message))
         self.writer.before_commit = self.log.grow
         genesis = self.paper.genesis
 

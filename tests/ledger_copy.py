@@ -21,7 +21,7 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.ledger import checkpoint, merkle, tiles
 from presspass.core.ledger.tiles import ENTRIES, HASH_BYTES, HEIGHT, WIDTH
 from presspass.core.statement import ReleaseFile, Statement
-from presspass.verify.proof import Entry, log_origin
+from presspass.verify.proof import Entry
 from proof_world import NOW, Paper, raw_hex
 
 HASH = "ab" * 32
@@ -46,7 +46,7 @@ class Ledger:
 
     @property
     def origin(self) -> str:
-        return log_origin(self.paper.chain.body)
+        return self.paper.chain.log.origin
 
     def add(self, kind: str, **members: Any) -> None:
         """One entry, as `press.journal.log_entry` makes them."""

@@ -49,7 +49,6 @@ from presspass.verify.proof import (
     Record,
     SignedStatement,
     attestable,
-    log_origin,
 )
 
 ORIGIN, RP_ID = "https://gate.example", "gate.example"
@@ -206,7 +205,7 @@ class Paper:
         root = merkle.root(total, lambda lv, ix: nodes[lv, ix])
         proof = merkle.inclusion_proof(before, total, lambda lv, ix: nodes[lv, ix])
         note = sign(
-            Checkpoint(log_origin(self.chain.body), total, root),
+            Checkpoint(self.chain.log.origin, total, root),
             bytes.fromhex(raw_hex(self.log_key)),
             self.log_key.sign,
         )
@@ -221,6 +220,18 @@ class Paper:
         except (Refusal, StopIteration):
             return ()
         return tuple(self.envelope(one) for one in statements(about, self.sha512(signed), "0.0"))
+
+    def attest_claimed(self, proof: Proof, claimed: tuple[SignedStatement, ...]) -> Any:
+        """As `attest`, of a release that was claimed after `claimed` alone; the log has got another key since."""
+        now, log = self.chain, self.chain.log
+        admitted = [link.statement for link in claimed]
+        then = Chain.after(self.genesis, admitted)
+        entry = Entry.from_bytes(proof.record.entry)
+        verdict = then.evaluate(proof.release.statement, proof.release.approvals, counted(entry))
+        about = attestable(then, proof.release, admitted, entry, verdict)
+        assert then.signer(ATTESTATION, log) == now.signer(ATTESTATION)
+        made = statements(about, self.sha512(proof.release), "0.0")
+        return tuple(self.envelope(one) for one in made)
 
     def sha512(self, signed: SignedStatement) -> dict[str, str]:
         files = signed.statement.body_as(ReleaseBody).files

@@ -37,7 +37,6 @@ from presspass.press.log import Log
 from presspass.store import ledger_view
 from presspass.verify.entries import KINDS
 from presspass.verify.listing import compare
-from presspass.verify.proof import log_origin
 from proof_world import NOW, Paper, raw_hex
 
 WHEEL = "demo-1.0-py3-none-any.whl"
@@ -104,16 +103,15 @@ def test_an_honest_log_is_followed_as_it_grows_and_only_what_is_new_is_read(
     shelf = Shelf(ledger.files())
     path = next(iter((ledger.folder.parent / "config").rglob("*.json")))
     assert in_memory(shelf, ledger, path).before == 304
-    assert shelf.asked == ["checkpoint"], "nothing is read twice"
+    assert shelf.asked == ["keys", "checkpoint"], "nothing is read twice"
 
 
 def test_a_gate_serves_what_an_auditor_needs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger = Ledger(tmp_path / "unused")
-    log = Log(
-        ledger.origin, bytes.fromhex(raw_hex(ledger.paper.log_key)), ledger.paper.log_key.sign
-    )
+    paper = ledger.paper
+    log = Log(paper.chain.log, lambda _key, message: paper.log_key.sign(message))
     with World(tmp_path / "home") as world:
         world.journal.writer.before_commit = log.grow
         assert audit(world.url, ledger) == exits.CANNOT_SAY, "there is no ledger yet"
@@ -251,7 +249,7 @@ def test_a_log_that_begins_with_another_genesis_is_wrong(tmp_path: Path) -> None
     ledger.add("genesis", statement=ledger.genesis.digest)
     outcome = in_memory(Shelf(ledger.files()), ledger, tmp_path / "state.json")
     assert codes(outcome) == [("entry.genesis", 0), ("entry.genesis", 1)]
-    assert log_origin(other.chain.body) == ledger.origin
+    assert other.chain.log.origin == ledger.origin
 
 
 def test_a_witness_that_is_named_must_have_cosigned(
@@ -354,7 +352,7 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Ledger
     ledger.publish(WHEEL, steps="ai")
     ledger.refuse(1097)
     with pytest.raises(CannotSayError):
-        in_memory(_Cut(ledger.files(), 4), ledger, state)
+        in_memory(_Cut(ledger.files(), 5), ledger, state)
     return ledger, state
 
 
@@ -712,7 +710,7 @@ def test_hostile_words_of_a_log_do_not_act_on_the_terminal(
 def test_only_the_log_is_asked_of_the_gate(ledger: Ledger) -> None:
     shelf = Shelf(ledger.files())
     in_memory(shelf, ledger, ledger.folder / "state.json")
-    assert shelf.asked == ["checkpoint", Tile(ENTRIES, 0, 4).path]
+    assert shelf.asked == ["keys", "checkpoint", Tile(ENTRIES, 0, 4).path]
 
 
 def test_an_empty_ledger_is_no_good_one(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def bundle(past: Past, **words: Any) -> bytes:
         with past.writer.read() as connection:
             return reading(connection)
 
-    return press_evidence.make(ask, question, PressKey(past.paper.log_key), past.now_s)
+    return press_evidence.make(ask, question, lambda _key: PressKey(past.paper.log_key), past.now_s)
 
 
 def checked(past: Past, data: bytes) -> Found:

@@ -11,13 +11,14 @@ from sqlalchemy.engine import Connection
 
 from gateway_world import HttpAnswer, World
 from presspass.core.ledger.checkpoint import Checkpoint, open_note
+from presspass.core.log import LogBody
 from presspass.press.log import Log
 from presspass.store.journal_tables import PROOF
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()
 ORIGIN = "localhost:8460/log"
-LOG = Log(ORIGIN, PUBLIC, KEY.sign)
+LOG = Log(LogBody(ORIGIN, PUBLIC.hex()), lambda _key, message: KEY.sign(message))
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ from presspass.services.config import (
 )
 from presspass.store import journal_view, ledger_view
 from presspass.verify.ed25519 import verifies
-from presspass.verify.proof import Proof, check_proof, log_origin
+from presspass.verify.proof import Proof, check_proof
 from witness_rig import NAME, Running
 
 POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
@@ -51,7 +51,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def witness_of(rig: Rig, home: Path) -> Running:
     """A real witness of the rig's ledger."""
-    origin = log_origin(rig.genesis.body_as(GenesisBody))
+    origin = rig.genesis.body_as(GenesisBody).log.origin
     return Running(home, log_key(origin, public_key(rig)))
 
 

@@ -27,6 +27,7 @@ from presspass.core.policy import Policy
 from presspass.core.signer import ATTESTATION, ECDSA_P256, SignerBody
 from presspass.core.statement import Statement
 from presspass.drill.world.registry import Registry
+from presspass.press.log_keys import LogKeys
 from presspass.press.signing import PressKey, Signers, Token, read_signer
 from presspass.services.config import SignerSettings, read_config, write_config
 from presspass.services.press import configured_signer
@@ -179,15 +180,16 @@ def test_a_wrong_pin_another_key_and_no_key_at_all_are_told_apart_from_success(
     token: Token, tmp_path: Path
 ) -> None:
     right = read_signer(ATTESTATION, token)
-    key = PressKey.create(tmp_path / "log.key")
-    signed = Signers(key, [token]).attest(right, [{"a": 1}])
+    PressKey.create(tmp_path / "log.key")
+    log_key = LogKeys(tmp_path).get
+    signed = Signers(log_key, [token]).attest(right, [{"a": 1}])
     assert open_envelope(signed[0], right) == b'{"a":1}'
     other_key = ec.generate_private_key(ec.SECP256R1()).public_key()
     spelt = other_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     for signers, wanted in (
-        (Signers(key, [token]), SignerBody(ATTESTATION, ECDSA_P256, spelt)),
-        (Signers(key), right),
-        *([(Signers(key, [replace(token, pin="0000")]), right)] if token.pin else []),
+        (Signers(log_key, [token]), SignerBody(ATTESTATION, ECDSA_P256, spelt)),
+        (Signers(log_key), right),
+        *([(Signers(log_key, [replace(token, pin="0000")]), right)] if token.pin else []),
     ):
         with pytest.raises(Fault) as fault:
             signers.attest(wanted, [{"a": 1}])
@@ -198,11 +200,12 @@ def test_while_an_old_token_is_kept_beside_the_new_one_the_right_one_signs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside, file = token_key(tmp_path, monkeypatch), file_key(tmp_path)
-    key = PressKey.create(tmp_path / "log.key")
+    PressKey.create(tmp_path / "log.key")
+    log_key = LogKeys(tmp_path).get
     for tokens in ([inside, file], [file, inside]):
         for one in tokens:
             wanted = read_signer(ATTESTATION, one)
-            (signed,) = Signers(key, tokens).attest(wanted, [{"a": 1}])
+            (signed,) = Signers(log_key, tokens).attest(wanted, [{"a": 1}])
             assert open_envelope(signed, wanted) == b'{"a":1}'
 
 
@@ -211,7 +214,8 @@ def test_a_wrong_pin_is_tried_once_and_no_key_is_let_in_by_it(
 ) -> None:
     token = token_key(tmp_path, monkeypatch)
     wanted = read_signer(ATTESTATION, token)
-    signers = Signers(PressKey.create(tmp_path / "log.key"), [replace(token, pin="0000")])
+    PressKey.create(tmp_path / "log.key")
+    signers = Signers(LogKeys(tmp_path).get, [replace(token, pin="0000")])
     told = []
     for _ in range(3):
         with pytest.raises(Refusal) as refused:

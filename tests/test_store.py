@@ -23,6 +23,7 @@ import peers
 from presspass.core.digests import sha256_hex
 from presspass.core.errors import BrokenInvariantError, Code, Fault, Refusal
 from presspass.core.ledger import merkle, tiles
+from presspass.core.log import LogBody
 from presspass.core.policy import Policy
 from presspass.core.roster import Details
 from presspass.core.statement import (
@@ -44,6 +45,8 @@ from presspass.store.database import ChangeSignal, Reader, Writer, open_engine
 from presspass.store.postgresql import WRITER_TURN
 from presspass.verify.chain import veto_of
 from proof_world import NOW, Paper
+
+LOG = LogBody("gate.example/log", "00" * 32)
 
 METADATA: dict[migrate.DatabaseName, sa.MetaData] = {"gateway": g.METADATA, "journal": t.METADATA}
 NAMES: tuple[migrate.DatabaseName, ...] = ("gateway", "journal")
@@ -536,7 +539,7 @@ def test_the_journals_statements_run_on_both(engines: Engines) -> None:
     assert run(lambda c: view.published_files(c, "main", "demo", "1.0")) == {
         body.files[0].name: body.files[0].sha256
     }
-    (approval,) = run(lambda c: journal.approvals_under(c, release.digest))
+    (approval,) = run(lambda c: view.approvals_under(c, release.digest))
     assert (approval.key, approval.statement) == (paper.keys["ben"].key.id, release.digest)
     writer.close()
 
@@ -547,7 +550,7 @@ def test_narrowings_ledger_and_notices_run_on_both(engines: Engines) -> None:
     run = writer.run
     run(lambda c: [c.execute(table.delete()) for table in reversed(t.METADATA.sorted_tables)])
     release = paper.statement(FreezeBody("clear", "", ("a",), ""))
-    ledger = log.Log("gate.example/log", bytes(32), lambda message: b"s" * 64)
+    ledger = log.Log(LOG, lambda _key, _message: b"s" * 64)
     narrowing = {"target": "", "by": "", "reason": "r" * 2000, "source": "drop box", "now_ms": 1}
     assert run(lambda c: journal.latch(c, id="a", what="freeze", **narrowing))
     assert not run(lambda c: journal.latch(c, id="a", what="freeze", **narrowing))
@@ -592,7 +595,7 @@ def fresh_log(engines: Engines) -> tuple[Writer, log.Log]:
     writer.run(
         lambda c: [c.execute(table.delete()) for table in reversed(t.METADATA.sorted_tables)]
     )
-    ledger = log.Log("gate.example/log", bytes(32), lambda message: b"s" * 64)
+    ledger = log.Log(LOG, lambda _key, _message: b"s" * 64)
     writer.before_commit = ledger.grow
     return writer, ledger
 
@@ -662,11 +665,11 @@ def test_a_transaction_signs_once_for_all_its_entries_and_not_for_those_that_wer
     signed: list[bytes] = []
     writer, _ledger = fresh_log(engines)
 
-    def sign_raw(text: bytes) -> bytes:
+    def sign_raw(_key: str, text: bytes) -> bytes:
         signed.append(text)
         return b"s" * 64
 
-    ledger = log.Log("gate.example/log", bytes(32), sign_raw)
+    ledger = log.Log(LOG, sign_raw)
     writer.before_commit = ledger.grow
     go = threading.Event()
     first = writer.submit(lambda _connection: go.wait(10))
@@ -746,7 +749,7 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
     engine = open_engine(tmp_path / "journal.db")
     migrate.upgrade(engine, "journal")
     writer = Writer(engine)
-    ledger = log.Log("gate.example/log", bytes(32), lambda message: b"s" * 64)
+    ledger = log.Log(LOG, lambda _key, _message: b"s" * 64)
     writer.before_commit = ledger.grow
     if size:
         writer.run(lambda c: ledger.extend(c, [b"%d" % n for n in range(size)]))

@@ -66,7 +66,7 @@ HONEST, FORKED = Tree(), Tree(fork=5)
 
 def status(submission: Submission, seen: Seen) -> int:
     try:
-        judge(submission, {ORIGIN: LOG}, lambda _origin: seen, verifies)
+        judge(submission, {ORIGIN: [LOG]}, lambda _origin: seen, verifies)
     except NotCosignedError as no:
         assert (no.size is None) == (no.status != 409)
         return no.status

@@ -33,6 +33,7 @@ from presspass.core.effects import effects
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import Change, Report, Severity
 from presspass.core.lifecycle import SENT, SETTLED
+from presspass.core.log import LogBody
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details, Roster
 from presspass.core.signer import SignerBody
@@ -274,6 +275,8 @@ def _show_body(asked: Asked, body: Body) -> None:
             _show_origin(asked, body)
         case PublisherBody() | DelegationBody():
             _show_named(body)
+        case LogBody():
+            _show_log(body)
         case SignerBody():
             say("  attestations are signed by this key from then on:")
             say(f"    signs by     {body.scheme}")
@@ -287,6 +290,15 @@ def _show_body(asked: Asked, body: Body) -> None:
                     _show_body(asked, member.body)
         case _:
             raise Refusal(Code.REQUEST_UNSUPPORTED, "This kind of statement cannot be shown here.")
+
+
+def _show_log(body: LogBody) -> None:
+    say(f"  the log {safe(body.origin)} is signed by this key from then on:")
+    say(f"    key          {grouped(body.key)}")
+    for name, value in body.recovery.to_json().items() if body.recovery else ():
+        say(f"    {name:12} {safe(value)}")
+    for odd in odd_about(None, body):
+        say(f"    LOOK TWICE: {odd}", fg="yellow")
 
 
 def _show_publishers(asked: Asked) -> None:

@@ -16,19 +16,27 @@ from typing import Any, Final
 from presspass.cli.exits import CannotSayError
 from presspass.cli.own_files import own_folder, write_whole
 from presspass.core.digests import JsonObject
-from presspass.core.errors import Fault, PresspassError
-from presspass.core.statement import Statement
+from presspass.core.errors import Code, Fault, PresspassError, Refusal
+from presspass.core.log import LogBody
+from presspass.core.statement import Kind, Statement
+from presspass.verify.chain import Chain
 from presspass.verify.ledger import Account, Finding, Seen
+from presspass.verify.log_chain import LogChain
+from presspass.verify.proof import is_signed_by
 
 FORMAT: Final = "presspass/audit/v2"
 
 
 @dataclass(slots=True)
 class State:
-    """See the module. `note` and `towards` are opened again, by the key in `genesis`, when they are read."""
+    """See the module. `log_chain` is the newest that was seen: the log never goes back to what it was before. The notes
+    are opened again when they are read, by any key that the log had up to there.
+    """
 
     path: Path
     genesis: Statement
+    chain: Chain
+    log_chain: bytes = b""
     checked: Account = field(default_factory=Account)
     seen: Seen | None = None
     towards: Seen | None = None
@@ -41,7 +49,7 @@ class State:
         try:
             value = json.loads(path.read_bytes())
         except FileNotFoundError:
-            return cls(path, genesis)
+            return cls(path, genesis, Chain.begin(genesis))
         except OSError as error:
             raise Fault("audit.unreadable", f"{path}: {error.strerror}.", retryable=False) from None
         except ValueError:
@@ -58,11 +66,30 @@ class State:
             "checked": _account_json(self.checked),
             "format": FORMAT,
             "genesis": self.genesis.digest,
+            "log_chain": self.log_chain.decode(),
             "note": _note(self.seen),
             "towards": _note(self.towards),
             "unfinished": _account_json(self.unfinished) if self.unfinished else None,
         }
         self._keep(self.path, json.dumps(value, sort_keys=True).encode() + b"\n")
+
+    def learn(self, data: bytes) -> None:
+        """Moves on to the log that a served chain leads to; an older one than was seen before is passed over. Refuses
+        one that is not signed, and with `log.forked` one that contradicts what was seen.
+        """
+        served = LogChain.from_bytes(data)
+        if not served.chain:
+            return
+        chain = served.check(self.genesis.digest)
+        found, known = (list(one.ever_in_force(Kind.LOG)) for one in (chain, self.chain))
+        if found[: len(known)] != known and known[: len(found)] != found:
+            raise Refusal(
+                Code.LOG_FORKED,
+                "The log was given two different keys in the place of one.",
+                "Trust no proof of this gate until it is explained.",
+            )
+        if len(found) > len(known):
+            self.chain, self.log_chain = chain, data
 
     def settle(self, account: Account, seen: Seen) -> None:
         """`account` came to the root of `seen`: from now on that is what is verified."""
@@ -89,8 +116,12 @@ class State:
 def _members(value: Any, genesis: Statement) -> dict[str, Any]:
     if value["format"] != FORMAT or value["genesis"] != genesis.digest:
         raise ValueError("another format, or of another installation")
+    log_chain = value.get("log_chain", "").encode()  # a state from before there was any has none
+    chain = Chain.begin(genesis)
+    if log_chain:
+        chain = LogChain.from_bytes(log_chain).check(genesis.digest)
     seen, towards = (
-        Seen.open(value[name].encode(), genesis) if value[name] else None
+        _opened(value[name].encode(), chain) if value[name] else None
         for name in ("note", "towards")
     )
     checked = _account(value["checked"])
@@ -99,7 +130,20 @@ def _members(value: Any, genesis: Statement) -> dict[str, Any]:
     ):
         raise ValueError("not what its checkpoint says")
     unfinished = _account(value["unfinished"]) if value["unfinished"] else None
-    return {"checked": checked, "seen": seen, "towards": towards, "unfinished": unfinished}
+    return {
+        "chain": chain,
+        "log_chain": log_chain,
+        "checked": checked,
+        "seen": seen,
+        "towards": towards,
+        "unfinished": unfinished,
+    }
+
+
+def _opened(note: bytes, chain: Chain) -> Seen:
+    logs = [one for one in chain.ever_in_force(Kind.LOG).values() if isinstance(one, LogBody)]
+    log = next((one for one in logs if is_signed_by(note, one)), chain.body.log)
+    return Seen.open(note, log)
 
 
 def _note(seen: Seen | None) -> str:

@@ -21,6 +21,7 @@ from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.ledger.note import VerifierKey
 from presspass.core.ledger.tiles import ENTRY_BYTES_MAX, WIDTH
 from presspass.core.limits import NOTE_BYTES_MAX, UPSTREAM_ANSWER_BYTES_MAX
+from presspass.core.statement import Kind
 from presspass.formats.simple_index import Listed, read_page
 from presspass.verify.ledger import (
     UNKNOWN_KIND,
@@ -94,13 +95,13 @@ def audit(gate: Served, state: State, wanted: Wanted, progress: Progress) -> Out
     """
     fetch = _fetcher(gate)
     before = state.checked.size
-    newest = Seen.open(_checkpoint(fetch, gate.base), state.genesis, wanted.witnesses)
+    newest = _newest(fetch, gate.base, state, wanted.witnesses)
     if not newest.checkpoint.size:
         raise CannotSayError("The ledger is empty: there is nothing to check yet.")
     _follow(fetch, state, newest, progress)
     _require_witnesses(wanted.witnesses, newest)
     found, notes = _look_at_registries(state.checked, wanted.registries)
-    findings = (*state.checked.findings, *found)
+    findings = (*state.checked.findings, *_look_at_log(state), *found)
     return Outcome(newest, state.checked, before, findings, tuple(notes))
 
 
@@ -122,6 +123,30 @@ def _fetcher(gate: Served) -> Fetch:
             raise CannotSayError(fault.message) from None
 
     return fetch
+
+
+def _newest(fetch: Fetch, base: str, state: State, witnesses: Sequence[VerifierKey]) -> Seen:
+    """The newest checkpoint, by the key in force: what leads to that is read first, and both again where the log may
+    have got another key in between.
+    """
+    try:
+        return _opened(fetch, base, state, witnesses)
+    except Refusal:
+        return _opened(fetch, base, state, witnesses)
+
+
+def _opened(fetch: Fetch, base: str, state: State, witnesses: Sequence[VerifierKey]) -> Seen:
+    if (chain := fetch("keys")) is not None:
+        state.learn(chain)
+    return Seen.open(_checkpoint(fetch, base), state.chain.log, witnesses)
+
+
+def _look_at_log(state: State) -> list[Finding]:
+    """The statements by which the key is in force stand in the ledger, and no others do."""
+    if state.checked.logs == list(state.chain.ever_in_force(Kind.LOG)):
+        return []
+    text = "The ledger's entries about its own key are not the statements by which that key is in force."
+    return [Finding("entry.log", text)]
 
 
 def _checkpoint(fetch: Fetch, base: str) -> bytes:

@@ -37,7 +37,12 @@ if TYPE_CHECKING:
     multiple=True,
     help="Trust root of a gate whose ledger it cosigns. Repeatable.",
 )
-@click.option("--log", "logs", multiple=True, help="Verifier key of another log. Repeatable.")
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    help="Verifier key of a log, also a further one of the same log. Repeatable.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -68,8 +73,9 @@ def witness_command(
             "No ledger was named to be cosigned.",
             "Name a gate's trust root with --trust, or the verifier key of another log with --log.",
         )
+    keys = {one.name: [key for key in known if key.name == one.name] for one in known}
     with (
-        service.open_witness(home, name, {one.name: one for one in known}) as witness,
+        service.open_witness(home, name, keys) as witness,
         socket.create_server((host, port)) as listener,
     ):
         bound = listener.getsockname()[1]
@@ -89,8 +95,7 @@ def _log_of(path: Path) -> VerifierKey:
     """The verifier key of a gate's ledger, from its trust root."""
     from presspass.core.ledger.checkpoint import log_key
     from presspass.core.statement import GenesisBody, Statement
-    from presspass.verify.proof import log_origin
 
     with path.open("rb") as file:
-        genesis = Statement.from_bytes(file.read(STATEMENT_BYTES_MAX + 1)).body_as(GenesisBody)
-    return log_key(log_origin(genesis), bytes.fromhex(genesis.log_key))
+        log = Statement.from_bytes(file.read(STATEMENT_BYTES_MAX + 1)).body_as(GenesisBody).log
+    return log_key(log.origin, log.public_key)

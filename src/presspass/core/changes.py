@@ -11,6 +11,7 @@ from typing import Final
 from presspass.core.delegation import DelegationBody
 from presspass.core.digests import JsonObject, sha256_hex
 from presspass.core.effects import Effect
+from presspass.core.log import LogBody
 from presspass.core.publisher import WITH_REF, PublisherBody
 from presspass.core.roster import Details, Person, Roster
 from presspass.core.signer import SignerBody
@@ -78,6 +79,8 @@ def _body_change(kind: str, name: str, old: ChainedBody | None, new: ChainedBody
         before, after = _without_commitment(before), _without_commitment(after)
         if isinstance(old, UpstreamBody) and old.credential != new.credential:
             before, after = {**before, "credential": "sealed"}, {**after, "credential": "another"}
+    if isinstance(new, LogBody):
+        before, after = _log_members(before), _log_members(after)
     if isinstance(new, SignerBody):
         before, after = _by_fingerprint(old), _by_fingerprint(new)
     if kind == Kind.POLICY.value:
@@ -94,6 +97,11 @@ def _by_fingerprint(body: ChainedBody | None) -> JsonObject:
     if not isinstance(body, SignerBody):
         return {}
     return {"scheme": body.scheme, "fingerprint": sha256_hex(body.public_key)}
+
+
+def _log_members(value: JsonObject) -> JsonObject:
+    """With what a recovery says as members of their own."""
+    return {**value, **value.get("recovery", {}), "recovery": "yes" if "recovery" in value else ""}
 
 
 def _without_commitment(body: dict[str, object]) -> dict[str, object]:
@@ -127,10 +135,19 @@ _OTHER_IDS: Final = "It is another workload than the one in force, by its ids."
 _KEYS_STAY_BEHIND: Final = (
     "Keys work at one address only: whoever has none at the new one cannot sign any more."
 )
+_COMPARE_LOG_KEY: Final = (
+    "Whoever has this key can sign checkpoints of the ledger: "
+    "compare it with what the press's host has printed."
+)
+_ENTRIES_ARE_LOST: Final = (
+    "Entries that others have seen are given up. The ledger goes on under another name."
+)
 
 
 def odd_about(old: ChainedBody | None, new: ChainedBody) -> tuple[str, ...]:
     """Why people should look twice at what a statement says of one thing; not for what they have accepted before."""
+    if isinstance(new, LogBody):
+        return (_COMPARE_LOG_KEY, *((_ENTRIES_ARE_LOST,) if new.recovery else ()))
     if not isinstance(new, PublisherBody) or not new.projects:
         return ()
     found = []

@@ -81,7 +81,9 @@ class Code(StrEnum):
     # ledger
     LOG_DAMAGED = "log.damaged"
     LOG_FORKED = "log.forked"
+    LOG_KEY_MISSING = "log.key-missing"
     LOG_SMALLER = "log.smaller"
+    LOG_UNUSABLE = "log.unusable"
     # narrowing
     FROZEN = "narrowing.frozen"
     NARROWING_CANNOT_CLEAR = "narrowing.cannot-clear"

@@ -26,6 +26,7 @@ from presspass.core.limits import (
     STATEMENT_BYTES_MAX,
     URL_CHARS_MAX,
 )
+from presspass.core.log import LogBody, log_origin
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Roster
@@ -51,6 +52,7 @@ class Kind(StrEnum):
     REVOCATION = "revocation"
     ORIGIN = "origin"
     SIGNER = "signer"
+    LOG = "log"
     BUNDLE = "bundle"
 
 
@@ -403,6 +405,11 @@ class GenesisBody:
     log_key: str
     recovery_key: str
 
+    @property
+    def log(self) -> LogBody:
+        """The log as it begins: its name in checkpoints and the key that signs them."""
+        return LogBody(log_origin(self.origin), self.log_key)
+
     def to_json(self) -> JsonObject:
         return {
             "log_key": self.log_key,
@@ -428,7 +435,8 @@ class GenesisBody:
         return body
 
 
-#: What may stand in a bundle. A move to another origin does not: it replaces every key, and stands alone.
+#: What may stand in a bundle. A move to another origin does not: it replaces every key, and stands alone. Nor does what
+#: concerns the log: it must not wait for, nor be hidden among, other changes.
 MemberBody = RosterBody | PolicyBody | UpstreamBody | PublisherBody | DelegationBody | SignerBody
 _MEMBERS: Final[dict[Kind, type[Any]]] = {
     Kind.ROSTER: RosterBody,
@@ -439,8 +447,12 @@ _MEMBERS: Final[dict[Kind, type[Any]]] = {
     Kind.SIGNER: SignerBody,
 }
 #: What a chain is made of: the kinds that name a predecessor.
-ChainedBody = MemberBody | OriginBody
-_CHAINED: Final[dict[Kind, type[Any]]] = {**_MEMBERS, Kind.ORIGIN: OriginBody}
+ChainedBody = MemberBody | OriginBody | LogBody
+_CHAINED: Final[dict[Kind, type[Any]]] = {
+    **_MEMBERS,
+    Kind.ORIGIN: OriginBody,
+    Kind.LOG: LogBody,
+}
 
 
 def subject(body: ChainedBody) -> tuple[Kind, str]:
@@ -450,6 +462,8 @@ def subject(body: ChainedBody) -> tuple[Kind, str]:
     """
     if isinstance(body, OriginBody):
         return Kind.ROSTER, ""
+    if isinstance(body, LogBody):
+        return Kind.LOG, ""
     kind = next(kind for kind, known in _MEMBERS.items() if type(body) is known)
     return kind, "" if isinstance(body, RosterBody | PolicyBody) else body.name
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from sqlalchemy.engine import Connection
 from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 
@@ -18,8 +19,10 @@ from presspass.core.ledger.tiles import Tile
 from presspass.gateway.api import route
 from presspass.gateway.gate import Gate
 from presspass.gateway.problems import Answer
-from presspass.store import ledger_view
+from presspass.store import journal_view, ledger_view
 from presspass.store.journal_view import proof_of_file
+from presspass.verify.log_chain import LogChain, leading_to_log
+from presspass.verify.proof import SignedStatement
 
 #: "SHOULD prevent caching beyond a few seconds", and "SHOULD be long-lived".
 _MUTABLE: Final = (("cache-control", "no-cache"),)
@@ -33,9 +36,10 @@ class LogFiles:
         self._gate = gate
 
     def routes(self) -> list[Route]:
-        """Every address of the ledger, below its name in checkpoints (`verify.proof.log_origin`)."""
+        """Every address of the ledger, below its name in checkpoints (`core.log.log_origin`)."""
         return [
             route("/log/checkpoint", "GET", self.checkpoint),
+            route("/log/keys", "GET", self.keys),
             route("/log/tile/{rest:path}", "GET", self.tile),
             route("/log/proof/{sha256}", "GET", self.proof),
         ]
@@ -46,6 +50,13 @@ class LogFiles:
         if not note:
             raise Refusal(Code.REQUEST_NOT_FOUND, "The ledger begins with genesis.")
         return Answer(200, note, "text/plain; charset=utf-8", headers=_MUTABLE)
+
+    def keys(self, _request: HttpRequest, _body: bytes) -> Answer:
+        """GET /log/keys: by which statements the key of the checkpoint is in force."""
+        chain = self._gate.journal.read(_log_chain)
+        if chain is None:
+            raise Refusal(Code.REQUEST_NOT_FOUND, "The ledger begins with genesis.")
+        return Answer(200, chain.to_bytes(), headers=_MUTABLE)
 
     def proof(self, request: HttpRequest, _body: bytes) -> Answer:
         """GET /log/proof/<SHA-256 of a published file, hex>. It is renewed when more witnesses have cosigned."""
@@ -72,3 +83,13 @@ class LogFiles:
                 "/log/checkpoint says how large it is.",
             )
         return Answer(200, data, "application/octet-stream", headers=_IMMUTABLE)
+
+
+def _log_chain(connection: Connection) -> LogChain | None:
+    """The press's own record; None before genesis."""
+    admitted = journal_view.chained(connection)
+    if not admitted:
+        return None
+    genesis, chain = admitted[0], leading_to_log(admitted[1:])
+    approvals = (journal_view.approvals_under(connection, one.digest) for one in chain)
+    return LogChain(genesis, tuple(map(SignedStatement, chain, approvals)))

@@ -12,6 +12,7 @@ from presspass.core.changes import Opened
 from presspass.core.effects import Effect, effects, only_takes_away, roster_after
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import RECOVERY_WAIT_S
+from presspass.core.log import LogBody
 from presspass.core.roster import Details, Roster
 from presspass.core.signer import SignerBody
 from presspass.core.statement import (
@@ -31,6 +32,7 @@ from presspass.press.books import Books
 from presspass.press.clock import Clock
 from presspass.press.forges import Forges
 from presspass.press.inspection import Inspected, Inspection
+from presspass.press.log_keys import LogKeys
 from presspass.press.signing import Signers
 from presspass.store import journal_view as view
 from presspass.verify.chain import Verdict
@@ -40,7 +42,7 @@ _SET_ASIDE_MS = 60_000
 #: Refusals after which a request can still be granted, once something else has happened (another person has signed).
 WAITING = frozenset(
     {Code.FROZEN, Code.UPSTREAM_MISSING, Code.CLOCK_UNTRUSTED, Code.IDENTITY_UNAVAILABLE}
-    | {Code.IDENTITY_REVOKED, Code.SIGNER_MISSING}
+    | {Code.IDENTITY_REVOKED, Code.SIGNER_MISSING, Code.LOG_KEY_MISSING}
     | {code for code in Code if code.value.startswith(("approval.", "quorum."))}
 )
 STATE_AFTER = {
@@ -58,6 +60,7 @@ class Decisions:
     clock: Clock
     vault: Vault
     signers: Signers
+    log_keys: LogKeys
     inspection: Inspection
     forges: Forges
     _not_before_ms: dict[str, int] = field(default_factory=dict)
@@ -165,6 +168,8 @@ class Decisions:
                 self._require_credential(one.digest)
             elif isinstance(one.body, SignerBody):
                 self.signers.require(one.body)
+            elif isinstance(one.body, LogBody):
+                self.log_keys.require(one.body.key)
         roster = roster_after(statement)
         details = [] if roster is None else self._details_of(roster)
         self.books.writer.run(lambda c: self._approve_change(c, ask, verdict, details, now_ms))

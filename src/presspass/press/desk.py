@@ -31,6 +31,7 @@ from presspass.core.strict import Members
 from presspass.keystore.envelopes import Vault
 from presspass.press import journal
 from presspass.press.log import Log
+from presspass.press.log_keys import LogKeys
 from presspass.store import journal_view as view
 from presspass.verify.approvals import check_origin
 
@@ -46,6 +47,7 @@ class Desk:
     inbox: Path
     vault: Vault
     log: Log
+    log_keys: LogKeys
     run: Callable[[Callable[[Connection], None]], None]
 
     def serve(self, now_ms: int) -> int:
@@ -85,14 +87,26 @@ class Desk:
             }
 
     def _do(self, order: Members, now_ms: int) -> JsonObject:
-        what = order.choice("do", ("seal", "credential", "recover"))
-        if what == "seal":
-            return self._seal(order, now_ms)
-        return (
-            self._credential(order, now_ms)
-            if what == "credential"
-            else self._recover(order, now_ms)
-        )
+        what = order.choice("do", ("seal", "credential", "recover", "log-key"))
+        if what == "log-key":
+            return self._make_log_key(order)
+        does = {"seal": self._seal, "credential": self._credential, "recover": self._recover}
+        return does[what](order, now_ms)
+
+    def _make_log_key(self, order: Members) -> JsonObject:
+        """Another key for the log, to be let in by a statement."""
+        order.done()
+        made = ""
+
+        def work(connection: Connection) -> None:
+            nonlocal made
+            if view.genesis(connection) is None:
+                text = "The log has its first key, which genesis will name."
+                raise Refusal(Code.GENESIS_MISSING, text, "presspass init --seal")
+            made = self.log_keys.make_next(self.log.in_force(connection).key)
+
+        self.run(work)  # between transactions: no statement is admitted meanwhile
+        return {"log_key": made}
 
     def _seal(self, order: Members, now_ms: int) -> JsonObject:
         genesis = _statement(order)
@@ -101,7 +115,7 @@ class Desk:
         body = genesis.body_as(GenesisBody)
         check_origin(body.origin, body.rp_id)
         check_beginning(body.roster, body.policy)
-        if body.log_key != self.log.public_key.hex():
+        if body.log_key != self.log.beginning.key:
             raise Refusal(
                 Code.GENESIS_INCOMPLETE, "The genesis names another log key than this press has."
             )

@@ -16,13 +16,14 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.history import Act, Question
 from presspass.core.ledger import merkle
 from presspass.core.limits import EVIDENCE_ACTS_MAX, EVIDENCE_BYTES_MAX
+from presspass.core.log import LogBody
 from presspass.core.statement import Kind, Statement
-from presspass.press import journal
 from presspass.press.signing import PressKey
 from presspass.store import history, ledger_view
 from presspass.store import journal_view as view
+from presspass.verify.chain import Chain
 from presspass.verify.evidence import ActRecord, Body, Evidence, Placed, check_evidence, to_sign
-from presspass.verify.proof import SignedStatement
+from presspass.verify.proof import SignedStatement, is_signed_by
 
 T = TypeVar("T")
 _PROOFS_AT_ONCE = 500
@@ -35,19 +36,22 @@ class Asking(Protocol):
     def __call__(self, reading: Callable[[Connection], T], /) -> T: ...
 
 
-def make(ask: Asking, question: Question, key: PressKey, now_s: int) -> bytes:
-    """The bundle's file. Refuses with `request.too-large` what no verifier would read."""
+def make(ask: Asking, question: Question, log_key: Callable[[str], PressKey], now_s: int) -> bytes:
+    """The bundle's file. `log_key`: by its public half, hex. Refuses with `request.too-large` what no verifier would
+    read.
+    """
     acts = _acts(ask, question)
-    genesis, chain = ask(_chain)
     positions = sorted({position for act in acts for position, _entry in act.entries})
-    size, checkpoint = ask(lambda c: _checkpoint(c, positions[-1] if positions else -1))
+    genesis, chain, log, size, checkpoint = ask(
+        lambda c: _grounds(c, positions[-1] if positions else -1)
+    )
     proofs: dict[int, tuple[bytes, ...]] = {}
     for start in range(0, len(positions), _PROOFS_AT_ONCE):
         some = positions[start : start + _PROOFS_AT_ONCE]
         proofs |= ask(partial(_inclusion, positions=some, size=size))
     records = tuple(_record(act, proofs) for act in acts)
     body = Body(question, now_s, genesis, chain, records, checkpoint)
-    evidence = Evidence.of(body, key.attest(to_sign(body)))
+    evidence = Evidence.of(body, log_key(log.key).attest(to_sign(body)))
     data = evidence.to_bytes()
     if len(data) > EVIDENCE_BYTES_MAX:
         message = f"The evidence has {len(data)} bytes; the limit is {EVIDENCE_BYTES_MAX}."
@@ -66,18 +70,21 @@ def _acts(ask: Asking, question: Question) -> list[Act]:
     return found
 
 
-def _chain(connection: Connection) -> tuple[Statement, tuple[SignedStatement, ...]]:
-    first, *later = view.chained(connection)
-    return first, tuple(
-        SignedStatement(one, journal.approvals_under(connection, one.digest)) for one in later
+def _grounds(
+    connection: Connection, last: int
+) -> tuple[Statement, tuple[SignedStatement, ...], LogBody, int, bytes]:
+    """The chains, genesis first; the log to which they lead; size and note of the newest checkpoint that it has signed
+    and a witness cosigned, if the entry `last` is in it, else of the newest.
+    """
+    genesis, *admitted = view.chained(connection)
+    chain = tuple(
+        SignedStatement(one, view.approvals_under(connection, one.digest)) for one in admitted
     )
-
-
-def _checkpoint(connection: Connection, last: int) -> tuple[int, bytes]:
-    """The newest checkpoint that a witness has cosigned, if the entry `last` is in it; else the newest."""
-    cosigned = [size for size, _note in ledger_view.cosigned(connection).values() if size > last]
+    log = Chain.after(genesis, admitted).log
+    noted = ledger_view.cosigned(connection).values()
+    cosigned = [size for size, note in noted if size > last and is_signed_by(note, log)]
     size = max(cosigned, default=ledger_view.size(connection))
-    return size, ledger_view.checkpoint(connection, size)
+    return genesis, chain, log, size, ledger_view.checkpoint(connection, size)
 
 
 def _inclusion(

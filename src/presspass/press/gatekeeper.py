@@ -115,7 +115,7 @@ def check_still_wanted(connection: Connection, chain: Chain, statement: Statemen
     check_requester(connection, statement)
     workloads.check_asked_by(connection, chain, statement)
     evaluate(
-        connection, chain, statement, journal.approvals_under(connection, statement.digest)
+        connection, chain, statement, view.approvals_under(connection, statement.digest)
     ).require()
 
 

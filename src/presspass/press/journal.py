@@ -147,16 +147,6 @@ def keep_details(connection: Connection, details: Iterable[Details], known: set[
             )
 
 
-def approvals_under(connection: Connection, digest: str) -> tuple[Approval, ...]:
-    """The journalled signatures under an admitted statement."""
-    rows = connection.execute(
-        sa.select(t.APPROVAL.c.approval)
-        .where(t.APPROVAL.c.statement == digest)
-        .order_by(t.APPROVAL.c.key)
-    ).scalars()
-    return tuple(Approval.from_bytes(data) for data in rows)
-
-
 def first_sight(connection: Connection, statement: Statement, release: str, now_ms: int) -> None:
     """Journals that the press has seen this statement; every delay starts here (law 12)."""
     insert_new(

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -30,7 +31,8 @@ from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, sign
 from presspass.core.ledger.note import Note
 from presspass.core.ledger.tiles import ENTRY_BYTES_MAX, HASH_BYTES, HEIGHT, WIDTH
-from presspass.store import history
+from presspass.core.log import LogBody
+from presspass.store import history, journal_view
 from presspass.store import journal_tables as t
 from presspass.store import ledger_view as view
 from presspass.store.database import Prepared
@@ -68,11 +70,16 @@ class Inclusion:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """`origin`: the log's name in checkpoints; `sign_raw`: raw Ed25519 signature by the press's log key."""
+    """`beginning`: the log by genesis; `sign_raw`: of a key (public half, hex) and a message, raw Ed25519 signature."""
 
-    origin: str
-    public_key: bytes
-    sign_raw: Callable[[bytes], bytes]
+    beginning: LogBody
+    sign_raw: Callable[[str, bytes], bytes]
+
+    def in_force(self, connection: Connection) -> LogBody:
+        """The name and key that the checkpoint of this transaction is signed with: what people have put in force, also
+        in this transaction.
+        """
+        return journal_view.log(connection) or self.beginning
 
     def append(self, connection: Connection, entry: Mapping[str, Any]) -> int:
         """Adds one entry (canonical JSON); its position. The tree grows at the end of the transaction (`grow`).
@@ -108,8 +115,9 @@ class Log:
         for level, found in made.items():
             _add_to_tiles(connection, level, before.size >> HEIGHT * level, found)
         size = before.size + len(entries)
-        checkpoint = Checkpoint(self.origin, size, merkle.edge_root(edge))
-        note = sign(checkpoint, self.public_key, self.sign_raw)
+        log = self.in_force(connection)
+        checkpoint = Checkpoint(log.origin, size, merkle.edge_root(edge))
+        note = sign(checkpoint, log.public_key, partial(self.sign_raw, log.key))
         _move_head(connection, before, Head(size, tuple(edge), note))
 
     def inclusion(self, connection: Connection, position: int) -> Inclusion:

@@ -75,6 +75,8 @@ class Press:
         finally:
             self._keep_jumps()
         self.publications.renew_leases(now_ms)
+        if self.desk.log_keys.is_next_there:
+            self.desk.log_keys.settle(self.books.read(self.books.log.in_force).key)
         self.desk.serve(now_ms)
         chain = self.books.read(journal.load_chain)
         if chain is not None:

@@ -7,7 +7,8 @@ What a crash means at each step, and why it repeats nothing:
 3. before each file the registry is asked what it serves. A file that was stored although we never saw the answer is
    recognised by its digest and not sent again; other bytes under its name end the release as failed.
 4. after a file was sent, the registry's own copy is downloaded and hashed before it is believed.
-5. then the attestations are signed, which may take a token or a service elsewhere: no transaction waits for it.
+5. then the attestations are signed, which may take a token or a service elsewhere: no transaction waits for it. Where
+   the log gets another key before the last transaction, that one is given up, and another attempt begins here.
 6. the last transaction writes the published files, the ledger entry, every proof and the end of the intent together.
 The first and the tenth attempt run the same code.
 """
@@ -23,6 +24,7 @@ from sqlalchemy.engine import Connection
 from presspass import __version__
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal, invariant
+from presspass.core.log import LogBody
 from presspass.core.quorum import Circumstances
 from presspass.core.signer import ATTESTATION
 from presspass.core.statement import (
@@ -207,13 +209,16 @@ class _Attested:
     chain: tuple[SignedStatement, ...]
     signed: SignedStatement
     envelopes: tuple[JsonObject, ...]
+    later: tuple[SignedStatement, ...]
+    log: LogBody
 
 
 def _attest(tools: Tools, statement: Statement, sha512: Mapping[str, str]) -> _Attested:
     now_ms = tools.now_ms()
     with tools.writer.read() as connection:
-        genesis, chain = _chain_when_claimed(connection, statement)
-        approvals = journal.approvals_under(connection, statement.digest)
+        genesis, chain, later = _chain_when_claimed(connection, statement)
+        log = tools.log.in_force(connection)
+        approvals = view.approvals_under(connection, statement.digest)
         signed = SignedStatement(statement, approvals)
         admitted = [one.statement for one in chain]
         state = Chain.after(genesis, admitted)
@@ -222,8 +227,8 @@ def _attest(tools: Tools, statement: Statement, sha512: Mapping[str, str]) -> _A
     verdict = state.evaluate(statement, approvals, counted)
     about = attestable(state, signed, admitted, entry, verdict)
     made = statements(about, sha512, __version__)
-    envelopes = tools.signers.attest(state.signer(ATTESTATION), made)
-    return _Attested(entry, genesis, chain, signed, envelopes)
+    envelopes = tools.signers.attest(state.signer(ATTESTATION, log), made)
+    return _Attested(entry, genesis, chain, signed, envelopes, later, log)
 
 
 def _entry(
@@ -257,6 +262,9 @@ def _complete(
     upstream: UpstreamBody,
     attested: _Attested,
 ) -> None:
+    if tools.log.in_force(connection) != attested.log:
+        text = "The log has got another key meanwhile; the proof is made anew."
+        raise Fault("log.key-changed", text, retryable=True)
     now_ms = tools.now_ms()
     body = statement.body_as(ReleaseBody)
     journal.finish(connection, lease, now_ms)
@@ -280,6 +288,7 @@ def _write_proofs(connection: Connection, tools: Tools, attested: _Attested, now
             attested.signed,
             record,
             attested.envelopes,
+            attested.later,
         )
         connection.execute(
             t.PROOF.insert().values(
@@ -294,18 +303,26 @@ def _write_proofs(connection: Connection, tools: Tools, attested: _Attested, now
 
 def _chain_when_claimed(
     connection: Connection, release: Statement
-) -> tuple[Statement, tuple[SignedStatement, ...]]:
-    """Genesis and what was admitted before the claim, in order, with its signatures: every statement that moved the
-    head of roster, policy or an upstream, of publishers and delegations those alone by which this release was asked
-    for, and whatever a bundle among them builds on."""
+) -> tuple[Statement, tuple[SignedStatement, ...], tuple[SignedStatement, ...]]:
+    """Genesis, and what was admitted before the claim and since then, each in order with its signatures: every
+    statement that moved the head of roster, policy, an upstream, a signer or the log, of publishers and delegations
+    those alone by which this release was asked for, and whatever a bundle among them builds on. Of what came since the
+    claim only what leads to the log in force now, if the log has moved on."""
     i = t.INTENT.c
     height = connection.execute(
         t.INTENT.select().with_only_columns(i.height).where(i.statement == release.digest)
     ).scalar_one()
-    before = view.chained(connection, up_to=height)
-    chain = needed_for(before[1:], _asked_by(connection, release.body_as(ReleaseBody)))
-    return before[0], tuple(
-        SignedStatement(one, journal.approvals_under(connection, one.digest)) for one in chain
+    claimed = len(view.chained(connection, up_to=height))
+    genesis, *admitted = view.chained(connection)
+    moves = [number for number, one in enumerate(admitted, 2) if one.kind is Kind.LOG]
+    admitted = admitted[: max(claimed, *moves, 1) - 1]
+    chain = needed_for(admitted, _asked_by(connection, release.body_as(ReleaseBody)))
+    before = {one.digest for one in admitted[: claimed - 1]}
+    signed = [SignedStatement(one, view.approvals_under(connection, one.digest)) for one in chain]
+    return (
+        genesis,
+        tuple(one for one in signed if one.statement.digest in before),
+        tuple(one for one in signed if one.statement.digest not in before),
     )
 
 

@@ -1,4 +1,4 @@
-"""The press's own keys. The log key signs checkpoints (raw Ed25519); it is made at genesis and named in it.
+"""The press's own keys. The log key signs checkpoints (raw Ed25519); the first is made at genesis and named in it.
 
 Attestations are signed by whatever signer people have put in force: the log key until then, after that a key in a file,
 in a PKCS#11 token or in a cloud KMS, by its URI for securesystemslib. The press has only the URI of such a key, and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -93,9 +93,9 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Signers:
-    """What the press can sign attestations with: the log key, and the keys that are configured."""
+    """What the press can sign attestations with: its log keys by public half (hex), and keys that are configured."""
 
-    key: PressKey
+    log_key: Callable[[str], PressKey | None]
     tokens: Sequence[Token] = ()
     _wrong_pins: set[str] = field(default_factory=set)
 
@@ -106,8 +106,8 @@ class Signers:
 
         Fault("signer.unavailable"), which goes away, where the token or service does not answer or is another key.
         """
-        if signer.raw == self.key.public:
-            return tuple(self.key.attest(one) for one in statements)
+        if (key := self.log_key(signer.raw.hex())) is not None:
+            return tuple(key.attest(one) for one in statements)
         problems = []
         for token in self.tokens:
             try:

@@ -26,13 +26,15 @@ from presspass.core.ledger.note import Note, Signature, VerifierKey
 from presspass.core.ledger.witness import PATH, SIZE_TYPE, Submission, read_cosignature
 from presspass.core.limits import WITNESS_RETRY_FIRST_S, WITNESS_RETRY_S_MAX
 from presspass.press.dropbox import Dropped
+from presspass.press.log import Log
 from presspass.press.narrowings import Narrowings
+from presspass.store import journal_view
 from presspass.store import ledger_view as view
 from presspass.store.database import Writer
 from presspass.store.journal_tables import LEDGER_WITNESS, PROOF
 from presspass.store.ledger_view import Head
 from presspass.verify.ed25519 import verifies
-from presspass.verify.proof import Proof, Record
+from presspass.verify.proof import Proof, Record, is_signed_by
 
 _LOG = logging.getLogger("presspass.press")
 _PROOFS_AT_ONCE = 100  # renewed in one transaction
@@ -74,7 +76,7 @@ class Witnesses:
         cosigned = sum([self._ask(one) for one in self.witnesses])
         after: tuple[str, str] | None = ("", "") if cosigned else None
         while after is not None:
-            after = self.writer.run(partial(_renew_proofs, after=after))
+            after = self.writer.run(partial(_renew_proofs, log=self.narrowings.log, after=after))
         return cosigned
 
     def _ask(self, witness: Witness) -> bool:
@@ -148,18 +150,24 @@ class Witnesses:
         self.narrowings.latch(Dropped(id, "freeze", "", reason), "witness")
 
 
-def _renew_proofs(connection: Connection, after: tuple[str, str]) -> tuple[str, str] | None:
+def _renew_proofs(
+    connection: Connection, log: Log, after: tuple[str, str]
+) -> tuple[str, str] | None:
     """Proofs whose checkpoint has fewer cosignatures than the newest cosigned one are made against that: the same
-    entry, at the same place, in a tree that more have seen. Some at a time, in the order of (statement, file name)
+    entry, at the same place, in a tree that more have seen. Those from before the log got another key stay as they are:
+    their chains do not lead to that key. Some at a time, in the order of (statement, file name)
     `after` the last ones; the last of these, None where there are no more.
     """
     size = max(size for size, _note in view.cosigned(connection).values())
     note = view.checkpoint(connection, size)
+    if not is_signed_by(note, log.in_force(connection)):
+        return None  # the newest cosignature is from before the log got another key
     lines, p = len(Note.from_bytes(note).signatures) - 1, PROOF.c
+    since_ms = journal_view.log_since_ms(connection)
     later = sa.or_(p.statement > after[0], sa.and_(p.statement == after[0], p.filename > after[1]))
     rows = connection.execute(
         sa.select(p.statement, p.filename, p.proof)
-        .where(p.cosignatures < lines, later)
+        .where(p.cosignatures < lines, p.made_ms >= since_ms, later)
         .order_by(p.statement, p.filename)
         .limit(_PROOFS_AT_ONCE)
     ).all()
@@ -167,7 +175,7 @@ def _renew_proofs(connection: Connection, after: tuple[str, str]) -> tuple[str, 
     for statement, filename, data in rows:
         proof = Proof.from_bytes(data)
         place = proof.record.position
-        if place < size:
+        if place < size and is_signed_by(proof.record.checkpoint, log.in_force(connection)):
             path = merkle.inclusion_proof(place, size, read)
             record = Record(proof.record.entry, place, tuple(path), note)
             renewed = replace(proof, record=record).to_bytes()

@@ -32,6 +32,7 @@ from presspass.core.errors import Code, Fault, PresspassError, Refusal
 from presspass.core.history import Question
 from presspass.core.ledger.note import VerifierKey
 from presspass.core.limits import FORGE_TOKEN_BYTES_MAX
+from presspass.core.log import LogBody, log_origin
 from presspass.core.roster import b64u, unb64u
 from presspass.core.signer import ATTESTATION, SignerBody
 from presspass.core.statement import GenesisBody, UpstreamBody
@@ -54,6 +55,8 @@ from presspass.press.evidence import make as make_evidence
 from presspass.press.forges import Forges
 from presspass.press.inspection import Inspection
 from presspass.press.log import Log, check
+from presspass.press.log_keys import NAME as LOG_KEY
+from presspass.press.log_keys import LogKeys
 from presspass.press.narrowings import Narrowings
 from presspass.press.pending import Pending
 from presspass.press.press import Press
@@ -73,7 +76,6 @@ from presspass.store.address import Place
 from presspass.store.blobs import shelf
 from presspass.store.database import ChangeSignal, Reader, Writer, exists, open_engine
 from presspass.verify.chain import Chain
-from presspass.verify.proof import log_origin
 
 _LOG = logging.getLogger("presspass.press")
 _POLL_S = 0.02  # how soon an approval is seen
@@ -103,7 +105,7 @@ def initialise(home: Path) -> PressIdentity:
         (press / name).mkdir(mode=0o700, exist_ok=True)
     (home / "drop").mkdir(mode=0o700, exist_ok=True)
     KeyEncryptionKey.create(press / "keys" / "kek")
-    key = PressKey.create(press / "keys" / "log.key")
+    key = PressKey.create(press / "keys" / LOG_KEY)
     write_private(press / "keys" / "webhook.key", os.urandom(_SECRET_BYTES), exclusive=True)
     _begin_journal(places(home, read_config(home), "press").journal)
     seed = os.urandom(_SECRET_BYTES)
@@ -173,10 +175,10 @@ def ask(home: Path, order: JsonObject, timeout_s: float) -> JsonObject:
 def evidence(home: Path, question: Question) -> bytes:
     """The signed answer to a question after the fact, as the file that others check. It reads the journal beside the
     press that runs, and disturbs none of its turns."""
-    key = PressKey.load(home / "press" / "keys" / "log.key")
+    keys = LogKeys(home / "press" / "keys")
     reader = Reader(places(home, read_config(home), "press").journal)
     try:
-        return make_evidence(reader.run, question, key, int(time.time()))
+        return make_evidence(reader.run, question, keys.key, int(time.time()))
     finally:
         reader.close()
 
@@ -232,13 +234,13 @@ def composed(
     engine = open_engine(found.journal)
     migrate.bring_up(engine, "journal")
     writer = Writer(engine, commit)
-    key = PressKey.load(folder / "keys" / "log.key")
+    keys = LogKeys(folder / "keys")
     vault = Vault(folder / "keys" / "credentials", KeyEncryptionKey.load(folder / "keys" / "kek"))
     inspector = Worker(inspector_command())
     clock = clock or Clock()
     blobs = home / "gateway" / "blobs" / "sha256"
-    signers = Signers(key, tokens(config, home))
-    log = Log(_log_origin(writer, config), key.public, key.sign_raw)
+    signers = Signers(keys.get, tokens(config, home))
+    log = Log(_log_at_genesis(writer, config, keys), keys.sign_raw)
     writer.before_commit = log.grow
     # Each has a reader of its own: the loop's may hang where that of stops does not.
     stops, asks, judged, watched = (_Gateway(found.gateway) for _ in range(4))
@@ -277,9 +279,9 @@ def composed(
         books=books,
         clock=clock,
         narrowings=narrowings,
-        desk=Desk(folder / "inbox", vault, log, writer.run),
+        desk=Desk(folder / "inbox", vault, log, keys, writer.run),
         pending=Pending(books, clock),
-        decisions=Decisions(books, clock, vault, signers, inspection, reports),
+        decisions=Decisions(books, clock, vault, signers, keys, inspection, reports),
         publications=Publications(books, clock, tools, inspection),
         workloads=workloads,
         doors=Doors(writer, log, clock, watched),
@@ -318,7 +320,7 @@ def _check_chain(writer: Writer) -> None:
         statements = view.chained(connection)
         chain = Chain.of(statements[:1])
         for statement in statements[1:]:
-            approvals = journal.approvals_under(connection, statement.digest)
+            approvals = view.approvals_under(connection, statement.digest)
             try:
                 if chain is not None:
                     chain.admit(statement, approvals)
@@ -431,13 +433,13 @@ def _forge_secret(path: Path) -> str:
     return text
 
 
-def _log_origin(writer: Writer, config: Config) -> str:
-    """The log's name: by genesis, and for good. Before genesis it is what genesis will say."""
+def _log_at_genesis(writer: Writer, config: Config, keys: LogKeys) -> LogBody:
+    """The log's name and key by genesis. Before genesis it is what genesis will say."""
     with writer.read() as connection:
         genesis = view.genesis(connection)
     if genesis is not None:
-        return log_origin(genesis.body_as(GenesisBody))
-    return config.origin.split("://", 1)[-1] + "/log"
+        return genesis.body_as(GenesisBody).log
+    return LogBody(log_origin(config.origin), keys.present)
 
 
 def _take_restore(home: Path, press: Press) -> None:

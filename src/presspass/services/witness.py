@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,9 @@ _NAME, _MEMORY, _KEY = "witness.name", "witness.db", "witness.key"
 
 
 @contextlib.contextmanager
-def open_witness(home: Path, name: str, logs: Mapping[str, VerifierKey]) -> Iterator[Witness]:
+def open_witness(
+    home: Path, name: str, logs: Mapping[str, Sequence[VerifierKey]]
+) -> Iterator[Witness]:
     """The witness in the folder `home`, made there the first time.
 
     Refuses with `config.invalid` one of another name, and a key without its memory or the other way round.

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from presspass.core.approval import Approval
 from presspass.core.digests import parse_canonical
 from presspass.core.effects import Effect, effects, roster_after
+from presspass.core.log import LogBody
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import Circumstances
@@ -31,8 +34,14 @@ from presspass.core.statement import (
     UpstreamBody,
 )
 from presspass.store import journal_tables as t
+from presspass.store.database import Prepared
 
 GENESIS = "genesis"
+_LOG: Final = Prepared(
+    sa.select(t.STATEMENT.c.statement)
+    .join(t.HEAD, t.HEAD.c.digest == t.STATEMENT.c.digest)
+    .where(t.HEAD.c.chain == sa.bindparam("chain"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +142,16 @@ def chained(connection: Connection, up_to: int | None = None) -> list[Statement]
     return [_admitted(data) for data in rows]
 
 
+def approvals_under(connection: Connection, digest: str) -> tuple[Approval, ...]:
+    """The journalled signatures under an admitted statement."""
+    rows = connection.execute(
+        sa.select(t.APPROVAL.c.approval)
+        .where(t.APPROVAL.c.statement == digest)
+        .order_by(t.APPROVAL.c.key)
+    ).scalars()
+    return tuple(Approval.from_bytes(data) for data in rows)
+
+
 def head(connection: Connection, chain: str) -> str | None:
     """The digest at the head of `roster`, `policy`, `revocation`, `upstream:<name>`, …, as `core.effects` says."""
     digest: str | None = connection.execute(
@@ -171,6 +190,19 @@ def site(connection: Connection) -> tuple[str, str] | None:
     bodies = [one.body for one in chained(connection)]
     moved = [body for body in bodies if isinstance(body, GenesisBody | OriginBody)]
     return (moved[-1].origin, moved[-1].rp_id) if moved else None
+
+
+def log(connection: Connection) -> LogBody | None:
+    """What people have put in force of the log; None where it is as genesis says."""
+    rows = _LOG.rows(connection, chain=Kind.LOG.value)
+    return _admitted(rows[0][0]).body_as(LogBody) if rows else None
+
+
+def log_since_ms(connection: Connection) -> int:
+    """Since when the log is what it is, by the press's clock; 0 where it is as genesis says."""
+    s = t.STATEMENT.c
+    query = sa.select(s.admitted_ms).join(t.HEAD, t.HEAD.c.digest == s.digest)
+    return int(connection.execute(query.where(t.HEAD.c.chain == Kind.LOG.value)).scalar() or 0)
 
 
 def policy(connection: Connection) -> Policy:

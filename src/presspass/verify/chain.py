@@ -1,5 +1,5 @@
-"""The chains of roster, policy, upstreams, publishers, delegations and signers from genesis on, and whether signatures
-are enough under them.
+"""The chains of roster, policy, upstreams, publishers, delegations, signers and the log from genesis on, and whether
+signatures are enough under them.
 
 1. Genesis is the first element of every chain; its digest is the trust root.
 2. A statement belongs to this installation and space, and names heads that this chain has had.
@@ -8,7 +8,8 @@ are enough under them.
    them asks for more, more is needed.
 5. A signature is made at the origin that was in force under the roster which its statement names; an origin comes into
    force with the roster of the keys enrolled there. A narrowing may also be made at the present one.
-6. The offline recovery key can ask for one thing only: another roster. The 72 hours are the press's to keep.
+6. The log keeps its name unless it is recovered, when it takes the next one; no key that it had signs for it again.
+7. The offline recovery key can ask for one thing only: another roster. The 72 hours are the press's to keep.
 
 The press, `presspass verify` and the gateway's page use this same code; only the press's result has an effect.
 """
@@ -27,6 +28,7 @@ from presspass.core.delegation import DelegationBody
 from presspass.core.digests import sha256_hex
 from presspass.core.effects import Effect, effects
 from presspass.core.errors import Code, Refusal
+from presspass.core.log import LogBody, log_origin
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Key, Roster
@@ -111,6 +113,7 @@ class Chain:
     publishers: dict[str, tuple[str, PublisherBody]] = field(default_factory=dict)
     delegations: dict[str, tuple[str, DelegationBody]] = field(default_factory=dict)
     signers: dict[str, tuple[str, SignerBody]] = field(default_factory=dict)
+    logs: dict[str, tuple[str, LogBody]] = field(default_factory=dict)
     #: Digest of each roster to the (origin, RP id) in force with it.
     sites: dict[str, tuple[str, str]] = field(default_factory=dict)
     _moved: dict[tuple[Kind, str], Effect] = field(default_factory=dict)
@@ -155,12 +158,18 @@ class Chain:
         """The origin that keys are enrolled at now, and its RP id."""
         return self.sites[self.heads.roster]
 
-    def signer(self, name: str) -> SignerBody:
-        """What signs now; the log key in genesis until people have put another in force."""
+    def signer(self, name: str, log: LogBody | None = None) -> SignerBody:
+        """What signs now; until people have put another key in force that of the log, which is `log` where it has moved
+        on since.
+        """
         named = self.signers.get(name)
-        return (
-            SignerBody.of_raw(name, bytes.fromhex(self.body.log_key)) if named is None else named[1]
-        )
+        key = (log or self.log).public_key
+        return SignerBody.of_raw(name, key) if named is None else named[1]
+
+    @property
+    def log(self) -> LogBody:
+        """The log's name in checkpoints, and the key that signs them now: genesis', until people have signed others."""
+        return self.logs[""][1] if self.logs else self.body.log
 
     def head(self, kind: Kind, name: str = "") -> str:
         """The present head of one chain; genesis where nothing has been admitted to it."""
@@ -182,6 +191,8 @@ class Chain:
             return RosterBody(self.roster)
         if kind is Kind.POLICY:
             return PolicyBody(self.policy)
+        if kind is Kind.LOG:
+            return self.log
         named = self._named(kind).get(name)
         return None if named is None else named[1]
 
@@ -205,6 +216,7 @@ class Chain:
             Kind.PUBLISHER: self.publishers,
             Kind.DELEGATION: self.delegations,
             Kind.SIGNER: self.signers,
+            Kind.LOG: self.logs,
         }
         return found[kind]
 
@@ -242,6 +254,28 @@ class Chain:
                 check_origin(one.body.origin, one.body.rp_id)
             elif isinstance(one.body, SignerBody):
                 check_signer(one.body)
+            elif isinstance(one.body, LogBody):
+                self._check_log(one.body)
+
+    def _check_log(self, body: LogBody) -> None:
+        """Rule 6; refuses with `log.unusable`."""
+        once = [one for one in self.ever_in_force(Kind.LOG).values() if isinstance(one, LogBody)]
+        recoveries = sum(one.recovery is not None for one in once) + (body.recovery is not None)
+        if body.origin != log_origin(self.body.origin, recoveries):
+            raise Refusal(
+                Code.LOG_UNUSABLE,
+                f"The log would be called {body.origin}; its name is {log_origin(self.body.origin, recoveries)}.",
+                "It keeps its name with another key, and takes the next one when it is recovered.",
+            )
+        former = {self.body.log_key, *(one.key for one in once)}
+        if body.recovery is not None:
+            former.discard(self.log.key)
+        if body.key in former:
+            raise Refusal(
+                Code.LOG_UNUSABLE,
+                "The log has had this key before.",
+                "Make another: presspass log rotate",
+            )
 
     def check_alive(self, statement: Statement, now_s: int) -> None:
         """Refuses a statement that has expired by its own word or by the policy in force, whichever is earlier."""
@@ -368,6 +402,8 @@ class Chain:
             self.publishers[body.name] = (digest, body)
         elif isinstance(body, DelegationBody):
             self.delegations[body.name] = (digest, body)
+        elif isinstance(body, LogBody):
+            self.logs[""] = (digest, body)
         else:
             self.signers[body.name] = (digest, body)
 
@@ -415,13 +451,13 @@ class Chain:
 
 
 #: Chains of which a proof needs every statement; of the others, those alone by which the release was asked for.
-_WHOLE = frozenset({Kind.ROSTER, Kind.POLICY, Kind.UPSTREAM, Kind.SIGNER})
+_WHOLE = frozenset({Kind.ROSTER, Kind.POLICY, Kind.UPSTREAM, Kind.SIGNER, Kind.LOG})
 
 
 def needed_for(admitted: Sequence[Statement], chains: Collection[str]) -> list[Statement]:
     """Those of these statements (in order, after genesis) that show how `chains` came about, with roster, policy,
-    upstreams and signers. A bundle among them needs what each of its members builds on, also where that is about other
-    chains.
+    upstreams, signers and the log. A bundle among them needs what each of its members builds on, also where that is
+    about other chains.
     """
     wanted, found = set(chains), []
     for statement in reversed(admitted):

@@ -3,7 +3,7 @@
 The body holds the question, genesis, every statement that moved a chain, each act with its signatures and the ledger's
 entries about it, and one checkpoint; the attestation is over the body's digest. The check, in this order:
 1. genesis is the one the user pinned;
-2. the log key in it signed the attestation, which is about exactly this body;
+2. the log key to which the chains lead signed the attestation, which is about exactly this body;
 3. the checkpoint is that log's, and every entry is in its tree;
 4. each statement of the chains was admitted by a quorum under the state before it;
 5. each act belongs where it stands, its signatures were enough there and it was alive; the ledger says when it was
@@ -37,7 +37,7 @@ from presspass.core.limits import (
 )
 from presspass.core.quorum import Circumstances
 from presspass.core.signer import ATTESTATION, SignerBody
-from presspass.core.statement import GenesisBody, Kind, ReleaseBody, Statement
+from presspass.core.statement import Kind, ReleaseBody, Statement
 from presspass.core.strict import Members
 from presspass.verify.attestation import STATEMENT_TYPE, encode, open_envelope
 from presspass.verify.chain import Chain
@@ -232,15 +232,15 @@ def check_evidence(
             "The evidence comes from another installation than the one you trust.",
             "Compare the trust root with the one you pinned.",
         )
-    genesis = body.genesis.body_as(GenesisBody)
-    log_key = SignerBody.of_raw(ATTESTATION, bytes.fromhex(genesis.log_key))
+    teller = Teller.of([body.genesis, *(one.statement for one in body.chain)])
+    log = teller.chain.log  # by statements whose signatures are looked at below
+    log_key = SignerBody.of_raw(ATTESTATION, log.public_key)
     if open_envelope(evidence.attestation, log_key) != encode(_statement(body, evidence.digest)):
         _invalid("The attestation is about something else than this evidence.")
-    opened = open_checkpoint(body.checkpoint, genesis, witnesses)
+    opened = open_checkpoint(body.checkpoint, log, witnesses)
     _check_inclusion(body, opened.checkpoint)
     acts = _replay(body)
     _check_answers(body, acts)
-    teller = Teller.of([body.genesis, *(one.statement for one in body.chain)])
     return Found(
         body.question,
         body.made_at,

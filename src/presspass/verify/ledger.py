@@ -1,7 +1,7 @@
 """Following a ledger: what whoever reads all of it can check, with the pinned genesis and nothing else.
 
 No I/O: a reader of files is handed in. The rules, in this order:
-1. a checkpoint counts if the log key in genesis signed it, for the origin in genesis;
+1. a checkpoint counts if it has the name of the log in force, and the key in force signed it (`verify.log_chain`);
 2. it is not smaller than one seen before, and one of the same size has the same root;
 3. the entries, hashed on from those read before (RFC 6962 section 2.1), come to its root. If they do not, either the
    log has signed two histories, which its own tiles then show, or what is served is not what was signed;
@@ -29,7 +29,8 @@ from presspass.core.ledger.checkpoint import Checkpoint
 from presspass.core.ledger.note import VerifierKey
 from presspass.core.ledger.tiles import ENTRIES, HASH_BYTES, HEIGHT, WIDTH, Tile
 from presspass.core.limits import AUDIT_FINDINGS_MAX
-from presspass.core.statement import GenesisBody, ReleaseFile, Statement
+from presspass.core.log import LogBody
+from presspass.core.statement import Kind, ReleaseFile, Statement
 from presspass.formats.filenames import parse_filename
 from presspass.verify.entries import KINDS, Line, read_entry
 from presspass.verify.proof import open_checkpoint
@@ -67,9 +68,9 @@ class Seen:
     witnesses: tuple[tuple[str, int], ...] = ()
 
     @classmethod
-    def open(cls, note: bytes, genesis: Statement, witnesses: Sequence[VerifierKey] = ()) -> Seen:
+    def open(cls, note: bytes, log: LogBody, witnesses: Sequence[VerifierKey] = ()) -> Seen:
         """Rule 1; refuses with `proof.invalid` a note of anybody else."""
-        opened = open_checkpoint(note, genesis.body_as(GenesisBody), witnesses)
+        opened = open_checkpoint(note, log, witnesses)
         return cls(note, opened.checkpoint, opened.witnesses)
 
 
@@ -77,7 +78,8 @@ class Seen:
 class Account:
     """What the first `size` entries say. `edge`: see `merkle.append`; `began_at`: Unix seconds of genesis; `approved`
     and `intents` (to the digest of the files): of releases that are not yet at their end; `files`: every published name
-    to its SHA-256s; `frozen`: id of a freeze to its project, "" for all; `untold`: findings beyond the limit.
+    to its SHA-256s; `frozen`: id of a freeze to its project, "" for all; `logs`: statements about the log itself, in
+    their order; `untold`: findings beyond the limit.
     """
 
     size: int = 0
@@ -89,6 +91,7 @@ class Account:
     verified: set[str] = field(default_factory=set)
     files: dict[str, list[str]] = field(default_factory=dict)
     frozen: dict[str, str] = field(default_factory=dict)
+    logs: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     untold: int = 0
 
@@ -112,6 +115,8 @@ class Account:
         if not line.known:
             text = f"It is of the kind {line.kind!r}, which is newer than this program."
             return self._find(UNKNOWN_KIND, text, position)
+        if line.kind == "admitted" and line.what == Kind.LOG.value:
+            self.logs.append(line.statement)
         self._check_stop(line)
         return self._check_release(line, position)
 

@@ -6,9 +6,10 @@ attestations. The check, in this order; the first failure ends it:
 1. genesis is the one the user pinned;
 2. each chained statement was admitted by a quorum under the state before it;
 3. the release statement names this file by SHA-256, belongs to this installation, and its signatures are enough under
-   the roster it names and under the one in force when it was published;
+   the roster it names and under the one in force when it was claimed;
 4. the press's entry says that exactly these files were published under it, while it had not expired;
-5. the entry is in the tree of a checkpoint that the installation's log key signed;
+5. the entry is in the tree of a checkpoint of the log to which the chain leads, signed by its key; where the log got
+   another one between claim and entry, `later` leads on to it, by the rule of 2;
 6. the attestations are by the signer in force then, and say what all this comes to.
 """
 
@@ -28,9 +29,17 @@ from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, Witnessed, open_note
 from presspass.core.ledger.note import VerifierKey
 from presspass.core.limits import PROOF_BYTES_MAX, STATEMENT_BYTES_MAX
+from presspass.core.log import LogBody
 from presspass.core.quorum import Circumstances
 from presspass.core.signer import ATTESTATION
-from presspass.core.statement import GenesisBody, Intent, ReleaseBody, ReleaseFile, Statement
+from presspass.core.statement import (
+    GenesisBody,
+    Intent,
+    Kind,
+    ReleaseBody,
+    ReleaseFile,
+    Statement,
+)
 from presspass.core.strict import Members
 from presspass.verify import attestation
 from presspass.verify.attestation import PREDICATES, Attestable, Signature
@@ -38,7 +47,7 @@ from presspass.verify.chain import Chain, Verdict
 from presspass.verify.ed25519 import verifies
 
 FORMAT: Final = "presspass/proof/v1"
-_CHAIN_MAX = 100_000
+CHAIN_MAX = 100_000
 _TEXT_MAX = STATEMENT_BYTES_MAX
 
 
@@ -104,7 +113,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A parsed proof file; nothing in it is believed yet."""
+    """A parsed proof file; nothing in it is believed yet. `chain`: what was admitted before the release was claimed;
+    `later`: what led from there to the log that the record is of, almost always nothing.
+    """
 
     filename: str
     genesis: Statement
@@ -112,11 +123,14 @@ class Proof:
     release: SignedStatement
     record: Record
     attestations: tuple[JsonObject, ...]
+    later: tuple[SignedStatement, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Canonical bytes of the proof file."""
+        later = {"later": [signed.to_json() for signed in self.later]} if self.later else {}
         return canonical(
             {
+                **later,
                 "attestations": list(self.attestations),
                 "chain": [signed.to_json() for signed in self.chain],
                 "file": self.filename,
@@ -138,10 +152,11 @@ class Proof:
         proof = cls(
             filename=members.text("file", chars_max=255),
             genesis=Statement.from_bytes(genesis.encode("utf-8", "surrogatepass")),
-            chain=members.items("chain", SignedStatement.from_json, count_max=_CHAIN_MAX),
+            chain=members.items("chain", SignedStatement.from_json, count_max=CHAIN_MAX),
             release=SignedStatement.from_json(members.take("release")),
             record=Record.from_json(members.take("record")),
             attestations=members.items("attestations", _envelope, count_max=len(PREDICATES)),
+            later=_later(members) if members.has("later") else (),
         )
         members.done()
         return proof
@@ -254,10 +269,11 @@ def check_proof(
         chain.admit(signed.statement, signed.approvals)
     entry = Entry.from_bytes(proof.record.entry)
     body, file = _check_release(proof, chain, entry, filename, sha256, size)
-    witnessed = _check_record(proof.record, chain.body, witnesses)
+    log = _log_of(proof, chain)
+    witnessed = _check_record(proof.record, log, witnesses)
     verdict = _evaluate(chain, proof, entry)
     about = attestable(chain, proof.release, [one.statement for one in proof.chain], entry, verdict)
-    signer = chain.signer(ATTESTATION)
+    signer = chain.signer(ATTESTATION, log)
     sha512 = attestation.check(proof.attestations, about, signer)
     upstream = next(
         name for name, (digest, _) in chain.upstreams.items() if digest == body.upstream
@@ -330,10 +346,25 @@ def _check_release(
     return body, file
 
 
-def _check_record(
-    record: Record, genesis: GenesisBody, witnesses: Sequence[VerifierKey]
-) -> Witnessed:
-    opened = open_checkpoint(record.checkpoint, genesis, witnesses)
+def _later(members: Members) -> tuple[SignedStatement, ...]:
+    found = members.items("later", SignedStatement.from_json, count_max=CHAIN_MAX)
+    if not found or found[-1].statement.kind is not Kind.LOG:
+        members.refuse("has statements in 'later' that lead to no log")
+    return found
+
+
+def _log_of(proof: Proof, chain: Chain) -> LogBody:
+    """The log that the record must be of. `chain`: after everything in the proof's chain, which was admitted."""
+    if not proof.later:
+        return chain.log
+    after = Chain.after(proof.genesis, [one.statement for one in proof.chain])
+    for signed in proof.later:
+        after.admit(signed.statement, signed.approvals)
+    return after.log
+
+
+def _check_record(record: Record, log: LogBody, witnesses: Sequence[VerifierKey]) -> Witnessed:
+    opened = open_checkpoint(record.checkpoint, log, witnesses)
     checkpoint = opened.checkpoint
     leaf = merkle.leaf_hash(record.entry)
     if not merkle.verify_inclusion(
@@ -381,19 +412,21 @@ def _envelope(value: object) -> JsonObject:
     return value
 
 
-def open_checkpoint(
-    note: bytes, genesis: GenesisBody, witnesses: Sequence[VerifierKey] = ()
-) -> Witnessed:
-    """The checkpoint that the log of this installation has signed; refuses with `proof.invalid` what it has not."""
-    opened = open_note(note, bytes.fromhex(genesis.log_key), verifies, witnesses)
-    if opened.checkpoint.origin != log_origin(genesis):
+def open_checkpoint(note: bytes, log: LogBody, witnesses: Sequence[VerifierKey] = ()) -> Witnessed:
+    """The checkpoint that this log (`Chain.log`) has signed; refuses with `proof.invalid` what it has not."""
+    opened = open_note(note, log.public_key, verifies, witnesses)
+    if opened.checkpoint.origin != log.origin:
         raise Refusal(Code.PROOF_INVALID, "The checkpoint belongs to another log.")
     return opened
 
 
-def log_origin(genesis: GenesisBody) -> str:
-    """The log's name in checkpoints: the origin's host and port, then the log."""
-    return genesis.origin.split("://", 1)[-1] + "/log"
+def is_signed_by(note: bytes, log: LogBody) -> bool:
+    """Whether the checkpoint is of this log, name and key, and not of what it was before."""
+    try:
+        open_checkpoint(note, log)
+    except Refusal:
+        return False
+    return True
 
 
 def load_trust_root(data: bytes) -> str:

@@ -6,7 +6,7 @@ A lost memory is a witness that cosigns a fork: so it is made only together with
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,13 +33,13 @@ _COSIGNED: Final = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """A witness with its memory. `sign_raw`: raw Ed25519 signature by `key`; `logs`: whose checkpoints it cosigns, by
-    origin; `clock`: Unix seconds.
+    """A witness with its memory. `sign_raw`: raw Ed25519 signature by `key`; `logs`: whose checkpoints it cosigns,
+    their keys by origin; `clock`: Unix seconds.
     """
 
     key: VerifierKey
     sign_raw: Callable[[bytes], bytes]
-    logs: Mapping[str, VerifierKey]
+    logs: Mapping[str, Sequence[VerifierKey]]
     writer: Writer
     clock: Callable[[], float] = time.time
 

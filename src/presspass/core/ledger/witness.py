@@ -7,7 +7,7 @@ witness knows so that nobody is shown another log than the witness was.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,11 +75,12 @@ class Submission:
 
 def judge(
     submission: Submission,
-    logs: Mapping[str, VerifierKey],
+    logs: Mapping[str, Sequence[VerifierKey]],
     seen: Callable[[str], Seen],
     check: Check,
 ) -> tuple[Checkpoint, str]:
-    """The checkpoint that may be cosigned, and its text; or NotCosignedError. `logs`: by origin; `seen`: what was
+    """The checkpoint that may be cosigned, and its text; or NotCosignedError. `logs`: the keys of
+    each by origin; `seen`: what was
     cosigned of an origin, asked in the transaction that keeps the answer.
     """
     try:
@@ -87,11 +88,11 @@ def judge(
         checkpoint = Checkpoint.from_text(note.text)
     except Refusal as refusal:
         raise NotCosignedError(400, refusal.message) from None
-    key = logs.get(checkpoint.origin)
-    if key is None:
+    keys = logs.get(checkpoint.origin)
+    if keys is None:
         raise NotCosignedError(404, "This log is not known here.")
     try:
-        signed = note.verify([key], check)
+        signed = note.verify(keys, check)
     except Refusal as refusal:
         raise NotCosignedError(403, refusal.message) from None
     if not signed:

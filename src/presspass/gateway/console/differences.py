@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
+from presspass.core.changes import changes_of
 from presspass.core.delegation import DelegationBody
 from presspass.core.digests import sha256_hex
-from presspass.core.effects import chain_name
+from presspass.core.effects import chain_name, effects
+from presspass.core.log import LogBody
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import Electorate
@@ -76,6 +78,8 @@ def _one(facts: RequestFacts, body: ChainedBody, situation: Situation) -> Differ
             return delegation_view(before, body, situation)
         case ((SignerBody() | None), SignerBody()):
             return _signer(before, body)
+        case (_, LogBody()):
+            return _log(facts, body)
     return DifferenceView("What this changes is not known here.", "", ())
 
 
@@ -324,6 +328,19 @@ def _signer(now: SignerBody | None, new: SignerBody) -> DifferenceView:
     title, key = "The key that signs attestations", sha256_hex(new.public_key)
     item = Item(sign, title, facts, key, odd)
     return DifferenceView("Another key signs attestations", f"signer {new.name}", (item,))
+
+
+def _log(facts: RequestFacts, new: LogBody) -> DifferenceView:
+    """The key, and of a recovery also what is kept and what is given up."""
+    chain = chain_name(Kind.LOG, "")
+    (change,) = changes_of(
+        lambda _kind, _name: facts.before.get(chain),
+        effects(Statement.from_bytes(facts.ballot.statement)),
+    )
+    members = [(name, value) for name, _before, value in change.members if name != "key" and value]
+    item = Item("changed", "The log", tuple(members), new.key, " ".join(change.odd))
+    title = "The log is recovered" if new.recovery else "Another key signs the log's checkpoints"
+    return DifferenceView(title, f"log {new.origin}", (item,))
 
 
 def _upstream(now: UpstreamBody | None, new: UpstreamBody) -> DifferenceView:
