@@ -30,6 +30,7 @@ BOTH = {
     "test_gateway_uploads": True,
     "test_history": True,
     "test_leaving": False,
+    "test_log_key": True,
     "test_origin_change": False,
     "test_press": True,
     "test_press_crash": False,

@@ -19,7 +19,7 @@ from presspass.core.errors import Refusal
 from presspass.core.ledger.checkpoint import log_key, open_note
 from presspass.core.ledger.note import VerifierKey
 from presspass.core.policy import Policy
-from presspass.core.statement import GenesisBody
+from presspass.core.statement import GenesisBody, Statement
 from presspass.drill.packages import make_sdist, make_wheel
 from presspass.drill.world.registry import Registry
 from presspass.notify import posting
@@ -34,7 +34,8 @@ from presspass.services.config import (
 )
 from presspass.store import journal_view, ledger_view
 from presspass.verify.ed25519 import verifies
-from presspass.verify.proof import Proof, check_proof
+from presspass.verify.proof import Proof, check_proof, open_checkpoint
+from test_log_key import chain, checked, proof_of, publish, rotate
 from witness_rig import NAME, Running
 
 POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
@@ -154,6 +155,65 @@ def test_a_ledger_that_was_set_back_freezes_everything_until_a_quorum_has_looked
             for _ in range(20):
                 press.tick()
             assert len(rig.journal(journal_view.narrowings)) == 1
+
+
+def test_after_a_rotation_nothing_is_frozen_and_who_knows_the_new_key_cosigns_again(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """Proofs from before keep the checkpoint that they have; later ones are renewed."""
+    wheels = [make_wheel(tmp_path, "demo", version) for version in ("1.0", "2.0")]
+    with rig.press() as press:
+        with witness_of(rig, tmp_path / "w") as witness:
+            configure(rig, witness)
+        rig.upstream(press)
+        before = publish(rig, press, wheels[0], "1.0")
+        key = rotate(rig, press)
+        after = publish(rig, press, wheels[1], "2.0")
+    kept = proof_of(rig, before, wheels[0])
+    with witness_of(rig, tmp_path / "w") as witness, rig.press() as press:
+        press.witnesses.witnesses = (
+            replace(press.witnesses.witnesses[0], url=f"http://127.0.0.1:{witness.port}"),
+        )
+        assert press.witnesses.look() == 0, "it does not know the key"
+        assert rig.journal(journal_view.narrowings) == []
+        assert cosigned_by(rig, after, wheels[1], witness) == []
+    old, new = (
+        log_key(chain(rig).log.origin, one) for one in (public_key(rig), bytes.fromhex(key))
+    )
+    with Running(tmp_path / "w", old, new) as witness, rig.press() as press:
+        press.witnesses.witnesses = (
+            replace(press.witnesses.witnesses[0], url=f"http://127.0.0.1:{witness.port}"),
+        )
+        until_cosigned(rig, press)
+        assert rig.journal(journal_view.narrowings) == []
+        deadline = time.monotonic() + 60
+        while not cosigned_by(rig, after, wheels[1], witness) and time.monotonic() < deadline:
+            press.tick()
+        assert cosigned_by(rig, after, wheels[1], witness) == [NAME]
+    assert proof_of(rig, before, wheels[0]) == kept
+    checked(rig, before, wheels[0])
+
+
+def cosigned_by(rig: Rig, statement: Statement, wheel: Path, witness: Running) -> list[str]:
+    valid = checked(rig, statement, wheel, [witness.key])
+    return [name for name, _time in valid.witnesses]
+
+
+def test_a_witness_that_cosigned_before_and_after_a_rotation_has_seen_one_log(
+    rig: Rig, tmp_path: Path
+) -> None:
+    with witness_of(rig, tmp_path / "w") as witness:
+        configure(rig, witness)
+        with rig.press() as press:
+            until_cosigned(rig, press)
+            key = rotate(rig, press)
+    new = log_key(chain(rig).log.origin, bytes.fromhex(key))
+    with Running(tmp_path / "w", new) as witness:
+        configure(rig, witness)
+        with rig.press() as press:
+            until_cosigned(rig, press)
+        note, log = rig.journal(ledger_view.checkpoint), chain(rig).log
+        assert [name for name, _at in open_checkpoint(note, log, [witness.key]).witnesses] == [NAME]
 
 
 def test_what_is_written_of_witnesses_is_read_back_and_nonsense_is_refused() -> None:

@@ -20,12 +20,13 @@ NAME = "witness.example/w1"
 class Running:
     """`presspass witness` over a folder."""
 
-    def __init__(self, home: Path, log: VerifierKey) -> None:
-        self.home, self.log = home, log
+    def __init__(self, home: Path, *logs: VerifierKey) -> None:
+        self.home, self.logs = home, logs
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "presspass.cli.main", "witness", "--home", str(self.home)]
-        command += ["--name", NAME, "--log", self.log.to_text(), "--port", "0", "--format", "json"]
+        command += ["--name", NAME, "--port", "0", "--format", "json"]
+        command += [word for log in self.logs for word in ("--log", log.to_text())]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         said = json.loads(self.process.stdout.readline())
