@@ -105,7 +105,7 @@ def assert_in_order(rig: Rig, key: str) -> None:
     head = rig.journal(ledger_view.head)
     assert is_signed_by(head.note, chain(rig).log) and chain(rig).log.key == key
     assert rig.journal(log.check) == head.size
-    kept = {path.name: path.read_bytes() for path in (rig.home / "press" / "keys").glob("log.*")}
+    kept = {path.name: path.read_bytes() for path in (rig.home / "press" / "keys").glob("log*")}
     (seed,) = kept.values()
     assert Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw().hex() == key
 
@@ -211,12 +211,14 @@ def test_a_press_that_ended_before_the_old_key_was_removed_removes_it(rig: Rig) 
         key = rotate(rig, press)
         new = (keys / "log.key").read_bytes()
     (keys / "log.key").write_bytes(old)
-    (keys / "log.next").write_bytes(new)
-    (keys / "log.next").chmod(0o600)
+    (keys / "log-next.key").write_bytes(new)
+    (keys / "log-next.key").chmod(0o600)
     with rig.press() as press:
         freeze = rig.freeze("ana")
         press.tick()
-        assert rig.journal(view.narrowings)[0].id == freeze.digest, "signed by what is in log.next"
+        assert rig.journal(view.narrowings)[0].id == freeze.digest, (
+            "signed by what is in log-next.key"
+        )
     assert_in_order(rig, key)
 
 

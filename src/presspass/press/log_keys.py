@@ -1,9 +1,9 @@
-"""The files of the log key, in the press's own room: `log.key`, which is in force, and `log.next`, which comes next.
+"""The files of the log key, in the press's own room: `log.key`, which is in force, and `log-next.key`, which comes next.
 
 The log gets another key in three steps; a crash between any two leaves a press that can sign:
-1. `log.next` is durable before anybody hears its public half, so that none can be asked for that the press lacks;
-2. the statement is admitted. From that transaction on the checkpoints are signed with what is in `log.next`;
-3. `log.next` takes the name `log.key`, which removes the old key in the same step (`settle`, at every turn).
+1. `log-next.key` is durable before anybody hears its public half, so that none can be asked for that the press lacks;
+2. the statement is admitted. From that transaction on the checkpoints are signed with what is in `log-next.key`;
+3. `log-next.key` takes the name `log.key`, which removes the old key in the same step (`settle`, at every turn).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from presspass.core.errors import Code, Fault, Refusal
 from presspass.press.signing import PressKey
 
 NAME: Final = "log.key"
-NEXT_NAME: Final = "log.next"
+NEXT_NAME: Final = "log-next.key"
 
 
 @dataclass(slots=True)
