@@ -18,6 +18,7 @@ import pytest
 from presspass.cli import exits
 from presspass.cli.main import run
 from presspass.core.errors import Refusal
+from presspass.core.ledger.note import COSIGNATURE, VerifierKey
 from presspass.core.roster import Roster
 from presspass.core.statement import GenesisBody, Statement
 from presspass.drill.world.keys import SoftwarePasskey
@@ -26,10 +27,12 @@ from presspass.services.config import (
     Listen,
     Mail,
     PressSettings,
+    WitnessSettings,
     Zones,
     check_origin,
     parse_config,
     read_config,
+    write_config,
 )
 from presspass.services.layout import FOLDERS
 
@@ -276,6 +279,34 @@ def test_what_cannot_be_an_upstream_is_refused_before_a_credential_is_asked_for(
     assert "/pypi/NAME/legacy/" in capsys.readouterr().err
     assert run([*add, "main", "--index-url", "ftp://r.example/"]) == exits.REFUSED
     assert run([*add, "main"]) == exits.FAULT  # no gate runs
+
+
+def test_doctor_computes_the_ledger_again_and_says_who_has_cosigned_it(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enrolled(home, "Ada", "Grace")
+    run(["init", "--seal", "--home", str(home), "--yes-all-fingerprints-compared"])
+    witness = VerifierKey("witness.example/w1", COSIGNATURE, bytes(32)).to_text()
+    config = read_config(home)
+    _code, lines = doctor(home, capsys)
+    found = {line["what"]: line for line in lines}
+    assert [found[what]["grade"] for what in ("ledger", "log key", "witnesses")] == [
+        "ok",
+        "ok",
+        "warn",
+    ]
+    settings = WitnessSettings("http://127.0.0.1:1", witness)
+    write_config(home, replace(config, witnesses=(settings,)))
+    _code, lines = doctor(home, capsys)
+    found = {line["what"]: line for line in lines}
+    assert "has cosigned 0 of 1" in found["witness witness.example/w1"]["found"]
+    assert "witnesses" not in found
+    with sqlite3.connect(home / "press" / "journal" / "journal.db") as journal:
+        journal.execute("UPDATE ledger_entry SET entry = ?", (b"{}",))
+    journal.close()
+    code, lines = doctor(home, capsys)
+    [ledger] = [line for line in lines if line["what"] == "ledger"]
+    assert (code, ledger["grade"]) == (exits.REFUSED, "bad")
 
 
 def test_doctor_calls_a_lock_that_nobody_can_open_bad(
