@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
-
-from packaging.version import InvalidVersion, Version
+from typing import TYPE_CHECKING, Final
 
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import PROJECTS_PER_PUBLISHER_MAX
 from presspass.core.strict import Members
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 #: How a version relates to the highest one that was published before it.
 VERSION_KINDS: Final = ("first", "major", "minor", "older", "patch", "pre")
@@ -128,6 +129,8 @@ def version_kind(version: str, published: Collection[str]) -> str:
 
 
 def _version(text: str) -> Version | None:
+    from packaging.version import InvalidVersion, Version  # no proof that is checked needs it
+
     try:
         return Version(text)
     except InvalidVersion:

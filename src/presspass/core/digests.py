@@ -6,15 +6,16 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
-
-import rfc8785
+from typing import Any, Final, NoReturn
 
 from presspass.core.errors import Code, Refusal
 
 JsonObject = dict[str, Any]
 
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+_ASTRAL: Final = re.compile(rb"[\xf0-\xf4]")  # how characters from U+10000 on begin in UTF-8
+#: RFC 8785 section 3.2.2.3: beyond this, JSON numbers stop being exact.
+INTEGER_MAX: Final = 2**53 - 1
 
 
 def sha256_hex(data: bytes) -> str:
@@ -29,6 +30,11 @@ def is_sha256(text: object) -> bool:
 
 def canonical(value: Mapping[str, Any]) -> bytes:
     """`value` in the JSON Canonicalization Scheme (RFC 8785), UTF-8 bytes."""
+    plain = _plain(value)
+    if plain is not None:
+        return plain
+    import rfc8785  # not loaded where only plain values are read and written, as in most proofs
+
     return rfc8785.dumps(dict(value))
 
 
@@ -43,6 +49,18 @@ def parse_canonical(data: bytes, *, bytes_max: int, what: str) -> JsonObject:
             Code.STATEMENT_MALFORMED, f"The {what} has {len(data)} bytes; the limit is {bytes_max}."
         )
     try:
+        value = _read_plain(data.decode("utf-8"))
+        if isinstance(value, dict) and _plain_text(value) == data:
+            return value
+    except (ValueError, RecursionError):
+        pass  # what is wrong, if anything is, is told by the exact reader
+    return _parse_any(data, what)
+
+
+def _parse_any(data: bytes, what: str) -> JsonObject:
+    import rfc8785
+
+    try:
         value = json.loads(data.decode("utf-8"))
         again = canonical(value) if isinstance(value, dict) else b""
     except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
@@ -53,3 +71,42 @@ def parse_canonical(data: bytes, *, bytes_max: int, what: str) -> JsonObject:
         raise Refusal(Code.STATEMENT_MALFORMED, f"The {what} is not in canonical form (RFC 8785).")
     result: JsonObject = value
     return result
+
+
+# Of whole numbers and of characters below U+10000 the standard library itself writes the canonical form: the same
+# escapes (RFC 8785 section 3.2.2.2), no spaces, and names in the order of code points, which is UTF-16's for these
+# (section 3.2.3). Its writer is twenty times as fast; whatever else there is goes to the exact one.
+
+
+def _plain(value: Mapping[str, Any]) -> bytes | None:
+    """The canonical form of a plain value; None where the value is not plain, or is no JSON."""
+    try:
+        data = _plain_text(value)
+        same = data is not None and _read_plain(data.decode()) == value
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return data if same else None
+
+
+def _plain_text(value: Mapping[str, Any]) -> bytes | None:
+    data = _write_plain(value).encode()
+    return None if _ASTRAL.search(data) else data
+
+
+def _exact_integer(text: str) -> int:
+    number = int(text)
+    if abs(number) > INTEGER_MAX:
+        raise ValueError
+    return number
+
+
+def _not_plain(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+_read_plain = json.JSONDecoder(
+    parse_int=_exact_integer, parse_float=_not_plain, parse_constant=_not_plain
+).decode
+_write_plain = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":")
+).encode

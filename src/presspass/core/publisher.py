@@ -14,8 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from packaging.version import InvalidVersion, Version
-
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import (
@@ -271,6 +269,8 @@ def match_ref(pattern: str, ref: str) -> str | None:
 
 def version_of_ref(body: PublisherBody, ref: str) -> str:
     """The version that a tag names: what `*` stands for in its pattern, in normal form (PEP 440); "" when none."""
+    from packaging.version import InvalidVersion, Version  # no proof that is checked needs it
+
     if not ref.startswith("refs/tags/"):
         return ""
     for pattern in body.refs:

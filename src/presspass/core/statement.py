@@ -631,6 +631,7 @@ class Statement:
         )
         members.done()
         statement._check_shape(members)
+        object.__setattr__(statement, "_bytes", data)  # it is these bytes that were signed
         return statement
 
     def _check_shape(self, members: Members) -> None:

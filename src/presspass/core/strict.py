@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
-from presspass.core.digests import is_sha256
+from presspass.core.digests import INTEGER_MAX, is_sha256
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import NAME_CHARS_MAX
 
 T = TypeVar("T")
-_INTEGER_MAX = 2**53 - 1  # RFC 8785 section 3.2.2.3: beyond this, JSON numbers stop being exact
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 
 
@@ -43,9 +43,7 @@ class Members:
         value = self.take(name)
         if not isinstance(value, str) or len(value) > chars_max or not (value or empty):
             self.refuse(f"has no usable text in {name!r} (1 to {chars_max} characters)")
-        if any(
-            ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in value
-        ):
+        if _NO_TEXT.search(value):
             self.refuse(f"has a control character or half a character in {name!r}")
         return value
 
@@ -56,7 +54,7 @@ class Members:
             self.refuse(f"has no plain name in {name!r}")
         return value
 
-    def integer(self, name: str, *, low: int = 0, high: int = _INTEGER_MAX) -> int:
+    def integer(self, name: str, *, low: int = 0, high: int = INTEGER_MAX) -> int:
         """A whole number in `low..high`."""
         value = self.take(name)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:

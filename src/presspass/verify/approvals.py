@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from urllib.parse import urlsplit
+import re
+from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from presspass.core.approval import Approval, Signed
 from presspass.core.digests import sha256_hex
@@ -30,7 +29,12 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.roster import Key
 from presspass.core.statement import challenge, signed_message
 from presspass.formats import sshsig, webauthn
+from presspass.verify.public_keys import load
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+_PLAIN_ORIGIN: Final = re.compile(r"(?:https://([a-z0-9.-]+)|http://(localhost))(?::[0-9]{1,5})?")
 _SK_PRESENT, _SK_VERIFIED = 0x01, 0x04
 _RSA_BITS_MIN = 2048
 
@@ -62,6 +66,11 @@ def verify_approval(
 
 def check_origin(origin: str, rp_id: str) -> None:
     """An origin is scheme://host[:port] with the RP id as its host; https, except for localhost."""
+    plain = _PLAIN_ORIGIN.fullmatch(origin)
+    if plain is not None and rp_id in (plain[1], plain[2]):
+        return
+    from urllib.parse import urlsplit  # for all the others, of which few are origins
+
     parts = urlsplit(origin)
     local = parts.hostname == "localhost"
     if (
@@ -118,7 +127,7 @@ def _verify_webauthn(
 def signature_verifies(public_key_der: bytes, signature: bytes, message: bytes) -> bool:
     """ES256, EdDSA or RS256 under a SubjectPublicKeyInfo; any other key verifies nothing."""
     try:
-        _verify(load_der_public_key(public_key_der), signature, message)
+        _verify(load(public_key_der), signature, message)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError):
         return False
     return True
@@ -131,10 +140,16 @@ def _verify(public_key: PublicKeyTypes, signature: bytes, message: bytes) -> Non
         public_key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
     elif isinstance(public_key, Ed25519PublicKey):
         public_key.verify(signature, message)
-    elif isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size >= _RSA_BITS_MIN:
-        public_key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
     else:
+        _verify_rsa(public_key, signature, message)
+
+
+def _verify_rsa(public_key: PublicKeyTypes, signature: bytes, message: bytes) -> None:
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+    if not isinstance(public_key, rsa.RSAPublicKey) or public_key.key_size < _RSA_BITS_MIN:
         raise InvalidSignature
+    public_key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
 
 
 def _verify_sshsig(statement: bytes, approval: Approval, key: Key) -> Signed:

@@ -18,17 +18,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_public_key,
-)
 
 from presspass.core.approval import Approval, Signed
 from presspass.core.digests import JsonObject, canonical
@@ -37,6 +32,10 @@ from presspass.core.policy import Policy
 from presspass.core.roster import Key, b64u
 from presspass.core.signer import ECDSA_P256, ECDSA_P384, ED25519, RSA_PSS, SignerBody
 from presspass.core.statement import ReleaseBody, ReleaseFile, Statement
+from presspass.verify.public_keys import load
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import rsa
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -222,6 +221,8 @@ def _verify(signer: SignerBody, signature: bytes, message: bytes) -> None:
     elif isinstance(key, ec.EllipticCurvePublicKey):
         key.verify(signature, message, ec.ECDSA(_CURVES[signer.scheme][1]))
     else:
+        from cryptography.hazmat.primitives.asymmetric import padding
+
         algorithm = hashes.SHA256()
         salted = padding.PSS(padding.MGF1(algorithm), padding.PSS.AUTO)
         key.verify(signature, message, salted, algorithm)
@@ -233,19 +234,24 @@ def _load(signer: SignerBody) -> Ed25519PublicKey | ec.EllipticCurvePublicKey | 
     if scheme == ED25519:
         return Ed25519PublicKey.from_public_bytes(signer.raw)
     try:
-        key = load_der_public_key(signer.public_key)
+        key = load(signer.public_key)
     except UnsupportedAlgorithm:
         raise ValueError("no key that is known here") from None
     if isinstance(key, ec.EllipticCurvePublicKey) and scheme in _CURVES:
         if isinstance(key.curve, _CURVES[scheme][0]):
             return key
-    elif isinstance(key, rsa.RSAPublicKey) and scheme == RSA_PSS and key.key_size >= _RSA_BITS_MIN:
-        return key
+    elif scheme == RSA_PSS:
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
+        if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _RSA_BITS_MIN:
+            return key
     raise ValueError("no key of its scheme")
 
 
 def check_signer(signer: SignerBody) -> None:
     """Refuses with `signer.unusable` a public key that nothing could be verified with, or in a second spelling."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     try:
         key = _load(signer)
     except ValueError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -23,6 +24,7 @@ COSIGNATURE: Final = 0x04
 #: `check(public_key, signature, message)`: whether a raw Ed25519 signature (64 bytes) verifies.
 Check = Callable[[bytes, bytes, bytes], bool]
 _DASH: Final = "\u2014"  # em dash, as the specification has it
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")  # all but the line feed
 _KEY_ID_BYTES: Final = 4
 _KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
@@ -117,7 +119,7 @@ class Note:
             whole = data.decode("utf-8")
         except UnicodeDecodeError:
             _refuse("The note is not UTF-8.")
-        if any(one < " " and one != "\n" for one in whole):
+        if _CONTROL.search(whole):
             _refuse("The note has control characters.")
         # The last empty line is the one that separates: the text may have some.
         text, empty, lines = whole.rpartition("\n\n")
