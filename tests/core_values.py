@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from presspass.core.approval import Signed
 from presspass.core.delegation import VERSION_KINDS, DelegationBody
+from presspass.core.log import LogBody, LogRecovery
 from presspass.core.policy import PROFILES, Policy
 from presspass.core.publisher import IDENTITY_CLAIMS, WITH_REF, WITH_WORKFLOW, PublisherBody
 from presspass.core.roster import KEY_KINDS, Key, Person, Roster
@@ -193,6 +194,14 @@ usable_signers = st.builds(
         lambda seed: Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
     ),
 )
+tree_sizes = st.integers(1, 2**53 - 1)
+log_bodies = st.builds(
+    LogBody,
+    st.just("gate.example/log/2"),
+    digests,
+    st.none()
+    | st.builds(LogRecovery, tree_sizes, digests, tree_sizes, st.just("") | digests, texts),
+)
 chained_bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.ROSTER: st.builds(RosterBody, rosters()),
     Kind.POLICY: st.builds(PolicyBody, policies),
@@ -225,6 +234,7 @@ bodies: dict[Kind, st.SearchStrategy[Any]] = {
     ),
     Kind.BUNDLE: bundle_bodies,
     Kind.SIGNER: signer_bodies,
+    Kind.LOG: log_bodies,
 }
 heads = st.builds(Heads, digests, digests, digests)
 

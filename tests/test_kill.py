@@ -29,9 +29,9 @@ from presspass.drill.demo.tell import DemoFailedError, Teller
 from presspass.drill.packages import make_sdist, make_wheel
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.drill.world.registry import Registry
-from presspass.press import log
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
+from presspass.store import ledger_check
 from presspass.verify.proof import Proof, check_proof
 
 SEEDS_IN_CI, SEEDS_LONG = 25, 100
@@ -206,7 +206,7 @@ def _run_seed(prepared: Prepared, folder: Path, seed: int) -> None:
 def _check_journal(run: Run, found: JsonObject, files: list[Path], genesis: str) -> None:
     engine = sa.create_engine(f"sqlite:///{run.gate.home}/press/journal/journal.db")
     with engine.connect() as connection:
-        assert log.check(connection) > 0
+        assert ledger_check.check(connection) > 0
         entries = [row.entry for row in connection.execute(sa.select(t.LEDGER_ENTRY))]
         for path in files:
             proof = view.proof(connection, found["request"], path.name)

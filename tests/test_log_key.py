@@ -23,12 +23,12 @@ from presspass.core.signer import SignerBody
 from presspass.core.statement import Kind, Statement
 from presspass.drill.packages import make_wheel
 from presspass.drill.world.registry import Registry
-from presspass.press import desk, log
+from presspass.press import desk
 from presspass.press.press import Press
 from presspass.press.signing import Signers
 from presspass.services import press as service
 from presspass.store import journal_view as view
-from presspass.store import ledger_view
+from presspass.store import ledger_check, ledger_view
 from presspass.verify.chain import Chain
 from presspass.verify.evidence import Evidence, check_evidence
 from presspass.verify.proof import Proof, Valid, check_proof, is_signed_by
@@ -104,7 +104,7 @@ def assert_in_order(rig: Rig, key: str) -> None:
     """The ledger is whole, signed by this key, which alone is left on the host."""
     head = rig.journal(ledger_view.head)
     assert is_signed_by(head.note, chain(rig).log) and chain(rig).log.key == key
-    assert rig.journal(log.check) == head.size
+    assert rig.journal(ledger_check.check) == head.size
     kept = {path.name: path.read_bytes() for path in (rig.home / "press" / "keys").glob("log*")}
     (seed,) = kept.values()
     assert Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw().hex() == key

@@ -29,14 +29,13 @@ from presspass.core.digests import sha256_hex
 from presspass.core.policy import Policy
 from presspass.drill.peers import PypiServer, wait_until
 from presspass.drill.world.registry import Registry
-from presspass.press import log
 from presspass.press.press import Press
 from presspass.services.config import parse_config, write_config
 from presspass.services.layout import make_folders
 from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
-from presspass.store import migrate
+from presspass.store import ledger_check, migrate
 from presspass.store.address import Roles
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -513,7 +512,7 @@ def test_two_presses_on_one_journal_publish_each_release_once_and_keep_one_ledge
                 assert _all_out(rig, statements)
             sent = [upload.filename for upload in registry.uploads]
             assert len(sent) == len(set(sent)) == 12
-            size = rig.journal(log.check)
+            size = rig.journal(ledger_check.check)
             entries = sa.select(sa.func.count()).select_from(t.LEDGER_ENTRY)
             assert rig.journal(lambda c: c.execute(entries).scalar_one()) == size
             attempts = sa.select(t.INTENT.c.attempts)

@@ -14,8 +14,8 @@ from presspass.core.policy import Policy
 from presspass.core.statement import FreezeBody
 from presspass.drill.packages import make_sdist, make_wheel
 from presspass.drill.world.registry import Registry
-from presspass.press import log
 from presspass.store import journal_view as view
+from presspass.store import ledger_check
 from presspass.verify.proof import Proof, check_proof
 
 POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
@@ -55,7 +55,7 @@ def test_an_approved_release_is_published_once_and_its_proof_verifies_offline(
         assert sorted(upload.filename for upload in rig.registry.uploads) == sorted(
             file.name for file in files
         )
-        assert rig.journal(log.check) > 3
+        assert rig.journal(ledger_check.check) > 3
     for file in files:
         data = file.read_bytes()
         proof = rig.journal(lambda c, name=file.name: view.proof(c, statement.digest, name))

@@ -27,12 +27,13 @@ from presspass.core.roster import Details
 from presspass.core.statement import RosterBody, Statement, UpstreamBody
 from presspass.drill.packages import make_sdist, make_wheel
 from presspass.drill.world.registry import Outcome, Registry
-from presspass.press import journal, log
+from presspass.press import journal
 from presspass.press.press import Press
 from presspass.press.publishers import Outgoing, Publisher, Served
 from presspass.services import press as service
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
+from presspass.store import ledger_check
 from presspass.verify.proof import Proof, check_proof
 
 POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
@@ -158,7 +159,7 @@ def assert_done_once(rig: Rig, prepared: Prepared) -> None:
         upload.filename for upload in rig.registry.uploads if upload.outcome is not Outcome.REFUSED
     ]
     assert sorted(stored) == sorted(path.name for path in prepared.files)
-    assert rig.journal(log.check) == len(kinds(rig))
+    assert rig.journal(ledger_check.check) == len(kinds(rig))
     about = entries_about(rig, prepared.statement)
     assert about == ["asked", "signed", "signed", "approved", "intent", "verified"]
     for path in prepared.files:
@@ -353,7 +354,7 @@ def test_a_crash_at_any_commit_of_the_beginning_repeats_nothing(
                     (start.rig.home / "press" / "inbox" / f"{name}.done").read_text()
                 )["ok"]
             assert kinds(start.rig)[0] == "genesis"
-            assert start.rig.journal(log.check) == len(kinds(start.rig)) == 12
+            assert start.rig.journal(ledger_check.check) == len(kinds(start.rig)) == 12
             for change in (start.upstream, start.change):
                 about = entries_about(start.rig, change)
                 assert about[-5:] == ["asked", "signed", "signed", "approved", "admitted"]

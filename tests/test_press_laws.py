@@ -43,14 +43,14 @@ from presspass.drill.world.clock import WorldClock
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.drill.world.loopback import LoopbackServer, Request, Response
 from presspass.drill.world.registry import Registry, basic_credentials
-from presspass.press import journal, log
+from presspass.press import journal
 from presspass.press.clock import Clock
 from presspass.press.press import Press
 from presspass.press.publishers import Outgoing, Publisher, Served
 from presspass.services import press as service
 from presspass.services.config import read_config
 from presspass.services.places import places
-from presspass.store import database, ledger_view
+from presspass.store import database, ledger_check, ledger_view
 from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
@@ -1016,7 +1016,7 @@ def test_genesis_is_sealed_once(rig: Rig) -> None:
     order = {"do": "seal", "statement": first.to_bytes().decode(), "details": []}
     assert service.ask(rig.home, order, 10)["genesis"] == first.digest
     assert rig.journal(lambda c: view.genesis(c)) == first
-    assert rig.journal(log.check) == 1
+    assert rig.journal(ledger_check.check) == 1
 
 
 def test_a_genesis_asked_for_through_the_gateway_is_refused(rig: Rig) -> None:
@@ -1417,7 +1417,7 @@ def test_a_press_that_lost_its_lease_has_nothing_more_to_say(
                 first.tools.writer.run(write)
         rig.stays(first, statement.digest, "verified")
     assert len(rig.registry.uploads) == 2
-    assert rig.journal(log.check) > 3
+    assert rig.journal(ledger_check.check) > 3
 
 
 def test_every_narrowing_and_decision_stands_in_the_ledger(rig: Rig, files: Files) -> None:

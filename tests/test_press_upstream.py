@@ -25,13 +25,13 @@ from presspass.core.statement import Statement, UpstreamBody
 from presspass.drill.packages import make_sdist, make_wheel
 from presspass.drill.world.loopback import LoopbackServer, Request, Response
 from presspass.drill.world.registry import Door, Registry
-from presspass.press import log
 from presspass.press.press import Press
 from presspass.press.publishers import pypi
 from presspass.press.publishers.pypi import PyPIPublisher
 from presspass.services import press as service
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
+from presspass.store import ledger_check
 from presspass.verify.proof import Proof, check_proof
 
 POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
@@ -377,7 +377,7 @@ def test_two_projects_are_published_beside_each_other(
     for statement in (first, second):
         rig.until(press, statement.digest, "verified")
     assert sorted(rig.registry.files()) == sorted((wheel.name, other.name))
-    assert rig.journal(log.check) > 8
+    assert rig.journal(ledger_check.check) > 8
     published = {entry["statement"] for entry in entries(rig, "verified")}
     assert published == {first.digest, second.digest}
 

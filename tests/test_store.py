@@ -36,7 +36,7 @@ from presspass.core.statement import (
     UpstreamBody,
 )
 from presspass.press import asks, journal, log, notices
-from presspass.store import database, ledger_view, migrate
+from presspass.store import database, ledger_check, ledger_view, migrate
 from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
@@ -573,7 +573,7 @@ def test_narrowings_ledger_and_notices_run_on_both(engines: Engines) -> None:
     writer.before_commit = ledger.grow
     for number in range(9):
         assert run(lambda c, n=number: ledger.append(c, {"kind": "x", "n": n})) == number
-    assert run(log.check) == 9
+    assert run(ledger_check.check) == 9
     found = run(lambda c: ledger.inclusion(c, 4))
     root = run(lambda c: merkle.root(9, ledger_view.node_reader(c)))
     assert merkle.verify_inclusion(merkle.leaf_hash(found.entry), 4, 9, found.proof, root)
@@ -626,12 +626,12 @@ def test_a_damaged_ledger_is_noticed(engines: Engines) -> None:
 
         def broken(connection: Connection, damage: sa.Executable = damage) -> None:
             connection.execute(damage)
-            log.check(connection)
+            ledger_check.check(connection)
 
         with pytest.raises(Fault) as fault:
             run(broken)
         assert fault.value.code == "ledger.damaged"
-    assert run(log.check) == 300
+    assert run(ledger_check.check) == 300
     writer.close()
 
 
@@ -655,7 +655,7 @@ def test_a_ledger_serves_the_tiles_of_every_size_that_it_has_had(engines: Engine
                 assert len(data) == tile.width * tiles.HASH_BYTES
         after = tiles.Tile(0, len(entries) // tiles.WIDTH, len(entries) % tiles.WIDTH + 1)
         assert run(lambda c, tile=after: ledger_view.served(c, tile)) is None
-        assert run(log.check) == len(entries)
+        assert run(ledger_check.check) == len(entries)
     writer.close()
 
 
@@ -688,7 +688,7 @@ def test_a_transaction_signs_once_for_all_its_entries_and_not_for_those_that_wer
     with pytest.raises(Refusal):
         undone.result(10)
     assert len(signed) <= 2, "the first transaction has none, the second all of them"
-    assert writer.run(log.check) == 20
+    assert writer.run(ledger_check.check) == 20
     writer.close()
 
 
@@ -706,7 +706,7 @@ def test_two_writers_cannot_fork_the_ledger(engines: Engines) -> None:
     with pytest.raises(Fault) as fault:
         writer.run(overtaken)
     assert fault.value.code == "ledger.moved" and fault.value.retryable
-    assert writer.run(log.check) == 1
+    assert writer.run(ledger_check.check) == 1
     writer.close()
 
 
@@ -725,9 +725,9 @@ def test_a_writer_that_has_lost_its_turn_extends_nothing(
             with pytest.raises(Fault) as fault:
                 writer.run(lambda c: ledger.append(c, {"n": 3}))
             assert fault.value.code == "ledger.moved"
-    assert writer.run(ledger_view.head) == newest and writer.run(log.check) == 2
+    assert writer.run(ledger_view.head) == newest and writer.run(ledger_check.check) == 2
     writer.run(lambda c: ledger.append(c, {"n": 3}))
-    assert writer.run(log.check) == 3, "with its turn it goes on"
+    assert writer.run(ledger_check.check) == 3, "with its turn it goes on"
     writer.close()
 
 
@@ -738,7 +738,7 @@ def test_an_entry_that_fits_no_bundle_is_refused_before_anything_is_written(
     writer.run(lambda c: ledger.extend(c, [b"x" * tiles.ENTRY_BYTES_MAX]))
     with pytest.raises(BrokenInvariantError):
         writer.run(lambda c: ledger.extend(c, [b"fits", b"x" * (tiles.ENTRY_BYTES_MAX + 1)]))
-    assert writer.run(log.check) == 1
+    assert writer.run(ledger_check.check) == 1
     bundle = writer.run(lambda c: ledger_view.served(c, tiles.Tile(tiles.ENTRIES, 0, 1)))
     assert bundle is not None and tiles.entries_of(bundle, 1) == [b"x" * tiles.ENTRY_BYTES_MAX]
     writer.close()
@@ -786,12 +786,12 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
     writer.run(back)
     writer.before_commit = ledger.grow
     migrate.upgrade(engine, "journal")
-    assert writer.run(log.check) == size
+    assert writer.run(ledger_check.check) == size
     assert writer.run(ledger_view.head) == as_it_was
     levels = sa.select(t.LEDGER_TILE.c.level)
     assert 0 not in writer.run(lambda c: set(c.execute(levels).scalars()))
     writer.run(lambda c: ledger.append(c, {"n": "the next"}))
-    assert writer.run(log.check) == size + 1
+    assert writer.run(ledger_check.check) == size + 1
     writer.close()
 
 

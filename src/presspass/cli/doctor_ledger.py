@@ -11,9 +11,9 @@ from presspass.cli.checks import BAD, OK, WARN, Line
 from presspass.cli.databases import ask_journal
 from presspass.core.errors import Fault, Refusal
 from presspass.core.ledger.note import VerifierKey
-from presspass.press.log import check
 from presspass.services.config import Config
 from presspass.store import journal_view, ledger_view
+from presspass.store.ledger_check import check
 from presspass.verify.chain import Chain
 from presspass.verify.proof import open_checkpoint
 

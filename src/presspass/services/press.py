@@ -54,7 +54,7 @@ from presspass.press.dropbox import DropBox
 from presspass.press.evidence import make as make_evidence
 from presspass.press.forges import Forges
 from presspass.press.inspection import Inspection
-from presspass.press.log import Log, check
+from presspass.press.log import Log
 from presspass.press.log_keys import NAME as LOG_KEY
 from presspass.press.log_keys import LogKeys
 from presspass.press.narrowings import Narrowings
@@ -75,6 +75,7 @@ from presspass.store import migrate
 from presspass.store.address import Place
 from presspass.store.blobs import shelf
 from presspass.store.database import ChangeSignal, Reader, Writer, exists, open_engine
+from presspass.store.ledger_check import check
 from presspass.verify.chain import Chain
 
 _LOG = logging.getLogger("presspass.press")
