@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 import rawhttp
 from house import APPROVER, House
+from presspass.cli.drop import drop_unsigned_revocation
 from presspass.core.digests import canonical, sha256_hex
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
@@ -47,12 +49,14 @@ from presspass.services.layout import make_folders
 from presspass.services.places import places
 from presspass.store import journal_tables as t
 from presspass.store import migrate
-from presspass.store.database import Writer, open_engine
+from presspass.store.database import Reader, Writer, open_engine
 
 ORIGIN: Final = "http://localhost:8460"
 UPSTREAM, PROJECT = "main", "bench"
 _NAME: Final = "bench-ci"
 _WORKFLOW: Final = b"on: push\n"
+_POLL_S: Final = 0.005
+_LATCHED_S_MAX: Final = 30.0
 _GROUP: Final = 64  # exchanges under way at once, as many as one commit takes together
 
 
@@ -84,14 +88,7 @@ def make_journal(home: Path, issuer: Issuer) -> Statement:
     """A press's journal with genesis, an upstream, and one publisher in force; genesis."""
     engine = open_engine(places(home, read_config(home), "press").journal)
     migrate.bring_up(engine, "journal")
-    people = []
-    for number, name in enumerate(("p-ana", "p-ben")):
-        details = Details(name, (), (f"github:{7001 + number}",), "5" * 32)
-        people.append(Person(name, details.commitment, (), (signer(number).key,)))
-    body = GenesisBody(
-        ORIGIN, "localhost", Roster(tuple(people)), Policy(software_keys=True), "1" * 64, "2" * 64
-    )
-    genesis = _statement(body, HEAD_AT_GENESIS, None)
+    genesis = genesis_of("1" * 64)
     index = "https://index.example"
     bodies: dict[str, Body] = {
         f"upstream:{UPSTREAM}": UpstreamBody(
@@ -119,6 +116,17 @@ def make_journal(home: Path, issuer: Issuer) -> Statement:
     writer.run(work)
     writer.close()
     return genesis
+
+
+def genesis_of(log_key: str) -> Statement:
+    """Of an installation of two people, whose ledger is signed by this key (public half, hex)."""
+    people = []
+    for number, name in enumerate(("p-ana", "p-ben")):
+        details = Details(name, (), (f"github:{7001 + number}",), "5" * 32)
+        people.append(Person(name, details.commitment, (), (signer(number).key,)))
+    roster, policy = Roster(tuple(people)), Policy(software_keys=True)
+    body = GenesisBody(ORIGIN, "localhost", roster, policy, log_key, "2" * 64)
+    return _statement(body, HEAD_AT_GENESIS, None)
 
 
 def signer(number: int) -> SoftwarePasskey:
@@ -204,6 +212,29 @@ def revocations(house: House, count: int) -> float:
         if status != 202:
             raise RuntimeError(f"a revocation was answered with {status}: {answer[:300]!r}")
         took.append(time.perf_counter() - begin)
+    return statistics.quantiles(took, n=100, method="inclusive")[98]
+
+
+def dropped(house: House, count: int) -> float:
+    """Seconds, 99th percentile: from when the file is durable in the drop box until the press's journal has it latched.
+
+    It is a pass that does not exist, as above.
+    """
+    took = []
+    home = house.gate.home
+    reader = Reader(places(home, read_config(home), "press").journal)
+    latched = sa.select(t.NARROWING.c.id)
+    for _ in range(count):
+        target = secrets.token_hex(32)
+        drop_unsigned_revocation(home / "drop", RevocationBody("pass", target, "measured"))
+        begin = time.perf_counter()
+        found = latched.where(t.NARROWING.c.target == target)
+        while not reader.run(lambda c, found=found: c.execute(found).first()):
+            if time.perf_counter() - begin > _LATCHED_S_MAX:
+                raise RuntimeError("the press does not look into the drop box")
+            time.sleep(_POLL_S)
+        took.append(time.perf_counter() - begin)
+    reader.close()
     return statistics.quantiles(took, n=100, method="inclusive")[98]
 
 

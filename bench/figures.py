@@ -152,6 +152,12 @@ def figures(
         "ledger-size": Figure(
             f"a ledger of {ledger_entries:,} entries, on disk", "MB", "value <= 200"
         ),
+        "ledger-audit": Figure(
+            f"audit of a ledger of {ledger_entries:,} entries, CPU", "s", "value <= 600"
+        ),
+        "drop": Figure(
+            "a stop in the drop box, until the press has latched it, p99", "s", "value <= 1"
+        ),
         "help": Figure("presspass --help, CPU", "ms", "value <= 150"),
         "ready": Figure("presspass serve, time until ready", "s", "value <= 3"),
         "memory-start": Figure("all processes together, PSS after start", "MB", "value <= 400"),

@@ -39,6 +39,7 @@ _STEPS: Final[dict[str, Callable[[House, Sizes, Samples], None]]] = {
     "identities": scenarios.identities,
     "several gateways": scenarios.several_gateways,
     "ledger": scenarios.the_ledger,
+    "drop box": scenarios.dropped,
 }
 
 

@@ -55,6 +55,7 @@ class Sizes:
     gateway_revocations: int = 100
     ledger_entries: int = LEDGER_ENTRIES
     ledger_appends: int = 1000
+    drops: int = 50
 
     @property
     def figures(self) -> dict[str, Figure]:
@@ -78,6 +79,7 @@ QUICK: Final = Sizes(
     gateway_revocations=20,
     ledger_entries=100_000,
     ledger_appends=300,
+    drops=20,
 )
 
 
@@ -268,6 +270,12 @@ def the_ledger(house: House, sizes: Sizes, samples: Samples) -> None:
     samples.add_beside("ledger-group", found.commits)
     samples.add("ledger-proof", found.proof_ms)
     samples.add("ledger-size", found.size_mb)
+    samples.add("ledger-audit", found.audit_s)
+
+
+def dropped(house: House, sizes: Sizes, samples: Samples) -> None:
+    """A revocation that nobody signed, put into the drop box: past the gateway (law 8)."""
+    samples.add("drop", exchange.dropped(house, sizes.drops))
 
 
 def _release_s(house: House, door: Door, wheel: Wheel) -> float:

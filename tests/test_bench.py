@@ -49,6 +49,8 @@ ISSUE = [
     (("ledger", "16 at once"), "appends/s", "ratio >= 3"),
     (("inclusion proof", "1,000,000"), "ms", "value <= 1"),
     (("ledger of 1,000,000", "on disk"), "MB", "value <= 200"),
+    (("audit", "1,000,000"), "s", "value <= 600"),
+    (("stop in the drop box",), "s", "value <= 1"),
 ]
 TINY = Sizes(
     large_mb=3,
@@ -67,6 +69,7 @@ TINY = Sizes(
     gateway_revocations=2,
     ledger_entries=2000,
     ledger_appends=20,
+    drops=2,
 )
 
 positive = st.floats(min_value=0.001, max_value=1e6)
