@@ -31,6 +31,7 @@ BOTH = {
     "test_history": True,
     "test_leaving": False,
     "test_log_key": True,
+    "test_log_recovery": True,
     "test_origin_change": False,
     "test_press": True,
     "test_press_crash": False,

@@ -17,7 +17,8 @@ from presspass.cli.exits import CannotSayError
 from presspass.cli.own_files import own_folder, write_whole
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, PresspassError, Refusal
-from presspass.core.log import LogBody
+from presspass.core.ledger.checkpoint import Checkpoint
+from presspass.core.log import LogBody, LogRecovery
 from presspass.core.statement import Kind, Statement
 from presspass.verify.chain import Chain
 from presspass.verify.ledger import Account, Finding, Seen
@@ -25,18 +26,22 @@ from presspass.verify.log_chain import LogChain
 from presspass.verify.proof import is_signed_by
 
 FORMAT: Final = "presspass/audit/v2"
+_SETTLED_MAX: Final = 1000
 
 
 @dataclass(slots=True)
 class State:
     """See the module. `log_chain` is the newest that was seen: the log never goes back to what it was before. The notes
-    are opened again when they are read, by any key that the log had up to there.
+    are opened again when they are read, by any key that the log had up to there. `settled`: size and root (hex) of the
+    last trees that were verified; `held`: of those with which a recovered log must begin.
     """
 
     path: Path
     genesis: Statement
     chain: Chain
     log_chain: bytes = b""
+    settled: list[tuple[int, str]] = field(default_factory=list)
+    held: dict[int, str] = field(default_factory=dict)
     checked: Account = field(default_factory=Account)
     seen: Seen | None = None
     towards: Seen | None = None
@@ -67,7 +72,9 @@ class State:
             "format": FORMAT,
             "genesis": self.genesis.digest,
             "log_chain": self.log_chain.decode(),
+            "held": list(self.held.items()),
             "note": _note(self.seen),
+            "settled": self.settled,
             "towards": _note(self.towards),
             "unfinished": _account_json(self.unfinished) if self.unfinished else None,
         }
@@ -94,9 +101,26 @@ class State:
     def settle(self, account: Account, seen: Seen) -> None:
         """`account` came to the root of `seen`: from now on that is what is verified."""
         self.checked, self.seen, self.unfinished = account, seen, None
+        self.settled = [*self.settled, (account.size, account.root.hex())][-_SETTLED_MAX:]
         if self.towards is not None and self.towards.checkpoint.size <= seen.checkpoint.size:
             self.towards = None
         self.write()
+
+    def lost(self) -> LogRecovery | None:
+        """The recovery that gives up entries which were seen here, the furthest back; None where there is none."""
+        seen = max(
+            (one.checkpoint for one in (self.seen, self.towards) if one), key=_size, default=None
+        )
+        later = _recoveries(self.chain, seen.origin if seen else self.chain.log.origin)
+        lost = [one for one in later if seen is not None and one.size < seen.size]
+        return min(lost, key=lambda one: one.size, default=None)
+
+    def begin_anew(self, recovery: LogRecovery) -> None:
+        """Forgets what was read of a log that has gone on from less, but for the trees that it must begin with."""
+        kept = [one for one in self.settled if one[0] < recovery.size]
+        self.held = dict([*kept, (recovery.size, recovery.root)])
+        self.settled, self.checked = [], Account()
+        self.seen = self.towards = self.unfinished = None
 
     def keep_evidence(self, notes: list[bytes]) -> Path:
         """Each checkpoint as it was signed, in a file of its own; the folder of them."""
@@ -130,14 +154,37 @@ def _members(value: Any, genesis: Statement) -> dict[str, Any]:
     ):
         raise ValueError("not what its checkpoint says")
     unfinished = _account(value["unfinished"]) if value["unfinished"] else None
+    held, settled = (
+        [(int(size), str(root)) for size, root in value.get(name, [])]
+        for name in ("held", "settled")
+    )
     return {
         "chain": chain,
+        "held": dict(held),
+        "settled": settled,
         "log_chain": log_chain,
         "checked": checked,
         "seen": seen,
         "towards": towards,
         "unfinished": unfinished,
     }
+
+
+def recoveries(chain: Chain) -> list[LogBody]:
+    """The log after each of its recoveries, in order."""
+    logs = [one for one in chain.ever_in_force(Kind.LOG).values() if isinstance(one, LogBody)]
+    return [one for one in logs if one.recovery]
+
+
+def _recoveries(chain: Chain, origin: str) -> list[LogRecovery]:
+    """Those since the log was called `origin`."""
+    found = recoveries(chain)
+    since = next((n for n, one in enumerate(found, 1) if one.origin == origin), 0)
+    return [one.recovery for one in found[since:] if one.recovery]
+
+
+def _size(checkpoint: Checkpoint) -> int:
+    return checkpoint.size
 
 
 def _opened(note: bytes, chain: Chain) -> Seen:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 from urllib.parse import urlsplit
 
-from presspass.cli.audit_state import State
+from presspass.cli.audit_state import State, recoveries
 from presspass.cli.client import Gate
 from presspass.cli.exits import CannotSayError
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.ledger.note import VerifierKey
 from presspass.core.ledger.tiles import ENTRY_BYTES_MAX, WIDTH
 from presspass.core.limits import NOTE_BYTES_MAX, UPSTREAM_ANSWER_BYTES_MAX
+from presspass.core.log import LogRecovery
 from presspass.core.statement import Kind
 from presspass.formats.simple_index import Listed, read_page
 from presspass.verify.ledger import (
@@ -40,6 +41,7 @@ _BUNDLE_BYTES_MAX = WIDTH * (2 + ENTRY_BYTES_MAX)
 _PAGE_TYPES = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 _INDEX_HINT = "Give the address of its index, as pip takes it."
 _SAVE_EVERY_BUNDLES = 64
+_LOST_TOLD = 5  # names of files in one line
 
 
 class Served(Protocol):
@@ -98,11 +100,15 @@ def audit(gate: Served, state: State, wanted: Wanted, progress: Progress) -> Out
     newest = _newest(fetch, gate.base, state, wanted.witnesses)
     if not newest.checkpoint.size:
         raise CannotSayError("The ledger is empty: there is nothing to check yet.")
-    _follow(fetch, state, newest, progress)
+    gone = _Gone.of(state)
+    if gone is not None:
+        _begin_anew(state, gone, newest)
+    _follow(fetch, state, newest, progress, gone.seen if gone else ())
     _require_witnesses(wanted.witnesses, newest)
     found, notes = _look_at_registries(state.checked, wanted.registries)
-    findings = (*state.checked.findings, *_look_at_log(state), *found)
-    return Outcome(newest, state.checked, before, findings, tuple(notes))
+    told = gone.findings(state) if gone else ()
+    findings = (*told, *state.checked.findings, *_look_at_log(state), *found)
+    return Outcome(newest, state.checked, before, findings, (*_recoveries(state), *notes))
 
 
 def _fetcher(gate: Served) -> Fetch:
@@ -141,6 +147,57 @@ def _opened(fetch: Fetch, base: str, state: State, witnesses: Sequence[VerifierK
     return Seen.open(_checkpoint(fetch, base), state.chain.log, witnesses)
 
 
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """What was seen of a log that has gone on from less since. `seen`: by size; `files` as in `Account`."""
+
+    recovery: LogRecovery
+    seen: tuple[Seen, ...]
+    files: Mapping[str, list[str]]
+
+    @classmethod
+    def of(cls, state: State) -> _Gone | None:
+        """None where nothing that was seen is given up."""
+        recovery = state.lost()
+        seen = tuple(one for one in (state.seen, state.towards) if one)
+        return None if recovery is None else cls(recovery, seen, state.checked.files)
+
+    def findings(self, state: State) -> tuple[Finding, ...]:
+        """Told in the round in which the recovered log was read for the first time."""
+        old, now = self.seen[-1].checkpoint, state.checked.files
+        text = (
+            f"{old.origin} had {old.size} entries; the log was recovered and goes on as {state.chain.log.origin} "
+            f"from the first {self.recovery.size} of them. Said by those who signed: {self.recovery.reason}"
+        )
+        found = [Finding("log.recovered", text)]
+        lost = sorted(
+            one for one in self.files if not set(self.files[one]) <= set(now.get(one, ()))
+        )
+        if lost:
+            text = f"{len(lost)} published files are in the ledger no more: {', '.join(lost[:_LOST_TOLD])}"
+            found.append(Finding("log.lost-files", text))
+        return tuple(found)
+
+
+def _begin_anew(state: State, gone: _Gone, newest: Seen) -> None:
+    """What was seen is kept as evidence, and a recovered log is read from its beginning."""
+    size, begins = newest.checkpoint.size, gone.recovery.size
+    if size <= begins:
+        text = f"The recovered log has {size} entries; it goes on from {begins}."
+        _refuse(state, Refusal(Code.LOG_SMALLER, text), [*gone.seen, newest])
+    state.keep_evidence([one.note for one in gone.seen])
+    state.begin_anew(gone.recovery)
+
+
+def _recoveries(state: State) -> list[str]:
+    return [
+        f"The log was recovered as {one.origin}: it went on from {one.recovery.size} entries where "
+        f"{one.recovery.seen_size} had been seen ({one.recovery.reason})."
+        for one in recoveries(state.chain)
+        if one.recovery
+    ]
+
+
 def _look_at_log(state: State) -> list[Finding]:
     """The statements by which the key is in force stand in the ledger, and no others do."""
     if state.checked.logs == list(state.chain.ever_in_force(Kind.LOG)):
@@ -170,8 +227,12 @@ def _require_witnesses(witnesses: Sequence[VerifierKey], seen: Seen) -> None:
         )
 
 
-def _follow(fetch: Fetch, state: State, newest: Seen, progress: Progress) -> None:
-    """Reads up to what was aimed at the last time, then up to `newest`: whatever was signed once is held to it."""
+def _follow(
+    fetch: Fetch, state: State, newest: Seen, progress: Progress, before: Sequence[Seen]
+) -> None:
+    """Reads up to what was aimed at the last time, then up to `newest`: whatever was signed once is held to it.
+    `before`: what was seen of a log before its recovery.
+    """
     known = [one for one in (state.seen, state.towards) if one]
     try:
         for one in known:
@@ -180,7 +241,7 @@ def _follow(fetch: Fetch, state: State, newest: Seen, progress: Progress) -> Non
             if state.seen is None or goal.checkpoint.size > state.seen.checkpoint.size:
                 _read_to(fetch, state, goal, newest, progress)
     except Refusal as refusal:
-        _refuse(state, refusal, [*known, newest])
+        _refuse(state, refusal, [*before, *known, newest])
 
 
 def _read_to(fetch: Fetch, state: State, goal: Seen, newest: Seen, progress: Progress) -> None:
@@ -190,7 +251,8 @@ def _read_to(fetch: Fetch, state: State, goal: Seen, newest: Seen, progress: Pro
     state.write()
     try:
         with progress(f"reading {size - account.size:,} entries", size - account.size) as moved:
-            for number, count in enumerate(read_on(fetch, account, size, state.genesis), 1):
+            reading = read_on(fetch, account, size, state.genesis, state.held)
+            for number, count in enumerate(reading, 1):
                 moved(count)
                 if number % _SAVE_EVERY_BUNDLES == 0:
                     state.unfinished = account

@@ -1,8 +1,9 @@
-"""`log`: which key signs the ledger's checkpoints, and putting another in its place."""
+"""`log`: which key signs the ledger's checkpoints, putting another in its place, and going on after a loss."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,13 +13,19 @@ from presspass.cli.options import example, format_option, home_option
 from presspass.cli.show import emit_json, grouped, note, safe, say
 from presspass.core.digests import JsonObject
 from presspass.core.ledger.checkpoint import log_key
-from presspass.core.log import LogBody
+from presspass.core.limits import NOTE_BYTES_MAX
+from presspass.core.log import LogBody, LogRecovery
 from presspass.core.statement import Kind
+from presspass.verify.proof import open_checkpoint
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
 
 
-@click.group("log", short_help="Which key signs the ledger.")
+@click.group("log", short_help="Which key signs the ledger; recovery of a ledger.")
 def log_command() -> None:
-    """Which key signs the ledger's checkpoints. Another one takes the approval of two people.
+    """Which key signs the ledger's checkpoints. Another one takes the approval of two people, and so does going on
+    with a ledger that has lost entries which others have seen.
 
     The first was made with the installation and is named in its genesis.
     """
@@ -69,6 +76,63 @@ def show_command(home: Path, as_json: bool) -> None:
     note(f"{safe(chain.log.origin)}, key {grouped(chain.log.key)}, {since}")
     for _name, digest in waiting(home, Kind.LOG):
         note(f"waits for signatures: request {digest}")
+
+
+@log_command.command(
+    "recover",
+    epilog=example(
+        'presspass log recover --reason "the disk was lost" --seen evidence.note --home /srv/presspass'
+    ),
+)
+@click.option("--reason", required=True, help="Why entries are given up. Everybody reads it.")
+@click.option(
+    "--seen",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The largest checkpoint that anybody has, as an auditor keeps it or a copy of the ledger serves it.",
+)
+@home_option
+@format_option
+def recover_command(reason: str, seen: Path | None, home: Path, as_json: bool) -> None:
+    """Ask to go on with the ledger that is left, under its next name.
+
+    For a ledger that was set back or forked: others have seen entries that it does not have. Look for a newer backup
+    first; what is given up here is lost. Until it is approved nothing is published. Witnesses need the verifier key
+    that is printed, and auditors tell everybody what is gone.
+
+    Exit codes: 0 asked for; 1 refused; 4 the gate of this home is not running, or the journal cannot be read.
+    """
+    from presspass.cli.databases import ask_journal
+
+    standing, chain = standing_of_home(home), chain_of(home)
+    size, root, known = ask_journal(home, _standing_tree)
+    seen_size, seen_root = max(known, size), ""
+    if seen is not None:
+        with seen.open("rb") as file:
+            shown = open_checkpoint(file.read(NOTE_BYTES_MAX + 1), chain.log).checkpoint
+        if shown.size >= seen_size:
+            seen_size, seen_root = shown.size, shown.root.hex()
+    recovery = LogRecovery(size, root, seen_size, seen_root, reason)
+    body = LogBody(chain.next_log_origin, chain.log.key, recovery)
+    statement = standing.statement(body, previous=chain.head(Kind.LOG))
+    answer = put_before_approvers(home, statement)
+    if as_json:
+        emit_json({**answer, **_described(body), "recovery": recovery.to_json()})
+        return
+    say(safe(answer["url"]))
+    note(
+        f"{size} entries are left, of {seen_size} that were seen. For witnesses, once it is approved:"
+    )
+    note(_verifier_key(body))
+
+
+def _standing_tree(connection: Connection) -> tuple[int, str, int]:
+    """Size and root (hex) of the ledger here, and how large a tree a witness says it has seen."""
+    from presspass.core.ledger import merkle
+    from presspass.store import journal_view, ledger_view
+
+    head = ledger_view.head(connection)
+    known = int(journal_view.fact(connection, journal_view.LEDGER_SEEN) or 0)
+    return head.size, merkle.edge_root(list(head.edge)).hex(), known
 
 
 def _verifier_key(log: LogBody) -> str:

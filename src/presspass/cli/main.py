@@ -37,7 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "publisher": ("publisher", "Which workload may ask for which packages."),
     "delegation": ("delegation", "What a bot may ask for, for whom."),
     "signer": ("signer", "Which key signs attestations."),
-    "log": ("log", "Which key signs the ledger."),
+    "log": ("log", "Which key signs the ledger; recovery of a ledger."),
     "identity": ("identity", "What a CI job's identity says."),
     "token": ("tokens", "Upload tokens."),
     "invite": ("people", "Make an enrolment link for a person."),

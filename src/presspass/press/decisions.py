@@ -32,6 +32,7 @@ from presspass.press.books import Books
 from presspass.press.clock import Clock
 from presspass.press.forges import Forges
 from presspass.press.inspection import Inspected, Inspection
+from presspass.press.log import check_recovery
 from presspass.press.log_keys import LogKeys
 from presspass.press.signing import Signers
 from presspass.store import journal_view as view
@@ -246,6 +247,8 @@ class Decisions:
         if journal.vetoed(connection, statement):
             raise Refusal(Code.VETOED, "The change was vetoed.")
         gatekeeper.check_admissible(connection, chain, statement, now_ms)
+        if isinstance(statement.body, LogBody) and statement.body.recovery:
+            check_recovery(connection, statement.body.recovery)
         return gatekeeper.evaluate(connection, chain, statement, ask.approvals)
 
     def _admit(
@@ -279,9 +282,11 @@ class Decisions:
             what=statement.kind.value,
             by=list(verdict.tally.counted),
         )
-        if isinstance(statement.body, FreezeBody):
-            for id in statement.body.narrowings:
-                self.books.enter(connection, now_ms, kind="cleared", statement=ask.digest, id=id)
+        cleared = statement.body.narrowings if isinstance(statement.body, FreezeBody) else ()
+        if isinstance(statement.body, LogBody) and statement.body.recovery:
+            cleared = journal.recover_ledger(connection, ask.digest)
+        for id in cleared:
+            self.books.enter(connection, now_ms, kind="cleared", statement=ask.digest, id=id)
         self.books.tell(
             connection, ask.digest, f"{statement.kind.value} changed", text, now_ms, before.roster
         )

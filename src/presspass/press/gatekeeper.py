@@ -92,7 +92,9 @@ def check_not_narrowed(connection: Connection, statement: Statement) -> None:
     raise Refusal(
         Code.FROZEN,
         f"Publishing is frozen for {scope}: {standing.reason or 'no reason given'}.",
-        f"A quorum can clear it: presspass freeze --clear {standing.id}",
+        "Others have seen another ledger; its recovery ends this: presspass log recover"
+        if standing.is_ledger_behind
+        else f"A quorum can clear it: presspass freeze --clear {standing.id}",
     )
 
 

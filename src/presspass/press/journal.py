@@ -259,13 +259,31 @@ def latch(
 
 
 def clear(connection: Connection, ids: Iterable[str], statement: str) -> None:
-    """Ends narrowings, by an approved statement only. Vetoes are final."""
+    """Ends narrowings, by an approved statement only. Vetoes are final, and what was latched because others have seen
+    another ledger is ended by its recovery alone.
+    """
     for id in ids:
         n = t.NARROWING.c
-        what = connection.execute(sa.select(n.what).where(n.id == id)).scalar()
-        if what is None or what == "veto":
+        row = connection.execute(sa.select(n.what, n.target, n.source).where(n.id == id)).first()
+        if row is None or row.what == "veto":
             raise Refusal(Code.NARROWING_CANNOT_CLEAR, f"{id[:16]} is no freeze; a veto is final.")
+        if tuple(row) == ("freeze", "", view.LEDGER_BEHIND):
+            raise Refusal(
+                Code.NARROWING_CANNOT_CLEAR,
+                f"{id[:16]} stands because others have seen another ledger than this one.",
+                "The ledger's recovery ends it: presspass log recover",
+            )
         connection.execute(t.NARROWING.update().where(n.id == id).values(cleared_by=statement))
+
+
+def recover_ledger(connection: Connection, statement: str) -> tuple[str, ...]:
+    """Ends what was latched because others have seen another ledger; the ids. `statement`: the recovery's digest."""
+    standing = view.narrowings(connection)
+    found = tuple(one.id for one in standing if one.is_ledger_behind)
+    where = t.NARROWING.c.id.in_(found)
+    connection.execute(t.NARROWING.update().where(where).values(cleared_by=statement))
+    set_fact(connection, view.LEDGER_SEEN, "0")
+    return found
 
 
 def blocking(

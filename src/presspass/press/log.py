@@ -26,11 +26,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from presspass.core.digests import canonical
-from presspass.core.errors import Fault, invariant
+from presspass.core.errors import Code, Fault, Refusal, invariant
 from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, sign
 from presspass.core.ledger.tiles import ENTRY_BYTES_MAX, HASH_BYTES, HEIGHT, WIDTH
-from presspass.core.log import LogBody
+from presspass.core.log import LogBody, LogRecovery
 from presspass.store import history, journal_view
 from presspass.store import journal_tables as t
 from presspass.store import ledger_view as view
@@ -156,3 +156,21 @@ def _move_head(connection: Connection, before: Head, after: Head) -> None:
         return
     if _HEAD.run(connection, before=before.size, **row) != 1:
         raise Fault("ledger.moved", "Another process has written to the ledger.", retryable=True)
+
+
+def check_recovery(connection: Connection, recovery: LogRecovery) -> None:
+    """Refuses with `log.unusable` a recovery that goes on from another tree than this ledger has, or that gives up less
+    than a witness says it has seen.
+    """
+    seen = int(journal_view.fact(connection, journal_view.LEDGER_SEEN) or 0)
+    begins = recovery.size <= view.size(connection) and recovery.root == (
+        merkle.root(recovery.size, view.node_reader(connection)).hex()
+    )
+    if not begins or recovery.seen_size < seen:
+        raise Refusal(
+            Code.LOG_UNUSABLE,
+            f"The recovery speaks of another ledger than this one, of which {seen} entries were seen."
+            if begins
+            else f"This ledger does not begin with the {recovery.size} entries that the recovery goes on from.",
+            "Ask for it on the press's host: presspass log recover",
+        )

@@ -1,4 +1,4 @@
-"""The files of the log key, in the press's own room: `log.key`, in force, and `log-next.key`, which comes next.
+"""The files of the log key, in the press's own room: `log.key`, which is in force, and `log-next.key`, if one waits.
 
 The log gets another key in three steps; a crash between any two leaves a press that can sign:
 1. `log-next.key` is durable before anybody hears its public half, so that none can be asked for that the press lacks;

@@ -3,8 +3,8 @@
 1. What a witness has cosigned is kept with the checkpoint: that is what is served, and what proofs are made against.
 2. Without an answer nothing waits: entries, publications and proofs go on, and proofs say who has cosigned.
 3. A witness that has cosigned a larger tree, or another one of the same size, than this ledger has: the ledger was set
-   back, or forked. Everything is frozen, until a quorum has looked at it. The witness is believed for that on its word,
-   since it can only stop something.
+   back, or forked. Everything is frozen until a quorum has signed the ledger's recovery, and by nothing else. The
+   witness is believed for that on its word, since it can only stop something.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from presspass.core.digests import sha256_hex
+from presspass.core.digests import INTEGER_MAX, sha256_hex
 from presspass.core.errors import Refusal
 from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import is_size
 from presspass.core.ledger.note import Note, Signature, VerifierKey
 from presspass.core.ledger.witness import PATH, SIZE_TYPE, Submission, read_cosignature
 from presspass.core.limits import WITNESS_RETRY_FIRST_S, WITNESS_RETRY_S_MAX
+from presspass.press import journal
 from presspass.press.dropbox import Dropped
 from presspass.press.log import Log
 from presspass.press.narrowings import Narrowings
@@ -112,14 +113,14 @@ class Witnesses:
             sized = status == 409 and kind.partition(";")[0].strip().lower() == SIZE_TYPE
             has = int(said) if sized and is_size(said) else None
             if status == 422 or (status == 409 and (has is None or has == size)):
-                self._stop(witness, "another ledger than this one")
+                self._stop(witness, "another ledger than this one", size)
                 raise OSError("it has cosigned another ledger")
             if has is None:
                 raise OSError(f"it answered {status}: {said[:200]!r}")
             if has > head.size:
                 # Another press may have written, and had cosigned, since this one has looked.
                 if has > self.writer.run(view.size):
-                    self._stop(witness, f"{has} entries, more than this ledger has")
+                    self._stop(witness, f"{has} entries, more than this ledger has", has)
                 raise OSError(f"it has cosigned {has} entries")
             size = has
         raise OSError("it does not stay with the size that it says it has")
@@ -144,10 +145,21 @@ class Witnesses:
 
         self.writer.run(work)
 
-    def _stop(self, witness: Witness, what: str) -> None:
+    def _stop(self, witness: Witness, what: str, size: int) -> None:
+        """Latches it; `size`: of the tree that the witness says it has cosigned, as far as a statement can say it."""
+
+        def work(connection: Connection) -> str:
+            seen = int(journal_view.fact(connection, journal_view.LEDGER_SEEN) or 0)
+            journal.set_fact(
+                connection, journal_view.LEDGER_SEEN, str(max(seen, min(size, INTEGER_MAX)))
+            )
+            return self.narrowings.log.in_force(connection).origin
+
+        # First: a stop without a size could be ended by a recovery that gives up less than was seen.
+        origin = self.writer.run(work)
         reason = f"the witness {witness.key.name} has cosigned {what}"
-        id = sha256_hex(f"witness\n{reason}".encode())
-        self.narrowings.latch(Dropped(id, "freeze", "", reason), "witness")
+        id = sha256_hex(f"witness\n{origin}\n{reason}".encode())
+        self.narrowings.latch(Dropped(id, "freeze", "", reason), journal_view.LEDGER_BEHIND)
 
 
 def _renew_proofs(

@@ -37,6 +37,9 @@ from presspass.store import journal_tables as t
 from presspass.store.database import Prepared
 
 GENESIS = "genesis"
+#: Source of a freeze that only the recovery of the ledger ends; the fact that says how large a tree others have seen.
+LEDGER_BEHIND: Final = "witness"
+LEDGER_SEEN: Final = "ledger-seen"
 _LOG: Final = Prepared(
     sa.select(t.STATEMENT.c.statement)
     .join(t.HEAD, t.HEAD.c.digest == t.STATEMENT.c.digest)
@@ -70,6 +73,11 @@ class Narrowing:
     reason: str
     source: str
     seen_ms: int
+
+    @property
+    def is_ledger_behind(self) -> bool:
+        """Whether it stands because others have seen another ledger. (Of others the source is what a gateway says.)"""
+        return (self.what, self.target, self.source) == ("freeze", "", LEDGER_BEHIND)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,13 @@ class Chain:
         """The log's name in checkpoints, and the key that signs them now: genesis', until people have signed others."""
         return self.logs[""][1] if self.logs else self.body.log
 
+    @property
+    def next_log_origin(self) -> str:
+        """The name that the log takes with its next recovery."""
+        once = self.ever_in_force(Kind.LOG).values()
+        recovered = sum(isinstance(one, LogBody) and one.recovery is not None for one in once)
+        return log_origin(self.body.origin, recovered + 1)
+
     def head(self, kind: Kind, name: str = "") -> str:
         """The present head of one chain; genesis where nothing has been admitted to it."""
         if kind is Kind.ROSTER:
@@ -259,15 +266,15 @@ class Chain:
 
     def _check_log(self, body: LogBody) -> None:
         """Rule 6; refuses with `log.unusable`."""
-        once = [one for one in self.ever_in_force(Kind.LOG).values() if isinstance(one, LogBody)]
-        recoveries = sum(one.recovery is not None for one in once) + (body.recovery is not None)
-        if body.origin != log_origin(self.body.origin, recoveries):
+        name = self.log.origin if body.recovery is None else self.next_log_origin
+        if body.origin != name:
             raise Refusal(
                 Code.LOG_UNUSABLE,
-                f"The log would be called {body.origin}; its name is {log_origin(self.body.origin, recoveries)}.",
+                f"The log would be called {body.origin}; its name is {name}.",
                 "It keeps its name with another key, and takes the next one when it is recovered.",
             )
-        former = {self.body.log_key, *(one.key for one in once)}
+        once = self.ever_in_force(Kind.LOG).values()
+        former = {self.body.log_key, *(one.key for one in once if isinstance(one, LogBody))}
         if body.recovery is not None:
             former.discard(self.log.key)
         if body.key in former:

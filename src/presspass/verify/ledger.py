@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from presspass.core.digests import JsonObject, canonical, sha256_hex
@@ -39,6 +40,7 @@ from presspass.verify.proof import open_checkpoint
 Fetch = Callable[[str], bytes | None]
 UNKNOWN_KIND: Final = "entry.unknown-kind"
 _ENDS: Final = frozenset({"admitted", "rejected", "expired", "stale", "failed", "refused"})
+_NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 _TRY_AGAIN: Final = (
     "Nothing of it is believed. Run it again, from another network or from a copy; "
     "if it stays, tell the operators."
@@ -202,13 +204,25 @@ def check_growth(old: Checkpoint, new: Checkpoint) -> None:
         raise _forked(f"The log has signed two trees of {new.size} entries.")
 
 
-def read_on(fetch: Fetch, account: Account, size: int, genesis: Statement) -> Iterator[int]:
-    """Takes the entries up to `size` into `account`; yields after each bundle how many it brought."""
+def read_on(
+    fetch: Fetch,
+    account: Account,
+    size: int,
+    genesis: Statement,
+    held: Mapping[int, str] = _NOTHING,
+) -> Iterator[int]:
+    """Takes the entries up to `size` into `account`; yields after each bundle how many it brought. `held`: size to root
+    (hex) of trees that it must begin with, else refuses with `log.forked`.
+    """
     while account.size < size:
         index, inside = divmod(account.size, WIDTH)
         entries = _entries(fetch, Tile(ENTRIES, index, min(WIDTH, size - index * WIDTH)))
         for entry in entries[inside:]:
             account.take(entry, genesis)
+            if held.get(account.size, "") not in ("", account.root.hex()):
+                raise _forked(
+                    f"The recovered log begins with {account.size} other entries than it says, or than were seen."
+                )
         yield len(entries) - inside
 
 
