@@ -213,6 +213,7 @@ INBOX_WAIT_S_MAX = 60
 BACKUP_MANIFEST_BYTES_MAX = 16 * MIB
 BACKUP_MEMBERS_MAX = 100_000
 DISK_FREE_BYTES_MIN = 4 * GIB  # below this, `doctor` warns: two copies of the largest file
+CHAINS_KEPT_BYTES_MAX = 16 * MIB  # that one verifier keeps, as their statements stand in proofs
 PROOF_BYTES_MAX = 16 * MIB
 
 # console pages

@@ -161,15 +161,13 @@ class Electorate:
 
     def eligible(self) -> int:
         """How many identities could approve at all."""
-        return len(
-            {self.identity(key.id) for key in self.roster_now.all_keys() if self.approves(key.id)}
-        )
+        return len({self.identity(one) for one in self.roster_now.key_ids() if self.approves(one)})
 
     def reachable(self) -> bool:
         """Whether the number could be reached if everybody signed."""
         asked = any(
-            self.is_requester(key.id) and self.why_not(key.id) is None
-            for key in self.roster_now.all_keys()
+            self.is_requester(one) and self.why_not(one) is None
+            for one in self.roster_now.key_ids()
         )
         return self.eligible() >= self.needed(requester_signed=asked)
 

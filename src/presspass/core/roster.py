@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -168,31 +169,37 @@ class Roster:
     """Everybody who may sign, in order of their ids. No key belongs to two people."""
 
     people: tuple[Person, ...]
-    _by_key: dict[str, Person] = field(init=False, repr=False, compare=False)
+    _by_key: dict[str, tuple[Person, Key]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_key: dict[str, Person] = {}
+        by_key: dict[str, tuple[Person, Key]] = {}
         for person in self.people:
             for key in person.keys:
-                if key.id in by_key:
+                key_id = key.id
+                if key_id in by_key:
                     raise Refusal(
-                        Code.STATEMENT_MALFORMED, f"Key {key.id[:16]} belongs to two people."
+                        Code.STATEMENT_MALFORMED, f"Key {key_id[:16]} belongs to two people."
                     )
-                by_key[key.id] = person
+                by_key[key_id] = person, key
         object.__setattr__(self, "_by_key", by_key)
 
     def owner(self, key_id: str) -> Person | None:
         """The person whose key this is, or None."""
-        return self._by_key.get(key_id)
+        found = self._by_key.get(key_id)
+        return None if found is None else found[0]
 
     def key(self, key_id: str) -> Key | None:
         """The key with this fingerprint, or None."""
-        owner = self.owner(key_id)
-        return None if owner is None else next(key for key in owner.keys if key.id == key_id)
+        found = self._by_key.get(key_id)
+        return None if found is None else found[1]
 
     def person(self, person_id: str) -> Person | None:
         """The person with this id, or None."""
         return next((person for person in self.people if person.id == person_id), None)
+
+    def key_ids(self) -> Collection[str]:
+        """The fingerprint of every key of everybody."""
+        return self._by_key.keys()
 
     def all_keys(self) -> tuple[Key, ...]:
         """Every key of everybody."""

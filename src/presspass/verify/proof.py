@@ -144,15 +144,29 @@ class Proof:
     @classmethod
     def from_bytes(cls, data: bytes) -> Proof:
         """Reads canonical bytes; anything else is refused."""
-        members = Members(parse_canonical(data, bytes_max=PROOF_BYTES_MAX, what="proof"), "proof")
+        return cls.from_json(parse_proof(data))
+
+    @classmethod
+    def from_json(
+        cls,
+        value: JsonObject,
+        known: Statement | None = None,
+        chain: tuple[SignedStatement, ...] = (),
+    ) -> Proof:
+        """Reads what `parse_proof` gives. `known`: a genesis that need not be read again, if it is this one; `chain`:
+        the first of the chain, which whoever hands them in has read from the same text before.
+        """
+        members = Members(value, "proof")
         members.choice("format", (FORMAT,))
         genesis = members.take("genesis")
         if not isinstance(genesis, str):
             members.refuse("has no genesis text")
+        data = genesis.encode("utf-8", "surrogatepass")
+        links = members.items("chain", _as_it_is, count_max=CHAIN_MAX)
         proof = cls(
             filename=members.text("file", chars_max=255),
-            genesis=Statement.from_bytes(genesis.encode("utf-8", "surrogatepass")),
-            chain=members.items("chain", SignedStatement.from_json, count_max=CHAIN_MAX),
+            genesis=known if known and known.to_bytes() == data else Statement.from_bytes(data),
+            chain=chain + tuple(map(SignedStatement.from_json, links[len(chain) :])),
             release=SignedStatement.from_json(members.take("release")),
             record=Record.from_json(members.take("record")),
             attestations=members.items("attestations", _envelope, count_max=len(PREDICATES)),
@@ -258,27 +272,37 @@ def check_proof(
     """The offline check, in the order of the module's list. `trust_root`: digest of the pinned genesis, hex;
     `witnesses`: those whose cosignatures mean something to whoever asks.
     """
+    require_genesis(proof, trust_root)
+    chain = Chain.begin(proof.genesis)
+    for signed in proof.chain:
+        chain.admit(signed.statement, signed.approvals)
+    return check_after(chain, proof, ReleaseFile(filename, sha256, size), witnesses)
+
+
+def require_genesis(proof: Proof, trust_root: str) -> None:
+    """Step 1 of the module's list."""
     if proof.genesis.digest != trust_root:
         raise Refusal(
             Code.PROOF_INVALID,
             "The proof comes from another installation than the one you trust.",
             "Compare the trust root with the one you pinned.",
         )
-    chain = Chain.begin(proof.genesis)
-    for signed in proof.chain:
-        chain.admit(signed.statement, signed.approvals)
+
+
+def check_after(
+    chain: Chain, proof: Proof, file: ReleaseFile, witnesses: Sequence[VerifierKey]
+) -> Valid:
+    """Steps 3 to 6. `chain`: after everything in the proof's chain, which was admitted; it is not changed."""
     entry = Entry.from_bytes(proof.record.entry)
-    body, file = _check_release(proof, chain, entry, filename, sha256, size)
+    body, verdict = _check_release(proof, chain, entry, file)
     log = _log_of(proof, chain)
     witnessed = _check_record(proof.record, log, witnesses)
-    verdict = _evaluate(chain, proof, entry)
     about = attestable(chain, proof.release, [one.statement for one in proof.chain], entry, verdict)
     signer = chain.signer(ATTESTATION, log)
     sha512 = attestation.check(proof.attestations, about, signer)
     upstream = next(
         name for name, (digest, _) in chain.upstreams.items() if digest == body.upstream
     )
-    kinds = {key.id: key.kind for roster in chain.rosters.values() for key in roster.all_keys()}
     return Valid(
         file=file,
         sha512=sha512[file.sha256],
@@ -286,7 +310,7 @@ def check_proof(
         upstream=upstream,
         approved_by=verdict.tally.counted,
         requester_signed=verdict.tally.requester_signed,
-        keys=tuple((signed.key, kinds[signed.key]) for signed in verdict.signed),
+        keys=tuple((signed.key, chain.enrolled(signed.key)[0].kind) for signed in verdict.signed),
         synced=frozenset(signed.key for signed in verdict.signed if signed.synced),
         synced_accepted=chain.policy.synced_passkeys,
         attested_by=(signer.scheme, sha256_hex(signer.public_key)),
@@ -315,12 +339,11 @@ def _true(value: object) -> bool:
 
 
 def _check_release(
-    proof: Proof, chain: Chain, entry: Entry, filename: str, sha256: str, size: int
-) -> tuple[ReleaseBody, ReleaseFile]:
+    proof: Proof, chain: Chain, entry: Entry, file: ReleaseFile
+) -> tuple[ReleaseBody, Verdict]:
     statement = proof.release.statement
     body = statement.body_as(ReleaseBody)
-    file = ReleaseFile(filename, sha256, size)
-    if file not in body.files or filename != proof.filename:
+    if file not in body.files or file.name != proof.filename:
         raise Refusal(Code.PROOF_WRONG_FILE, "The proof is about another file than this one.")
     if statement.intent is not Intent.APPROVE:
         raise Refusal(Code.PROOF_INVALID, "The proof carries a veto, not an approval.")
@@ -328,7 +351,8 @@ def _check_release(
         raise Refusal(
             Code.PROOF_INVALID, "The proof's chain does not end where the press published."
         )
-    _evaluate(chain, proof, entry).require_all()
+    verdict = _evaluate(chain, proof, entry)
+    verdict.require_all()
     if body.upstream not in {digest for digest, _ in chain.upstreams.values()}:
         raise Refusal(Code.PROOF_INVALID, "The release names an upstream that was not in force.")
     if (
@@ -343,7 +367,7 @@ def _check_release(
         raise Refusal(
             Code.PROOF_INVALID, "The release was published outside the life of its approval."
         ) from None
-    return body, file
+    return body, verdict
 
 
 def _later(members: Members) -> tuple[SignedStatement, ...]:
@@ -404,6 +428,15 @@ def _signature(chain: Chain, verdict: Verdict, signed: Signed) -> Signature:
     asked = any(one.is_requester(signed.key) for one in verdict.electorates)
     role = "none" if not counts else "requester" if asked else "approver"
     return Signature(signed, key, person, role)
+
+
+def parse_proof(data: bytes) -> JsonObject:
+    """The members of a proof file, none of them read; refuses what is not canonical."""
+    return parse_canonical(data, bytes_max=PROOF_BYTES_MAX, what="proof")
+
+
+def _as_it_is(value: object) -> object:
+    return value
 
 
 def _envelope(value: object) -> JsonObject:
