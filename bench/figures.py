@@ -158,6 +158,18 @@ def figures(
         "drop": Figure(
             "a stop in the drop box, until the press has latched it, p99", "s", "value <= 1"
         ),
+        "verify-cpu": Figure(
+            "presspass verify, CPU beyond the start of the interpreter",
+            "ms",
+            "value <= 30",
+            "to load Ed25519 and P-256 of cryptography, alone",
+        ),
+        "verify-rate": Figure(
+            "proofs checked by the library, under one trust root",
+            "proofs/CPU s",
+            "value >= 2000",
+            "the six signatures of each, by cryptography alone",
+        ),
         "help": Figure("presspass --help, CPU", "ms", "value <= 150"),
         "ready": Figure("presspass serve, time until ready", "s", "value <= 3"),
         "memory-start": Figure("all processes together, PSS after start", "MB", "value <= 400"),

@@ -40,6 +40,7 @@ _STEPS: Final[dict[str, Callable[[House, Sizes, Samples], None]]] = {
     "several gateways": scenarios.several_gateways,
     "ledger": scenarios.the_ledger,
     "drop box": scenarios.dropped,
+    "proofs": scenarios.some_proofs,
 }
 
 

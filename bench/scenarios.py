@@ -19,6 +19,7 @@ import exchange
 import ledger
 import nodes
 import procfs
+import proofs
 import rawhttp
 from figures import CROWD_FILES, FULL_MB, GATEWAYS, LEDGER_ENTRIES, Figure, figures
 from floors import DurableWrite, copy_s
@@ -56,6 +57,10 @@ class Sizes:
     ledger_entries: int = LEDGER_ENTRIES
     ledger_appends: int = 1000
     drops: int = 50
+    proofs: int = 12
+    proof_checks: int = 2400
+    proof_rounds: int = 5
+    verify_rounds: int = 9
 
     @property
     def figures(self) -> dict[str, Figure]:
@@ -80,6 +85,10 @@ QUICK: Final = Sizes(
     ledger_entries=100_000,
     ledger_appends=300,
     drops=20,
+    proofs=4,
+    proof_checks=400,
+    proof_rounds=3,
+    verify_rounds=3,
 )
 
 
@@ -276,6 +285,30 @@ def the_ledger(house: House, sizes: Sizes, samples: Samples) -> None:
 def dropped(house: House, sizes: Sizes, samples: Samples) -> None:
     """A revocation that nobody signed, put into the drop box: past the gateway (law 8)."""
     samples.add("drop", exchange.dropped(house, sizes.drops))
+
+
+def some_proofs(house: House, sizes: Sizes, samples: Samples) -> None:
+    """Proofs of releases that this gate has published, checked by the command and by the library."""
+    project = "bench-proof"
+    door, trust_root = house.door(project), house.gate.home / "trust-root.json"
+    published = []
+    for number in range(sizes.proofs):
+        wheel = small_wheel(project, f"1.{number}", SMALL_BYTES)
+        _release_s(house, door, wheel)
+        status, proof = rawhttp.ask(door.port, "GET", f"/log/proof/{wheel.sha256}")
+        _expect(status, proof)
+        published.append(proofs.Proved(wheel, proof))
+    file = published[0].lay_out(house.folder / "proofs")
+    for number in range(sizes.verify_rounds + 1):
+        verify_ms, floor_ms = proofs.command_ms(file, trust_root)
+        if number:
+            samples.add("verify-cpu", verify_ms)
+            samples.add_beside("verify-cpu", floor_ms)
+    for number in range(sizes.proof_rounds + 1):
+        rate, bare = proofs.rates(published, trust_root.read_bytes(), sizes.proof_checks)
+        if number:
+            samples.add("verify-rate", rate)
+            samples.add_beside("verify-rate", bare)
 
 
 def _release_s(house: House, door: Door, wheel: Wheel) -> float:

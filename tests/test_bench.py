@@ -51,6 +51,8 @@ ISSUE = [
     (("ledger of 1,000,000", "on disk"), "MB", "value <= 200"),
     (("audit", "1,000,000"), "s", "value <= 600"),
     (("stop in the drop box",), "s", "value <= 1"),
+    (("presspass verify", "beyond the start"), "ms", "value <= 30"),
+    (("proofs checked by the library",), "proofs/CPU s", "value >= 2000"),
 ]
 TINY = Sizes(
     large_mb=3,
@@ -70,6 +72,10 @@ TINY = Sizes(
     ledger_entries=2000,
     ledger_appends=20,
     drops=2,
+    proofs=2,
+    proof_checks=4,
+    proof_rounds=1,
+    verify_rounds=1,
 )
 
 positive = st.floats(min_value=0.001, max_value=1e6)
