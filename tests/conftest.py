@@ -39,6 +39,7 @@ BOTH = {
     "test_press_erasure": True,
     "test_press_laws": False,
     "test_press_new_keys": False,
+    "test_press_revocations": True,
     "test_press_upstream": False,
     "test_press_workloads": False,
     "test_provider_events": False,

@@ -227,8 +227,12 @@ bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.PUBLISHER: publisher_bodies(),
     Kind.DELEGATION: delegation_bodies(),
     Kind.REVOCATION: st.builds(
-        RevocationBody, st.sampled_from(REVOCABLE), names, st.just("") | texts
-    ),
+        RevocationBody,
+        st.sampled_from([what for what in REVOCABLE if what not in ("release", "file")]),
+        names,
+        st.just("") | texts,
+    )
+    | st.builds(RevocationBody, st.sampled_from(["release", "file"]), digests, st.just("") | texts),
     Kind.ORIGIN: st.builds(
         OriginBody, st.just("https://new.example"), st.just("new.example"), rosters()
     ),

@@ -82,6 +82,47 @@ def test_two_releases_go_out_each_approved_at_a_terminal_and_each_with_a_proof(
             verify(gate, url, path)
 
 
+def test_a_release_that_is_revoked_by_its_name_is_refused_by_whoever_asks_for_the_head(
+    gate: Rig, tmp_path: Path
+) -> None:
+    token = gate.token("taken")
+    paths = files(tmp_path / "taken", "taken", "1.0")
+    url = gate.submit(token, *paths)
+    wait_for_state(gate, url, "awaiting")
+    gate.approve(url, "ada", "grace")
+    gate.run("wait", url, "--timeout", "60s")
+    verify(gate, url, paths[0])
+    head, trust = tmp_path / "revocations", ("--trust", gate.home / "trust-root.json")
+    asked = ("verify", paths[0], *trust, "--revocations", head, "--max-age", "15m")
+    size = gate.ask("verify", paths[0], *trust)["log"]["size"]
+    wait_until(lambda: int(newest_head(gate, head)[1]) >= size, "a head of the proof's tree")
+    assert gate.ask(*asked)["revocations"]["checked"] is True
+    words = ("--reason", "broken runner", "--url", gate.origin, *gate.key("ada"), "--yes")
+    said = gate.run("revoke", "release", "Taken==1.0", *words)
+    assert "revoked the release" in said
+    digests = {sha256_hex(path.read_bytes()) for path in paths}
+    wait_until(lambda: digests <= set(newest_head(gate, head)), "the head lists the release")
+    assert gate.run(*asked[:-2], code=exits.REFUSED) == ""
+    found = gate.ask("revoke", "--list")["revocations"]
+    [stop] = [one for one in found if one["what"] == "release"]
+    clearing = gate.ask("freeze", "--clear", stop["id"])["url"]
+    gate.approve(clearing, "ada", "grace")
+    gate.run("wait", clearing, "--timeout", "30s")
+    wait_until(lambda: not digests & set(newest_head(gate, head)), "the head lists it no more")
+    other = files(tmp_path / "other", "other", "1.0")[0]
+    gate.run("revoke", "file", other, *words)
+    targets = [one["target"] for one in gate.ask("revoke", "--list")["revocations"]]
+    assert sha256_hex(other.read_bytes()) in targets
+
+
+def newest_head(gate: Rig, head: Path) -> list[str]:
+    """Gets it, and says what lines it has."""
+    import httpx2
+
+    head.write_bytes(httpx2.get(f"{gate.origin}/log/revocations").content)
+    return head.read_text().split("\n")
+
+
 def wait_for_state(gate: Rig, url: str, state: str) -> None:
     wait_until(lambda: gate.ask("status", url)["state"] == state, f"{url} is {state}", 30.0)
 

@@ -10,8 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from sqlalchemy.engine import Connection
 
 from gateway_world import HttpAnswer, World
-from presspass.core.ledger.checkpoint import Checkpoint, open_note
+from presspass.core.ledger import revocations
+from presspass.core.ledger.checkpoint import Checkpoint, log_key, open_note
 from presspass.core.log import LogBody
+from presspass.press.clock import Clock
+from presspass.press.heads import Heads
 from presspass.press.log import Log
 from presspass.store.journal_tables import PROOF
 
@@ -80,6 +83,18 @@ def test_before_genesis_has_an_entry_there_is_no_checkpoint_and_afterwards_one(
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["cache-control"] == "no-cache"
     assert checkpoint(world) == Checkpoint(ORIGIN, 1, leaf(b'{"n":0}'))
+
+
+def test_the_newest_revocation_head_is_served_and_nothing_keeps_an_old_one(world: World) -> None:
+    answer = get(world, "revocations")
+    assert (answer.status, answer.code) == (404, "request.not-found")
+    grow(world, 1)
+    Heads(world.journal.writer, LOG, Clock()).look()
+    answer = get(world, "revocations")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-cache"
+    head = revocations.open_head(answer.body, log_key(ORIGIN, PUBLIC), check)
+    assert (head.size, head.files) == (checkpoint(world).size, ())
 
 
 def test_whoever_reads_everything_comes_to_the_signed_root(world: World) -> None:

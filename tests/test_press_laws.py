@@ -944,17 +944,23 @@ def wait_for(holds: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("what", ["freeze", "veto"])
+@pytest.mark.parametrize("what", ["freeze", "veto", "release", "file"])
 def test_a_narrowing_between_two_files_stops_the_second(rig: Rig, files: Files, what: str) -> None:
     with rig.press() as press:
         rig.upstream(press)
         statement = rig.stage(press, files(sdist=True), "demo", "1.0")
-        words = {"freeze": {"project": "demo"}, "veto": {"statement": statement.digest}}
+        last = statement.body_as(ReleaseBody).files[-1].sha256
+        words = {
+            "freeze": {"freeze": {"project": "demo"}},
+            "veto": {"veto": {"statement": statement.digest}},
+            "release": {"revoke": {"what": "release", "target": statement.digest}},
+            "file": {"revoke": {"what": "file", "target": last}},
+        }
         latched = threading.Event()
 
         def stop(name: str) -> None:
             if not latched.is_set():
-                drop(rig, {what: {**words[what], "reason": "wait"}})
+                drop(rig, words[what])
                 wait_for(lambda: bool(rig.journal(view.narrowings)))
                 latched.set()
 
@@ -970,7 +976,8 @@ def test_a_narrowing_between_two_files_stops_the_second(rig: Rig, files: Files, 
             rig.until(press, statement.digest, "verified")
             assert len(sent) == 2
         else:
-            assert rig.until(press, statement.digest, "failed").code == "narrowing.vetoed"
+            code = "narrowing.vetoed" if what == "veto" else "release.revoked"
+            assert rig.until(press, statement.digest, "failed").code == code
             assert len(sent) == 1
 
 

@@ -561,7 +561,7 @@ def test_narrowings_ledger_and_notices_run_on_both(engines: Engines) -> None:
     blocked = run(lambda c: journal.blocking(c, release.digest, veto_of(release).digest, "demo"))
     assert blocked is not None
     run(lambda c: journal.first_sight(c, release, "", 1))
-    run(lambda c: journal.reject_vetoed(c, ledger, release.digest, 2, "no"))
+    run(lambda c: journal.reject_stopped(c, ledger, release.digest, 2, Code.VETOED, "no"))
     assert run(lambda c: view.decisions(c, [release.digest]))[release.digest].state == "rejected"
     run(lambda c: journal.clear(c, ["a"], release.digest))
     with pytest.raises(Refusal):
@@ -776,6 +776,7 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
         run("DROP TABLE ledger_head")
         run("DROP TABLE ledger_witness")
         run("DROP TABLE ledger_once")
+        run("DROP TABLE revocation_head")
         run("DROP INDEX ix_proof_sha256")
         run("ALTER TABLE proof DROP COLUMN cosignatures")
         run("DROP TABLE ledger_mention")

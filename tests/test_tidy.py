@@ -52,7 +52,17 @@ IGNORED_FOLDERS = {
 
 CORE_MAY_IMPORT = {
     # values, text, numbers and digests; nothing that reads a clock, a file or the network
-    *("__future__", "abc", "base64", "binascii", "collections", "dataclasses", "datetime", "enum"),
+    *(
+        "__future__",
+        "abc",
+        "base64",
+        "binascii",
+        "bisect",
+        "collections",
+        "dataclasses",
+        "datetime",
+        "enum",
+    ),
     *("functools", "hashlib", "hmac", "itertools", "json", "math", "operator", "re", "string"),
     *("struct", "textwrap", "types", "typing", "unicodedata", "urllib"),
     *("packaging", "presspass", "rfc8785"),

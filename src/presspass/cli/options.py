@@ -145,6 +145,20 @@ def witness_option(what: str) -> Callable[[F], F]:
     )
 
 
+def revocation_options(function: F) -> F:
+    """--revocations and --max-age, as `revocations` (a path) and `max_age` (seconds), None where not given."""
+    function = click.option(
+        "--max-age",
+        type=Duration(),
+        help="How old the revocation head may be (15m, 24h, 7d); without one so young, nothing is said.",
+    )(function)
+    return click.option(
+        "--revocations",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="A revocation head of the gate, https://GATE/log/revocations: what it lists is refused.",
+    )(function)
+
+
 def yes_option(function: F) -> F:
     """--yes: answer the question beforehand."""
     return click.option("--yes", is_flag=True, help="Do not ask; for scripts.")(function)

@@ -1,4 +1,6 @@
-"""`revoke`: end what a workload, run, person, bot, pass, publisher, delegation or approval may do; one signature."""
+"""`revoke`: end what a workload, run, person, bot, pass, publisher, delegation or approval may do, or take back a
+release or file; one signature.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,7 @@ from presspass.cli.drop import drop_signed, drop_unsigned_revocation
 from presspass.cli.options import example, format_option, home_option, signing_options, yes_option
 from presspass.cli.show import emit_json, note, safe, say, table
 from presspass.cli.sign import make_signer
+from presspass.cli.verify import hash_of
 from presspass.core.approval import approval_id
 from presspass.core.digests import JsonObject, canonical, is_sha256, sha256_hex
 from presspass.core.errors import Code, Refusal
@@ -49,6 +52,7 @@ class _Wanted:
         "presspass revoke publisher greet-ci --reason 'runner broken into' --url https://gate.example --key ~/.ssh/id",
         "presspass revoke pass - --reason 'printed in a log' --url https://gate.example --key ~/.ssh/id < pass.txt",
         "presspass revoke person Ada --reason left --drop /mnt/presspass-drop --home /srv/presspass",
+        "presspass revoke release greet==1.0 --reason 'broken runner' --url https://gate.example --key ~/.ssh/id",
         "presspass revoke --list --home /srv/presspass",
     ),
 )
@@ -81,6 +85,11 @@ def revoke_command(
     delegation   its name
     pass         its hash, the pass itself, or - to read it from standard input
     approval     REQUEST:KEY, the digest of the request and the fingerprint of the key
+    release      the digest of its statement, or NAME==VERSION (on the gate's host)
+    file         its SHA-256, or the file itself; whatever it is called elsewhere
+
+    A release or file that is revoked is not sent. What was sent stays at the registry: the gate's revocation head lists
+    it from now on, and `presspass verify --revocations` refuses it.
 
     When this returns, the gate has ended the passes that it ends and gives no new ones; the press takes it up at its
     next look and stops what is under way. With --drop it does not pass the gateway, and needs no signature.
@@ -199,12 +208,61 @@ def _delegation(wanted: _Wanted) -> str:
     return wanted.typed
 
 
+def _release(wanted: _Wanted) -> str:
+    if is_sha256(compact(wanted.typed)) or not wanted.at_home:
+        return _hash(
+            wanted.typed,
+            "the digest of its statement; NAME==VERSION is understood on the gate's host",
+        )
+    found = _releases(wanted)
+    if not found:
+        raise Refusal(
+            Code.REQUEST_NOT_FOUND,
+            f"No release {safe(wanted.typed)} was published or waits here.",
+            "Write NAME==VERSION, or the digest of the release's statement.",
+        )
+    if len(found) > 1:
+        raise Refusal(
+            Code.REQUEST_MALFORMED,
+            f"There are {len(found)} releases {safe(wanted.typed)}.",
+            f"Name one by its statement: {', '.join(found)}",
+        )
+    return found[0]
+
+
+def _releases(wanted: _Wanted) -> list[str]:
+    """Statements of what was published under this name and version, or else of what is under way."""
+    import sqlalchemy as sa
+    from packaging.utils import canonicalize_name
+
+    from presspass.cli.databases import ask_gateway, ask_journal
+    from presspass.store import journal_view
+    from presspass.store.gateway_tables import RELEASE
+
+    name, _, version = (part.strip() for part in wanted.typed.partition("=="))
+    project, r = canonicalize_name(name), RELEASE.c
+    sent = ask_journal(wanted.home, lambda c: journal_view.statements_of(c, project, version))
+    under_way = sa.select(r.statement).where(
+        r.project == project, r.version == version, r.live == 1, r.statement.is_not(None)
+    )
+    return sent or ask_gateway(wanted.home, lambda c: list(c.execute(under_way).scalars()))
+
+
+def _file(wanted: _Wanted) -> str:
+    path = Path(wanted.typed)
+    if not is_sha256(compact(wanted.typed)) and path.is_file():
+        return hash_of(path)[0]
+    return _hash(wanted.typed, "the SHA-256 of a file, 64 hex digits, or a file that is here")
+
+
 _TARGETS: Final[dict[str, Callable[[_Wanted], str]]] = {
     "approval": _approval,
     "delegation": _delegation,
+    "file": _file,
     "pass": _pass,
     "person": _person,
     "publisher": _publisher,
+    "release": _release,
     "run": _run,
     "workload": _workload,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from presspass.cli.options import (
     example,
     format_option,
     need_trust,
+    revocation_options,
     trust_option,
     witness_option,
 )
@@ -33,6 +35,7 @@ from presspass.core.limits import (
 from presspass.core.statement import GenesisBody, PolicyBody
 
 if TYPE_CHECKING:
+    from presspass.core.ledger.revocations import RevocationHead
     from presspass.verify.proof import Proof, Valid
 
 PROOF_SUFFIX = ".presspass.json"
@@ -54,22 +57,30 @@ PROOF_SUFFIX = ".presspass.json"
 )
 @trust_option
 @witness_option("proof")
+@revocation_options
 @format_option
 def verify_command(
-    file: Path, proof: Path | None, trust: Path | None, witnesses: tuple[str, ...], as_json: bool
-) -> None:
+    file: Path, proof: Path | None, trust: Path | None, witnesses: tuple[str, ...], revocations: Path | None,
+    max_age: int | None, as_json: bool,
+) -> None:  # fmt: skip
     """Say whether people approved exactly the bytes of FILE, and whether the press published them.
 
     Everything is checked here, from the raw signatures on; nothing is looked up. Take the trust root from a place that
     you trust on its own, once, and keep it: a proof that brings its own trust root proves nothing. So none that lies
     beside FILE is ever taken by itself.
 
+    A proof says what was published, and not what was revoked since: the gate's revocation head does
+    (`curl -o revocations https://GATE/log/revocations`). With --max-age, one that is younger must be there.
+
     A FILE called ….evidence.json is an evidence bundle (`presspass history --evidence`), which is its own proof.
 
-    Exit codes: 0 valid; 1 not valid, with the reason; 2 cannot be said (proof, trust root or a cosignature is missing).
+    Exit codes: 0 valid; 1 not valid or revoked, with the reason; 2 cannot be said (proof, trust root, a cosignature or
+    a young revocation head is missing).
     """
     trust = need_trust(trust, "where FILE came from")
     if proof is None and file.name.endswith(EVIDENCE_SUFFIX):
+        if revocations is not None or max_age is not None:
+            raise click.UsageError("Revocation heads are about published files, not evidence.")
         _verify_evidence(file, trust, witnesses, as_json=as_json)
         return
     proof_file = proof or file.with_name(file.name + PROOF_SUFFIX)
@@ -78,7 +89,7 @@ def verify_command(
     from presspass.core.ledger.note import VerifierKey
     from presspass.verify.proof import Proof, check_proof, load_trust_root, verdict_json
 
-    sha256, size = _hash(file)
+    sha256, size = hash_of(file)
     with _at_fault(trust):
         trust_root = load_trust_root(trust_data)
     with _at_fault(proof_file):
@@ -92,12 +103,13 @@ def verify_command(
         trust_root=trust_root,
         witnesses=keys,
     )
-    _require_witnesses([key.name for key in keys], valid)
+    require_witnesses([key.name for key in keys], valid)
+    head = check_revocations(read_head(revocations), valid, max_age)
     profile = _profile(read, valid)
     if as_json:
-        emit_json({**json.loads(verdict_json(valid)), "profile": profile})
+        emit_json({**json.loads(verdict_json(valid, head)), "profile": profile})
     else:
-        _show(valid, profile)
+        _show(valid, profile, head)
 
 
 def _verify_evidence(file: Path, trust: Path, witnesses: tuple[str, ...], *, as_json: bool) -> None:
@@ -111,7 +123,40 @@ def _verify_evidence(file: Path, trust: Path, witnesses: tuple[str, ...], *, as_
     verify_evidence(data, trust_root, witnesses, as_json=as_json)
 
 
-def _require_witnesses(named: list[str], valid: Valid) -> None:
+def read_head(path: Path | None) -> bytes | None:
+    """The revocation head that was named, as it is; None where none was, or none is there."""
+    if path is None:
+        return None
+    from presspass.core.ledger.revocations import HEAD_BYTES_MAX
+
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES_MAX + 1)
+    except FileNotFoundError:
+        return b""
+
+
+def check_revocations(
+    data: bytes | None, valid: Valid, max_age_s: int | None
+) -> RevocationHead | None:
+    """The head in which the file was looked for and not found; None where none was asked for."""
+    if data is None and max_age_s is None:
+        return None
+    from presspass.verify.revocations import check_not_revoked, no_head, open_head
+
+    try:
+        if not data:
+            raise no_head(valid)
+        head = open_head(data, valid)
+        check_not_revoked(head, valid, max_age_s=max_age_s, now_s=int(time.time()))
+    except Refusal as refusal:
+        if refusal.code is Code.PROOF_REVOCATION_UNKNOWN:
+            raise CannotSayError(refusal.message, refusal.hint) from None
+        raise
+    return head
+
+
+def require_witnesses(named: list[str], valid: Valid) -> None:
     missing = [name for name in named if name not in dict(valid.witnesses)]
     if missing:
         raise CannotSayError(
@@ -139,7 +184,7 @@ def _profile(proof: Proof, valid: Valid) -> str:
     return "solo" if all(policies[head].profile == "solo" for head in heads) else "team"
 
 
-def _show(valid: Valid, profile: str) -> None:
+def _show(valid: Valid, profile: str, head: RevocationHead | None) -> None:
     entry = valid.entry
     at = when(entry.verified_at)
     say(f"VALID  {safe(valid.file.name)}")
@@ -167,7 +212,11 @@ def _show(valid: Valid, profile: str) -> None:
     if not valid.witnesses:
         say("  witness      none was named: the log may have been shown to others differently")
     say(f"  installation {safe(valid.origin)} (genesis {valid.genesis[:16]}…)")
-    say("Valid as of this checkpoint; what was revoked later does not stand in it.")
+    if head is None:
+        say("Valid as of this checkpoint; what was revoked later does not stand in it.")
+    else:
+        say(f"  revocations  not among them at {when(head.time_s)}, entry {head.size}")
+        say("Valid; what was revoked after that time is not known here.")
 
 
 def _requester(valid: Valid) -> str:
@@ -179,7 +228,8 @@ def _requester(valid: Valid) -> str:
     return f"{name}, who signed that" if valid.requester_signed else f"{name} (the gateway's word)"
 
 
-def _hash(path: Path) -> tuple[str, int]:
+def hash_of(path: Path) -> tuple[str, int]:
+    """SHA-256 (hex) and size of a file."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while piece := file.read(READ_CHUNK_BYTES):

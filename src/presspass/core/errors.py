@@ -98,6 +98,7 @@ class Code(StrEnum):
     PASS_WRONG_VERSION = "pass.wrong-version"
     # proof
     PROOF_INVALID = "proof.invalid"
+    PROOF_REVOCATION_UNKNOWN = "proof.revocation-unknown"
     PROOF_WRONG_FILE = "proof.wrong-file"
     # protocol doors
     REQUEST_MALFORMED = "request.malformed"
@@ -124,6 +125,7 @@ class Code(StrEnum):
     RELEASE_OTHER_BYTES = "release.other-bytes"
     RELEASE_REJECTED = "release.rejected"
     RELEASE_REQUESTER_GONE = "release.requester-gone"
+    RELEASE_REVOKED = "release.revoked"
     RELEASE_SET_CLOSED = "release.set-closed"
     RELEASE_STALE = "release.stale"
     RELEASE_WRONG_STATE = "release.wrong-state"

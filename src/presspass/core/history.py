@@ -94,7 +94,7 @@ def subjects_of(entry: Mapping[str, object]) -> frozenset[str]:
     found = {entry.get("statement")}
     if entry.get("kind") == "workload":
         found.add(entry.get("token"))
-    if entry.get("kind") == "narrowing" and entry.get("what") == "veto":
+    if entry.get("kind") == "narrowing" and entry.get("what") in ("veto", "release"):
         found.add(entry.get("target"))
     return frozenset(str(one) for one in found if is_sha256(one))
 

@@ -115,6 +115,8 @@ WITNESS_TIMEOUT_S = 10
 WITNESS_RETRY_FIRST_S = 2  # after a failure; doubled by each further one
 WITNESS_RETRY_S_MAX = 300
 WITNESS_REQUEST_BYTES_MAX = NOTE_BYTES_MAX + 4 * KIB  # a checkpoint, and 63 lines of proof
+REVOKED_FILES_MAX = 250_000  # in one revocation head; 16 MB of them
+REVOCATION_HEAD_S_MAX = 60  # a running press signs another one within this time
 AUDIT_FINDINGS_MAX = 1000  # kept word for word; beyond, they are counted
 
 # questions after the fact

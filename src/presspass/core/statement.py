@@ -328,7 +328,8 @@ class FreezeBody:
 
 
 #: What a revocation can end, and what its target is: a person's id, the name of a publisher or delegation, the hash of
-#: a pass, the key of a workload or of one run (`core.workload`), an approval (`core.approval.approval_id`).
+#: a pass, the key of a workload or of one run (`core.workload`), an approval (`core.approval.approval_id`), the
+#: digest of a release's statement, the SHA-256 of a file under whatever name.
 REVOCABLE: Final = (
     "person",
     "publisher",
@@ -337,7 +338,17 @@ REVOCABLE: Final = (
     "workload",
     "run",
     "approval",
+    "release",
+    "file",
 )
+#: Those of them that are named by a SHA-256 alone: a typing error must not look like a revocation.
+_BY_SHA256: Final = ("release", "file")
+
+
+def revoked_in(members: Members) -> tuple[str, str]:
+    """What is revoked, and its target, from the members `what` and `target`; refuses with `statement.malformed`."""
+    what = members.choice("what", REVOCABLE)
+    return what, members.sha256("target") if what in _BY_SHA256 else members.name("target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,11 +365,8 @@ class RevocationBody:
     @classmethod
     def from_json(cls, value: object) -> RevocationBody:
         members = Members(value, "revocation")
-        body = cls(
-            what=members.choice("what", REVOCABLE),
-            target=members.name("target"),
-            reason=members.text("reason", chars_max=1000, empty=True),
-        )
+        what, target = revoked_in(members)
+        body = cls(what, target, members.text("reason", chars_max=1000, empty=True))
         members.done()
         return body
 

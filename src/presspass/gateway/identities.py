@@ -36,6 +36,8 @@ from presspass.store.gateway_tables import (
 from presspass.verify.chain import Chain
 
 _SIGNABLE = ("awaiting", "approved")
+#: What is named by a digest that nobody reads whole.
+_DIGESTS = ("pass", "workload", "approval", "release", "file")
 
 
 def identities(gate: Gate) -> Identities | None:
@@ -77,7 +79,7 @@ class _Look:
     names: Mapping[str, str]
 
     def rows(self, stops: Iterable[StopLine]) -> dict[str, tuple[Revocable, ...]]:
-        """What can be revoked, by kind, in the order of REVOCABLE. `stops`: those in force."""
+        """What can be revoked, by kind, in the order of REVOCABLE; of files, no list. `stops`: those in force."""
         made = {
             "person": self._people,
             "publisher": self._publishers,
@@ -86,6 +88,7 @@ class _Look:
             "workload": self._workloads,
             "run": self._runs,
             "approval": self._approvals,
+            "release": self._releases,
         }
         stopped = {(one.what, one.target) for one in stops}
         return {
@@ -94,6 +97,7 @@ class _Look:
                 for one in made[what]()
             )
             for what in REVOCABLE
+            if what in made
         }
 
     def _people(self) -> Iterable[Revocable]:
@@ -204,6 +208,15 @@ class _Look:
             target = approval_id(row.statement, row.key)
             yield Revocable("approval", target, f"{who}, of {row.project} {row.version}", facts)
 
+    def _releases(self) -> Iterable[Revocable]:
+        """What was published, the newest first."""
+        found = self.gate.journal.read(
+            lambda c: journal_view.newest_releases(c, IDENTITIES_PER_KIND_MAX)
+        )
+        for one in found:
+            facts = (("at", one.upstream), ("published", when(one.at_ms)))
+            yield Revocable("release", one.statement, f"{one.project} {one.version}", facts)
+
     def _living(self) -> tuple[sa.ColumnElement[bool], ...]:
         return PASS.c.ended_ms.is_(None), PASS.c.expires_ms > self.gate.clock()
 
@@ -251,7 +264,7 @@ class _Look:
                 sa.select(w.publisher, w.described, w.received_ms).where(w.run == target)
             ).first()
             return self._run(*row)[0] if row else short(target)
-        return short(target) if what in ("pass", "workload", "approval") else target
+        return short(target) if what in _DIGESTS else target
 
     def signers(self) -> tuple[SignerFacts, ...]:
         """Every key of the roster: each may narrow."""

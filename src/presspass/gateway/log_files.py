@@ -40,6 +40,7 @@ class LogFiles:
         return [
             route("/log/checkpoint", "GET", self.checkpoint),
             route("/log/keys", "GET", self.keys),
+            route("/log/revocations", "GET", self.revocations),
             route("/log/tile/{rest:path}", "GET", self.tile),
             route("/log/proof/{sha256}", "GET", self.proof),
         ]
@@ -57,6 +58,15 @@ class LogFiles:
         if chain is None:
             raise Refusal(Code.REQUEST_NOT_FOUND, "The ledger begins with genesis.")
         return Answer(200, chain.to_bytes(), headers=_MUTABLE)
+
+    def revocations(self, _request: HttpRequest, _body: bytes) -> Answer:
+        """GET /log/revocations: the newest revocation head."""
+        note = self._gate.journal.read(ledger_view.revocation_note)
+        if not note:
+            raise Refusal(
+                Code.REQUEST_NOT_FOUND, "The press signs the first revocation head after genesis."
+            )
+        return Answer(200, note, "text/plain; charset=utf-8", headers=_MUTABLE)
 
     def proof(self, request: HttpRequest, _body: bytes) -> Answer:
         """GET /log/proof/<SHA-256 of a published file, hex>. It is renewed when more witnesses have cosigned."""

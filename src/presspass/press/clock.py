@@ -61,6 +61,15 @@ class Clock:
         """Time passed from the journalled moment `since_ms` to `now_ms`, without what the wall clock skipped."""
         return now_ms - since_ms - sum(skipped for at_ms, skipped in self.jumps if at_ms > since_ms)
 
+    def trusted_ms(self) -> int | None:
+        """What `now_ms` would say, without moving what it remembers; None where it would refuse."""
+        wall, monotonic = self.wall(), self.monotonic()
+        jumped = abs(wall - monotonic - self._offset) > CLOCK_DRIFT_S_MAX
+        behind = int((wall + CLOCK_DRIFT_S_MAX) * 1000) < self.floor_ms
+        if jumped or behind or self._agreed_since is not None:
+            return None
+        return max(int(wall * 1000), self.floor_ms)
+
     def raw_ms(self) -> int:
         """Wall time for narrowing, which never waits for a clock."""
         return max(int(self.wall() * 1000), self.floor_ms)

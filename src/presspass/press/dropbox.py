@@ -21,11 +21,11 @@ from presspass.core.digests import sha256_hex
 from presspass.core.errors import Refusal
 from presspass.core.limits import JSON_BODY_BYTES_MAX
 from presspass.core.statement import (
-    REVOCABLE,
     FreezeBody,
     Intent,
     RevocationBody,
     Statement,
+    revoked_in,
 )
 from presspass.core.strict import Members
 
@@ -119,7 +119,7 @@ def read_dropped(data: bytes, place: str = "") -> Dropped:
         dropped = Dropped(id, "veto", inner.sha256("statement"), _reason(inner, value["veto"]))
     elif isinstance(value, dict) and "revoke" in value:
         inner = Members(members.take("revoke"), "revocation")
-        what, target = inner.choice("what", REVOCABLE), inner.name("target")
+        what, target = revoked_in(inner)
         dropped = Dropped(id, what, target, _reason(inner, value["revoke"]))
     else:
         told = members.take("freeze")

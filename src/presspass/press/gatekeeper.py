@@ -82,6 +82,7 @@ def evaluate(
 def check_not_narrowed(connection: Connection, statement: Statement) -> None:
     """Rule 2, first half; asked again before every single file."""
     body = statement.body_as(ReleaseBody)
+    check_not_revoked(connection, statement)
     veto = statement.with_intent(Intent.VETO).digest
     standing = journal.blocking(connection, statement.digest, veto, body.project)
     if standing is None:
@@ -96,6 +97,28 @@ def check_not_narrowed(connection: Connection, statement: Statement) -> None:
         if standing.is_ledger_behind
         else f"A quorum can clear it: presspass freeze --clear {standing.id}",
     )
+
+
+def check_not_revoked(connection: Connection, statement: Statement) -> None:
+    """Neither the release nor any of its bytes, under whatever name and in whatever release they were revoked."""
+    standing = {one.target: one for one in view.narrowings(connection) if one.what == "release"}
+    found = standing.get(statement.digest)
+    if found is not None:
+        raise Refusal(
+            Code.RELEASE_REVOKED,
+            f"The release was revoked: {found.reason or 'no reason given'}.",
+            "Release it under a new version.",
+        )
+    revoked = view.revoked_files(connection)
+    for file in statement.body_as(ReleaseBody).files:
+        if file.sha256 in revoked:
+            why = revoked[file.sha256].reason or "no reason given"
+            raise Refusal(
+                Code.RELEASE_REVOKED,
+                f"The bytes of {file.name} were revoked: {why}.",
+                "Release other bytes under a new version; a quorum can end a revocation: "
+                f"presspass freeze --clear {revoked[file.sha256].id}",
+            )
 
 
 def check_requester(connection: Connection, statement: Statement) -> None:

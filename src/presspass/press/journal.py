@@ -187,17 +187,20 @@ def note(connection: Connection, digest: str, now_ms: int, code: str, message: s
         decide(connection, digest, state, now_ms, code, message)
 
 
-def reject_vetoed(connection: Connection, log: Log, digest: str, now_ms: int, reason: str) -> None:
-    """A veto ends what is not yet claimed. A claimed publication ends by itself, as failed, before its next file."""
+def reject_stopped(
+    connection: Connection, log: Log, digest: str, now_ms: int, code: Code, reason: str
+) -> None:
+    """A veto or revocation ends what is not yet claimed. A claimed publication ends by itself, as failed, before its
+    next file.
+    """
     if view.statement(connection, digest) is not None:
         return
     state = connection.execute(
         sa.select(t.DECISION.c.state).where(t.DECISION.c.statement == digest)
     ).scalar()
-    code = Code.VETOED.value
-    if decide(connection, digest, "rejected", now_ms, code, reason):
+    if decide(connection, digest, "rejected", now_ms, code.value, reason):
         kind = "rejected" if state == "approved" else "refused"
-        log_entry(connection, log, now_ms, {"kind": kind, "statement": digest, "code": code})
+        log_entry(connection, log, now_ms, {"kind": kind, "statement": digest, "code": code.value})
 
 
 def log_entry(connection: Connection, log: Log, now_ms: int, entry: Mapping[str, object]) -> None:

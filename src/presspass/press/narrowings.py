@@ -16,7 +16,7 @@ from typing import TypeVar
 from sqlalchemy.engine import Connection
 
 from presspass.core.digests import sha256_hex
-from presspass.core.errors import Fault, Refusal
+from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.statement import FreezeBody, Intent
 from presspass.press import asks, journal, notices
 from presspass.press.clock import Clock
@@ -25,6 +25,8 @@ from presspass.press.log import Log
 from presspass.store.database import Reader, Writer
 
 _LOG = logging.getLogger("presspass.press")
+#: Stops of one release, with the reason for which it is rejected, in a code and in a word.
+_ENDS_RELEASE = {"veto": (Code.VETOED, "vetoed"), "release": (Code.RELEASE_REVOKED, "revoked")}
 T = TypeVar("T")
 _SUBJECTS = {
     "veto": "veto: publishing stopped",
@@ -135,8 +137,10 @@ class Narrowings:
                 text += notices.left_text(connection)
             subject = _SUBJECTS.get(what, f"{what} revoked")
             notices.tell_everybody(connection, found.id, subject, text, now_ms)
-        if what == "veto":
-            journal.reject_vetoed(connection, self.log, target, now_ms, found.reason or "vetoed")
+        if what in _ENDS_RELEASE:
+            code, word = _ENDS_RELEASE[what]
+            said = found.reason or word
+            journal.reject_stopped(connection, self.log, target, now_ms, code, said)
         return new
 
     def _signer(self, found: Dropped) -> str:

@@ -26,6 +26,7 @@ from presspass.press.decisions import Decisions
 from presspass.press.desk import Desk
 from presspass.press.doors import Doors
 from presspass.press.forges import Forges
+from presspass.press.heads import Heads
 from presspass.press.narrowings import Narrowings
 from presspass.press.pending import Pending
 from presspass.press.publication import Tools
@@ -51,6 +52,7 @@ class Press:
     publications: Publications
     workloads: Workloads
     doors: Doors
+    heads: Heads
     forges: Forges
     witnesses: Witnesses
     channels: Sequence[Channel] = ()

@@ -53,6 +53,7 @@ from presspass.press.doors import Doors
 from presspass.press.dropbox import DropBox
 from presspass.press.evidence import make as make_evidence
 from presspass.press.forges import Forges
+from presspass.press.heads import Heads
 from presspass.press.inspection import Inspection
 from presspass.press.log import Log
 from presspass.press.log_keys import NAME as LOG_KEY
@@ -286,6 +287,7 @@ def composed(
         publications=Publications(books, clock, tools, inspection),
         workloads=workloads,
         doors=Doors(writer, log, clock, watched),
+        heads=Heads(writer, log, clock),
         forges=reports,
         witnesses=Witnesses(writer, narrowings, witnesses(config), post),
         channels=(*channels(config, home), *told),
@@ -518,7 +520,7 @@ def looks(press: Press) -> tuple[Callable[[], None], ...]:
     narrowings = press.narrowings
     return (
         *(narrowings.look_dropped, narrowings.look_gateway),
-        *(press.workloads.look, press.doors.look),
+        *(press.workloads.look, press.doors.look, press.heads.look),
     )
 
 

@@ -214,6 +214,15 @@ LEDGER_HEAD = Table(
     Column("note", LargeBinary, nullable=False),
 )
 
+#: One row: the newest revocation head (`core.ledger.revocations`), its size and time (Unix seconds).
+REVOCATION_HEAD = Table(
+    "revocation_head",
+    METADATA,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("time_s", BigInteger, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+)
+
 #: Entries that are made once, however often the press comes to the same thing: SHA-256 of each without its time.
 LEDGER_ONCE = Table(
     "ledger_once",

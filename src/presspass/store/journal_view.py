@@ -89,6 +89,17 @@ class PublishedRelease:
     files: tuple[ReleaseFile, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedAs:
+    """A published release, as it is called. `at_ms`: when its last file was verified."""
+
+    statement: str
+    project: str
+    version: str
+    upstream: str
+    at_ms: int
+
+
 def fact(connection: Connection, name: str) -> str | None:
     """A single fact by name."""
     value: str | None = connection.execute(
@@ -246,6 +257,34 @@ def narrowings(connection: Connection) -> list[Narrowing]:
         sa.select(*columns).where(n.cleared_by.is_(None)).order_by(n.seen_ms, n.id)
     )
     return [Narrowing(**row._mapping) for row in rows]
+
+
+def revoked_files(connection: Connection) -> dict[str, Narrowing]:
+    """SHA-256 of every file that is revoked, alone or with a release that went out or began to, and by what."""
+    found = {one.target: one for one in narrowings(connection) if one.what == "file"}
+    releases = {one.target: one for one in narrowings(connection) if one.what == "release"}
+    s = t.STATEMENT.c
+    sent = sa.select(s.digest, s.statement).where(s.digest.in_(_targets("release")))
+    for digest, data in connection.execute(sent):
+        body = _admitted(data).body
+        for file in body.files if isinstance(body, ReleaseBody) else ():
+            found.setdefault(file.sha256, releases[digest])
+    return found
+
+
+def revoked_proofs(connection: Connection) -> tuple[str, ...]:
+    """SHA-256 of every revoked file that has a proof, ascending; no other is taken for published here."""
+    p = t.PROOF.c
+    found = sa.union(
+        sa.select(p.sha256).where(p.sha256.in_(_targets("file"))),
+        sa.select(p.sha256).where(p.statement.in_(_targets("release"))),
+    )
+    return tuple(sorted(connection.execute(found).scalars()))
+
+
+def _targets(what: str) -> sa.Select[tuple[str]]:
+    n = t.NARROWING.c
+    return sa.select(n.target).where(n.what == what, n.cleared_by.is_(None))
 
 
 def cleared(connection: Connection) -> frozenset[str]:
@@ -427,6 +466,27 @@ def published_versions(connection: Connection, upstream: str, project: str) -> f
         sa.select(p.version).distinct().where(p.upstream == upstream, p.project == project)
     )
     return frozenset(version for (version,) in rows)
+
+
+def statements_of(connection: Connection, project: str, version: str) -> list[str]:
+    """The statements under which this version was published, one for each upstream and set of files."""
+    p = t.PUBLISHED_FILE.c
+    of_version = sa.select(p.statement).distinct().where(p.project == project, p.version == version)
+    return sorted(connection.execute(of_version).scalars())
+
+
+def newest_releases(connection: Connection, count_max: int) -> list[PublishedAs]:
+    """What was published last, the newest first."""
+    p = t.PUBLISHED_FILE.c
+    at_ms = sa.func.max(p.verified_ms)
+    columns = (p.statement, p.project, p.version, p.upstream)
+    rows = connection.execute(
+        sa.select(*columns, at_ms.label("at_ms"))
+        .group_by(*columns)
+        .order_by(at_ms.desc(), p.statement)
+        .limit(count_max)
+    )
+    return [PublishedAs(**row._mapping) for row in rows]
 
 
 def published_projects(connection: Connection) -> list[tuple[str, str]]:

@@ -15,7 +15,13 @@ from presspass.core.ledger.merkle import ReadNode, leaf_hash
 from presspass.core.ledger.note import Note
 from presspass.core.ledger.tiles import ENTRIES, HASH_BYTES, WIDTH, Tile
 from presspass.store.database import Prepared
-from presspass.store.journal_tables import LEDGER_ENTRY, LEDGER_HEAD, LEDGER_TILE, LEDGER_WITNESS
+from presspass.store.journal_tables import (
+    LEDGER_ENTRY,
+    LEDGER_HEAD,
+    LEDGER_TILE,
+    LEDGER_WITNESS,
+    REVOCATION_HEAD,
+)
 
 _HEAD: Final = Prepared(sa.select(LEDGER_HEAD.c.size, LEDGER_HEAD.c.edge, LEDGER_HEAD.c.note))
 _ROWS_AT_ONCE: Final = 1000
@@ -74,6 +80,18 @@ def checkpoint(connection: Connection, size: int | None = None) -> bytes:
     opened = [Note.from_bytes(one) for one in notes]
     lines = dict.fromkeys(line for one in opened for line in one.signatures)
     return Note(opened[0].text, tuple(lines)).to_bytes()
+
+
+def revocation_age(connection: Connection) -> tuple[int, int] | None:
+    """Size and time (Unix seconds) of the newest revocation head; None where there is none yet."""
+    row = connection.execute(sa.select(REVOCATION_HEAD.c.size, REVOCATION_HEAD.c.time_s)).first()
+    return None if row is None else (row.size, row.time_s)
+
+
+def revocation_note(connection: Connection) -> bytes:
+    """The newest revocation head, signed; b"" where there is none yet."""
+    found: bytes | None = connection.execute(sa.select(REVOCATION_HEAD.c.note)).scalar()
+    return found or b""
 
 
 def size(connection: Connection) -> int:

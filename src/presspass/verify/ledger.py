@@ -142,11 +142,12 @@ class Account:
             self._forget(line.statement)
 
     def _check_stop(self, line: Line) -> None:
+        ends = line.kind == "narrowing" and line.what in ("veto", "release")
         if line.kind == "cleared":
             self.frozen.pop(line.id, None)
         elif line.kind == "narrowing" and line.what == "freeze":
             self.frozen[line.id] = line.target
-        elif line.kind == "narrowing" and line.what == "veto" and line.target not in self.intents:
+        elif ends and line.target not in self.intents:
             self.approved.discard(line.target)
 
     def _check_intent(self, line: Line, position: int) -> None:

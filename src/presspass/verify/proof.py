@@ -26,8 +26,9 @@ from presspass.core.approval import Approval, Signed
 from presspass.core.digests import JsonObject, canonical, parse_canonical, sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.core.ledger import merkle
-from presspass.core.ledger.checkpoint import Checkpoint, Witnessed, open_note
+from presspass.core.ledger.checkpoint import Checkpoint, Witnessed, log_key, open_note
 from presspass.core.ledger.note import VerifierKey
+from presspass.core.ledger.revocations import RevocationHead
 from presspass.core.limits import PROOF_BYTES_MAX, STATEMENT_BYTES_MAX
 from presspass.core.log import LogBody
 from presspass.core.quorum import Circumstances
@@ -239,7 +240,8 @@ class Entry:
 class Valid:
     """What a valid proof says, for people and programs. `sha512`: of the file, as attested, hex; `witnesses`: name and
     time (Unix seconds) of each that was asked for and has cosigned the checkpoint; `synced`: keys that are passkeys
-    copied to other devices or a cloud; `attested_by`: scheme and fingerprint (SHA-256, hex) of the signer.
+    copied to other devices or a cloud; `attested_by`: scheme and fingerprint (SHA-256, hex) of the signer; `log`: the
+    key that signed the checkpoint, and signs revocation heads.
     """
 
     file: ReleaseFile
@@ -254,6 +256,7 @@ class Valid:
     attested_by: tuple[str, str]
     entry: Entry
     checkpoint: Checkpoint
+    log: VerifierKey
     witnesses: tuple[tuple[str, int], ...]
     position: int
     origin: str
@@ -316,6 +319,7 @@ def check_after(
         attested_by=(signer.scheme, sha256_hex(signer.public_key)),
         entry=entry,
         checkpoint=witnessed.checkpoint,
+        log=log_key(log.origin, log.public_key),
         witnesses=witnessed.witnesses,
         position=proof.record.position,
         origin=chain.site[0],
@@ -479,8 +483,9 @@ def _hash(value: object) -> bytes:
     return data
 
 
-def verdict_json(valid: Valid) -> str:
-    """The verdict for programs."""
+def verdict_json(valid: Valid, head: RevocationHead | None = None) -> str:
+    """The verdict for programs. `head`: that which the file was looked for in, and not found."""
+    asked = {} if head is None else {"at": head.time_s, "size": head.size}
     return json.dumps(
         {
             "valid": True,
@@ -507,6 +512,7 @@ def verdict_json(valid: Valid) -> str:
                 "position": valid.position,
             },
             "witnesses": [{"name": name, "at": at} for name, at in valid.witnesses],
+            "revocations": {"checked": head is not None, **asked},
             "genesis": valid.genesis,
         },
         indent=2,

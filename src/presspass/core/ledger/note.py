@@ -111,10 +111,10 @@ class Note:
         return (self.text + "\n" + "".join(one.to_text() for one in self.signatures)).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Note:
+    def from_bytes(cls, data: bytes, bytes_max: int = NOTE_BYTES_MAX) -> Note:
         """Reads one; refuses with `proof.invalid` what is none."""
-        if len(data) > NOTE_BYTES_MAX:
-            _refuse(f"The note has more than {NOTE_BYTES_MAX} bytes.")
+        if len(data) > bytes_max:
+            _refuse(f"The note has more than {bytes_max} bytes.")
         try:
             whole = data.decode("utf-8")
         except UnicodeDecodeError:

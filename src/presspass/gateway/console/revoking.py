@@ -27,6 +27,10 @@ _GROUPS = {
     "run": ("Runs that live", "Its passes end, and its release does not go out."),
     "pass": ("Passes that live", "It opens nothing any more. What it has staged stays staged."),
     "approval": ("Approvals on open releases", "It counts no longer. The others do."),
+    "release": (
+        "Published releases",
+        "It stays at the registry. Whoever asks this gate what is revoked gets its files refused.",
+    ),
     "person": (
         "People",
         "Counts for nothing at once: passes end, no approval of theirs counts, and nothing they asked for goes out.",
@@ -42,10 +46,12 @@ _STOPPED = {
     "run": "revoked run",
     "pass": "revoked pass",
     "approval": "revoked approval",
+    "release": "revoked release",
+    "file": "revoked file",
 }
 
 
-_OF_RELEASES = frozenset({"run", "pass", "approval"})
+_OF_RELEASES = frozenset({"run", "pass", "approval", "release"})
 
 
 @dataclass(frozen=True, slots=True)
