@@ -152,6 +152,9 @@ def test_options_named_in_the_text_belong_to_some_command() -> None:
         "--repository",
         "--no-build",
         "--comment",
+        "--hash",
+        "--require-hashes",
+        "--locked",
     }
     for page in DOCS.rglob("*.md"):
         prose = CODE_BLOCK.sub("", page.read_text())

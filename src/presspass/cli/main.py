@@ -60,6 +60,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "freeze": ("freeze", "Stop publishing, of one project or of all."),
     "revoke": ("revoke", "End what somebody or something may do."),
     "verify": ("verify", "Check a file against its proof, offline."),
+    "install-check": ("install_check", "Check what lock files pin, before it is installed."),
     "witness": ("witness", "Cosign the ledgers of gates, elsewhere than they run."),
     "audit": ("audit", "Follow a gate's ledger and check all of it."),
     "database": ("database", "Prepare a PostgreSQL database, or print the SQL for it."),
@@ -93,7 +94,7 @@ class LazyGroup(click.Group):
         if cmd_name not in ALONE:
             _require_gate(cmd_name)
         module = importlib.import_module(f"presspass.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
