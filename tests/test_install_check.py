@@ -25,7 +25,7 @@ from presspass.core.ledger import revocations
 from presspass.core.ledger.revocations import RevocationHead
 from presspass.core.statement import ReleaseBody, ReleaseFile
 from presspass.drill.peers import PypiServer, wait_until
-from presspass.verify.proof import SignedStatement, log_origin
+from presspass.verify.proof import SignedStatement
 from proof_world import Paper
 
 
@@ -244,7 +244,7 @@ def test_what_was_revoked_since_fails_and_without_a_young_head_nothing_is_said(
     wheel, now = place.wheel(), int(time.time())
     place.shop.publish(place.proofs, [wheel], "greet", "1.0")
     file, head = place.pin(wheel), place.folder / "revocations"
-    key, origin = place.shop.log_key, log_origin(place.shop.chain.body)
+    key, origin = place.shop.log_key, place.shop.chain.log.origin
 
     def sign(*files: str, time_s: int = now) -> None:
         found = RevocationHead(origin, 5, time_s, tuple(sorted(files)))
