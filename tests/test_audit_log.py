@@ -107,7 +107,7 @@ def test_a_recovered_log_is_told_once_with_what_is_lost_and_then_followed(
     ledger.refuse(1)
     recover(ledger, seen=KEPT + 3)
     first = audit(ledger, state)
-    assert codes(first) == ["log.recovered", "log.lost-files"]
+    assert codes(first) == ["recovery.entries-lost", "recovery.files-lost"]
     told = " ".join(one.message for one in first.findings)
     assert "gate.example/log had 7 entries" in told and "from the first 4 of them" in told
     assert "the disk was lost" in told and "demo-2.0-py3-none-any.whl" in told and WHEEL not in told

@@ -24,6 +24,7 @@ from presspass.core.statement import FreezeBody, Kind, Statement
 from presspass.drill.packages import make_wheel
 from presspass.drill.world.registry import Registry
 from presspass.press.press import Press
+from presspass.press.witnesses import Witnesses
 from presspass.services import press as service
 from presspass.store import gateway_tables as g
 from presspass.store import journal_view as view
@@ -169,6 +170,27 @@ def test_of_two_recoveries_one_comes_into_force_and_the_next_has_a_name_of_its_o
         third = ask(rig, body(rig), "ana", "ben")
         rig.until(press, third.digest, "admitted")
     assert chain(rig).log.origin.endswith("/log/3")
+
+
+def test_what_a_witness_answers_to_the_ledger_before_its_recovery_stops_nothing_after_it(
+    rig: Rig, witness: Running
+) -> None:
+    with rig.press() as press:
+        real, asked = press.witnesses, list[Statement]()
+        asking = Witnesses(real.writer, real.narrowings, real.witnesses, real.post)
+        real.witnesses = ()
+
+        def post(url: str, data: bytes) -> tuple[int, str, bytes]:
+            """The witness's own answer, which arrives when people have signed."""
+            answer = real.post(url, data)
+            if not asked:
+                asked.append(ask(rig, body(rig), "ana", "ben"))
+                rig.until(press, asked[0].digest, "admitted")
+            return answer
+
+        asking.post = post
+        assert asking.look() == 0 and asked
+        assert rig.journal(view.narrowings) == []
 
 
 def test_what_a_gateway_calls_a_witness_can_be_cleared_by_people(rig: Rig) -> None:

@@ -169,13 +169,13 @@ class _Gone:
             f"{old.origin} had {old.size} entries; the log was recovered and goes on as {state.chain.log.origin} "
             f"from the first {self.recovery.size} of them. Said by those who signed: {self.recovery.reason}"
         )
-        found = [Finding("log.recovered", text)]
+        found = [Finding("recovery.entries-lost", text)]
         lost = sorted(
             one for one in self.files if not set(self.files[one]) <= set(now.get(one, ()))
         )
         if lost:
             text = f"{len(lost)} published files are in the ledger no more: {', '.join(lost[:_LOST_TOLD])}"
-            found.append(Finding("log.lost-files", text))
+            found.append(Finding("recovery.files-lost", text))
         return tuple(found)
 
 

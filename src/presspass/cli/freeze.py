@@ -125,14 +125,21 @@ def _freeze_meant(typed: str, in_force: Sequence[Narrowing]) -> str:
     """The id of the one freeze in force that is meant; refuses at once what the press would refuse after everybody had
     signed."""
     wanted = compact(typed)
-    freezes = [one for one in in_force if one.what != "veto"]
+    freezes = [one for one in in_force if one.what != "veto" and not one.is_ledger_behind]
     exact = [one.id for one in freezes if one.id == wanted]
     found = exact or [one.id for one in freezes if wanted and one.id.startswith(wanted)]
     if len(found) == 1:
         return found[0]
+    behind = [one for one in in_force if one.is_ledger_behind]
     vetoes = [one for one in in_force if one.what == "veto"]
     if not found and any(wanted and one.id.startswith(wanted) for one in vetoes):
         why = f"{safe(typed)} is a veto, and a veto is final."
+    elif not found and any(wanted and one.id.startswith(wanted) for one in behind):
+        raise Refusal(
+            Code.NARROWING_CANNOT_CLEAR,
+            "Others have seen another ledger than this one; only its recovery ends that.",
+            "presspass log recover",
+        )
     else:
         why = f"{safe(typed)} {'begins several freezes' if found else 'is no freeze in force'}."
     listed = "; ".join(f"{one.id} ({safe(one.target) or 'everything'})" for one in freezes)

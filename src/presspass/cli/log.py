@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,6 +12,7 @@ from presspass.cli.bindings import chain_of, waiting
 from presspass.cli.options import example, format_option, home_option
 from presspass.cli.show import emit_json, grouped, note, safe, say
 from presspass.core.digests import JsonObject
+from presspass.core.errors import Code, Refusal
 from presspass.core.ledger.checkpoint import log_key
 from presspass.core.limits import NOTE_BYTES_MAX
 from presspass.core.log import LogBody, LogRecovery
@@ -20,6 +21,8 @@ from presspass.verify.proof import open_checkpoint
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+
+_RESTORE: Final = b'"source":"restore"'  # in the entry with which a restored press begins; in texts quotes are escaped
 
 
 @click.group("log", short_help="Which key signs the ledger; recovery of a ledger.")
@@ -90,9 +93,18 @@ def show_command(home: Path, as_json: bool) -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="The largest checkpoint that anybody has, as an auditor keeps it or a copy of the ledger serves it.",
 )
+@click.option(
+    "--kept",
+    type=click.IntRange(1),
+    metavar="SIZE",
+    help="How many of its entries are those that others have seen (default: those that a witness has cosigned, or from "
+    "before it was restored; else all).",
+)
 @home_option
 @format_option
-def recover_command(reason: str, seen: Path | None, home: Path, as_json: bool) -> None:
+def recover_command(
+    reason: str, seen: Path | None, kept: int | None, home: Path, as_json: bool
+) -> None:
     """Ask to go on with the ledger that is left, under its next name.
 
     For a ledger that was set back or forked: others have seen entries that it does not have. Look for a newer backup
@@ -104,13 +116,19 @@ def recover_command(reason: str, seen: Path | None, home: Path, as_json: bool) -
     from presspass.cli.databases import ask_journal
 
     standing, chain = standing_of_home(home), chain_of(home)
-    size, root, known = ask_journal(home, _standing_tree)
-    seen_size, seen_root = max(known, size), ""
+    size, root, known = ask_journal(home, lambda c: _tree(c, kept))
+    seen_size, seen_root = known, ""
     if seen is not None:
         with seen.open("rb") as file:
             shown = open_checkpoint(file.read(NOTE_BYTES_MAX + 1), chain.log).checkpoint
         if shown.size >= seen_size:
             seen_size, seen_root = shown.size, shown.root.hex()
+    if not seen_size:
+        raise Refusal(
+            Code.LOG_UNUSABLE,
+            "Nobody is known to have seen more than this ledger has.",
+            "If somebody has, hand in that checkpoint with --seen; else nothing is to recover.",
+        )
     recovery = LogRecovery(size, root, seen_size, seen_root, reason)
     body = LogBody(chain.next_log_origin, chain.log.key, recovery)
     statement = standing.statement(body, previous=chain.head(Kind.LOG))
@@ -120,19 +138,25 @@ def recover_command(reason: str, seen: Path | None, home: Path, as_json: bool) -
         return
     say(safe(answer["url"]))
     note(
-        f"{size} entries are left, of {seen_size} that were seen. For witnesses, once it is approved:"
+        f"{size} entries are kept, of {seen_size} that were seen. For witnesses, once it is approved:"
     )
     note(_verifier_key(body))
 
 
-def _standing_tree(connection: Connection) -> tuple[int, str, int]:
-    """Size and root (hex) of the ledger here, and how large a tree a witness says it has seen."""
+def _tree(connection: Connection, kept: int | None) -> tuple[int, str, int]:
+    """Size and root (hex) of what the ledger here begins with, and how large a tree a witness has seen, 0 for none."""
     from presspass.core.ledger import merkle
     from presspass.store import journal_view, ledger_view
 
-    head = ledger_view.head(connection)
+    whole = ledger_view.size(connection)
+    shared = [size for size, _note in ledger_view.cosigned(connection).values()]
+    shared += [n for n, one in enumerate(ledger_view.entries(connection)) if _RESTORE in one]
+    size = kept or max(shared, default=whole)
+    if size > whole:
+        raise Refusal(Code.LOG_UNUSABLE, f"The ledger here has {whole} entries, not {size}.")
     known = int(journal_view.fact(connection, journal_view.LEDGER_SEEN) or 0)
-    return head.size, merkle.edge_root(list(head.edge)).hex(), known
+    root = merkle.root(size, ledger_view.node_reader(connection))
+    return size, root.hex(), known
 
 
 def _verifier_key(log: LogBody) -> str:

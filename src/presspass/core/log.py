@@ -32,8 +32,9 @@ def log_origin(origin: str, recoveries: int = 0) -> str:
 class LogRecovery:
     """What the log goes on from, and what is given up. Roots are hex.
 
-    `size`, `root`: the tree that is left, which the recovered log begins with; `seen_size`, `seen_root`: the largest
-    tree that anybody has seen under the old name, "" where only its size is known; `reason`: in words.
+    `size`, `root`: the tree with which the recovered log begins, so far as others have seen the same; what is left
+    beyond it follows, under the new name. `seen_size`, `seen_root`: the largest tree that anybody has seen under the
+    old name, "" where only its size is known; `reason`: in words.
     """
 
     size: int

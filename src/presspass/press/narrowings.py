@@ -94,12 +94,25 @@ class Narrowings:
             self.latch(Dropped(id, "veto", digest, "withdrawn by whoever asked for it"), "gateway")
         self._marks = found.marks
 
-    def latch(self, found: Dropped, source: str) -> None:
-        """Journals one narrowing, tells people, and ends what it ends. The same one again does nothing."""
+    def latch(
+        self, found: Dropped, source: str, still: Callable[[Connection], bool] = lambda _: True
+    ) -> None:
+        """Journals one narrowing, tells people, and ends what it ends. The same one again does nothing. `still`: asked
+        in its transaction whether it is to be latched at all.
+        """
         if found.id in self._latched:
             return
         now_ms, by = self.clock.raw_ms(), self._signer(found)
-        if self.writer.run(lambda c: self._latch(c, found, by, source, now_ms)):
+
+        def work(connection: Connection) -> bool | None:
+            if not still(connection):
+                return None
+            return self._latch(connection, found, by, source, now_ms)
+
+        new = self.writer.run(work)
+        if new is None:
+            return
+        if new:
             _LOG.warning(
                 "latched a %s of %s from the %s",
                 found.what,

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 from presspass.core.digests import INTEGER_MAX, sha256_hex
 from presspass.core.errors import Refusal
 from presspass.core.ledger import merkle
-from presspass.core.ledger.checkpoint import is_size
+from presspass.core.ledger.checkpoint import Checkpoint, is_size
 from presspass.core.ledger.note import Note, Signature, VerifierKey
 from presspass.core.ledger.witness import PATH, SIZE_TYPE, Submission, read_cosignature
 from presspass.core.limits import WITNESS_RETRY_FIRST_S, WITNESS_RETRY_S_MAX
@@ -113,14 +113,14 @@ class Witnesses:
             sized = status == 409 and kind.partition(";")[0].strip().lower() == SIZE_TYPE
             has = int(said) if sized and is_size(said) else None
             if status == 422 or (status == 409 and (has is None or has == size)):
-                self._stop(witness, "another ledger than this one", size)
+                self._stop(witness, head, "another ledger than this one", size)
                 raise OSError("it has cosigned another ledger")
             if has is None:
                 raise OSError(f"it answered {status}: {said[:200]!r}")
             if has > head.size:
                 # Another press may have written, and had cosigned, since this one has looked.
                 if has > self.writer.run(view.size):
-                    self._stop(witness, f"{has} entries, more than this ledger has", has)
+                    self._stop(witness, head, f"{has} entries, more than this ledger has", has)
                 raise OSError(f"it has cosigned {has} entries")
             size = has
         raise OSError("it does not stay with the size that it says it has")
@@ -145,21 +145,24 @@ class Witnesses:
 
         self.writer.run(work)
 
-    def _stop(self, witness: Witness, what: str, size: int) -> None:
-        """Latches it; `size`: of the tree that the witness says it has cosigned, as far as a statement can say it."""
+    def _stop(self, witness: Witness, head: Head, what: str, size: int) -> None:
+        """Latches it, unless the log has been recovered since `head` was shown. `size`: of the tree that the witness
+        says it has cosigned, as far as a statement can say it.
+        """
+        origin = Checkpoint.from_text(Note.from_bytes(head.note).text).origin
 
-        def work(connection: Connection) -> str:
+        def still(connection: Connection) -> bool:
+            if self.narrowings.log.in_force(connection).origin != origin:
+                return False
             seen = int(journal_view.fact(connection, journal_view.LEDGER_SEEN) or 0)
-            journal.set_fact(
-                connection, journal_view.LEDGER_SEEN, str(max(seen, min(size, INTEGER_MAX)))
-            )
-            return self.narrowings.log.in_force(connection).origin
+            known = str(max(seen, min(size, INTEGER_MAX)))
+            journal.set_fact(connection, journal_view.LEDGER_SEEN, known)
+            return True
 
-        # First: a stop without a size could be ended by a recovery that gives up less than was seen.
-        origin = self.writer.run(work)
         reason = f"the witness {witness.key.name} has cosigned {what}"
         id = sha256_hex(f"witness\n{origin}\n{reason}".encode())
-        self.narrowings.latch(Dropped(id, "freeze", "", reason), journal_view.LEDGER_BEHIND)
+        stop = Dropped(id, "freeze", "", reason)
+        self.narrowings.latch(stop, journal_view.LEDGER_BEHIND, still)
 
 
 def _renew_proofs(
