@@ -24,6 +24,7 @@ from presspass.core.statement import Kind, Statement
 from presspass.drill.packages import make_wheel
 from presspass.drill.world.registry import Registry
 from presspass.press import desk
+from presspass.press.log_keys import NEXT_NAME, LogKeys
 from presspass.press.press import Press
 from presspass.press.signing import Signers
 from presspass.services import press as service
@@ -222,16 +223,31 @@ def test_a_press_that_ended_before_the_old_key_was_removed_removes_it(rig: Rig) 
     assert_in_order(rig, key)
 
 
-def test_a_press_without_the_key_in_force_signs_nothing(rig: Rig) -> None:
+def test_a_key_that_another_node_has_made_is_taken_from_where_people_put_it(
+    rig: Rig, tmp_path: Path
+) -> None:
+    other = LogKeys(rig.home / "press" / "keys")
+    shutil.copytree(rig.home / "press" / "keys", tmp_path / "node")
+    made = LogKeys(tmp_path / "node").make_next(rig.identity.log_key)
+    assert other.get(made) is None
+    shutil.copy2(tmp_path / "node" / NEXT_NAME, other.folder / NEXT_NAME)
+    found = other.get(made)
+    assert found is not None and found.public.hex() == made
+    other.settle(rig.identity.log_key)
+    assert other.is_next_there, "nobody has let it in"
+    other.settle(made)
+    assert other.present == made and not other.is_next_there
+
+
+def test_a_press_without_the_key_in_force_does_not_start(rig: Rig) -> None:
     keys = rig.home / "press" / "keys"
     old = (keys / "log.key").read_bytes()
     with rig.press() as press:
         rotate(rig, press)
     size = rig.journal(ledger_view.size)
     (keys / "log.key").write_bytes(old)
-    with rig.press() as press, pytest.raises(Fault) as fault:
-        rig.freeze("ana")
-        press.tick()
+    with pytest.raises(Fault) as fault, rig.press():
+        pass
     assert fault.value.code == "log.key-missing" and not fault.value.retryable
     assert rig.journal(ledger_view.size) == size
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from presspass.cli.audit_state import State
 from presspass.core.errors import Code, Refusal
@@ -214,6 +216,25 @@ def test_an_auditor_believes_no_chain_that_people_have_not_signed(
     other.keys = paper.keys
     rotate(other, NEWER)
     assert refused(lambda: state.learn(served(other))) is Code.LOG_FORKED
+
+
+def test_no_changed_byte_of_the_chain_leads_to_another_log(paper: Paper) -> None:
+    rotate(paper)
+    data = served(paper)
+    right = LogChain.from_bytes(data).check(paper.genesis.digest).log
+    for place in range(0, len(data), 5):
+        changed = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        try:
+            found = LogChain.from_bytes(changed).check(paper.genesis.digest).log
+        except Refusal:
+            continue
+        assert found == right, place
+
+
+@given(st.binary(max_size=300))
+def test_nonsense_in_place_of_the_chain_is_refused(data: bytes) -> None:
+    with pytest.raises(Refusal):
+        LogChain.from_bytes(data)
 
 
 def test_what_leads_to_the_log_is_nothing_until_it_has_another_key(paper: Paper) -> None:

@@ -46,16 +46,18 @@ class LogKeys:
         return next(iter(self._known))
 
     def get(self, public: str) -> PressKey | None:
-        """The key with this public half, if it is here."""
+        """The key with this public half, if it is here; another node may have made it, and people put it here since."""
+        if public not in self._known and self.is_next_there:
+            self._read()
         return self._known.get(public)
 
     def key(self, public: str) -> PressKey:
         """The key in force; Fault("log.key-missing") where this press has another: it must not sign, nor go on."""
-        found = self._known.get(public)
+        found = self.get(public)
         if found is None:
             text = (
                 f"The log key in force is {public[:16]}…, and press/keys has no such key. "
-                f"Copy {NAME} from the node that has it."
+                f"Copy {NAME} from the node, or the backup, that has it."
             )
             raise Fault("log.key-missing", text, retryable=False)
         return found
@@ -66,7 +68,7 @@ class LogKeys:
 
     def require(self, public: str) -> None:
         """Refuses with `log.key-missing` to let in a key that this press could not sign with."""
-        if public not in self._known:
+        if self.get(public) is None:
             raise Refusal(
                 Code.LOG_KEY_MISSING,
                 f"This press does not have the key {public[:16]}….",

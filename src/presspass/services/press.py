@@ -294,6 +294,8 @@ def composed(
     )
     try:
         _check_chain(writer)
+        with writer.read() as connection:
+            keys.key(log.in_force(connection).key)
         _check_ledger(found.journal)
         _take_restore(home, press)
         with writer.read() as connection:
