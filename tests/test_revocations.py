@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,10 @@ from presspass.core.ledger.checkpoint import sign as sign_checkpoint
 from presspass.core.ledger.note import Note
 from presspass.core.ledger.revocations import HEAD_BYTES_MAX, RevocationHead
 from presspass.core.limits import CLOCK_SKEW_S_MAX, REVOKED_FILES_MAX
+from presspass.core.log import LogBody
+from presspass.core.statement import GenesisBody
 from presspass.verify.ed25519 import verifies
+from presspass.verify.log_chain import LogChain
 from presspass.verify.proof import Valid, check_proof
 from presspass.verify.revocations import check_not_revoked, open_head
 from proof_world import FILE, NOW, Paper, raw_hex
@@ -163,10 +167,14 @@ def head_of(
 
 
 def verdict(
-    checked: Valid, data: bytes, max_age_s: int | None = HOUR_S, now_s: int = NOW
+    checked: Valid,
+    data: bytes,
+    max_age_s: int | None = HOUR_S,
+    now_s: int = NOW,
+    log_chain: LogChain | None = None,
 ) -> Code | None:
     try:
-        head = open_head(data, checked)
+        head = open_head(data, checked, log_chain)
         check_not_revoked(head, checked, max_age_s=max_age_s, now_s=now_s)
     except Refusal as refusal:
         return refusal.code
@@ -206,7 +214,56 @@ def test_a_head_of_another_key_says_nothing_not_even_that_the_file_is_revoked() 
     assert verdict(valid(paper), data, max_age_s=None) is Code.PROOF_REVOCATION_UNKNOWN
 
 
+def rotated(paper: Paper) -> tuple[Ed25519PrivateKey, bytes]:
+    """Another key is let in; the one before, and what a gate serves at /log/keys."""
+    old, paper.log_key = paper.log_key, Ed25519PrivateKey.from_private_bytes(bytes(range(3, 35)))
+    paper.admit(LogBody(paper.chain.log.origin, raw_hex(paper.log_key)), "ana", "ben")
+    return old, LogChain(paper.genesis, tuple(paper.links)).to_bytes()
+
+
+def test_after_a_rotation_the_keys_of_the_log_lead_an_old_proof_to_the_new_head_alone() -> None:
+    paper, unknown = Paper(), Code.PROOF_REVOCATION_UNKNOWN
+    checked = valid(paper)
+    old, keys = rotated(paper)
+    chain, new = LogChain.from_bytes(keys), head_of(paper, FILE.sha256)
+    assert verdict(checked, new) is unknown, "nothing leads there"
+    assert verdict(checked, new, log_chain=chain) is Code.RELEASE_REVOKED
+    assert verdict(checked, head_of(paper), log_chain=chain) is None
+    forged = head_of(paper, key=old)
+    assert verdict(checked, forged) is None, "by the key that leaked; offline nobody can tell"
+    assert verdict(checked, forged, log_chain=chain) is unknown
+    unsigned = replace(chain, chain=tuple(replace(one, approvals=()) for one in chain.chain))
+    for wrong in (unsigned, LogChain(Paper().genesis)):
+        assert verdict(checked, new, log_chain=wrong) is unknown
+
+
+def test_keys_that_are_older_than_the_proof_lead_nowhere() -> None:
+    paper = Paper()
+    before = LogChain(paper.genesis)
+    rotated(paper)
+    assert verdict(valid(paper), head_of(paper)) is None
+    assert verdict(valid(paper), head_of(paper), log_chain=before) is Code.PROOF_REVOCATION_UNKNOWN
+
+
 # by the command
+
+
+def test_the_command_takes_the_keys_of_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paper, path, keys = Paper(), tmp_path / "revocations", tmp_path / "keys"
+    words = [*lay_out(tmp_path, paper), "--revocations", str(path), "--max-age", "15m"]
+    keys.write_bytes(rotated(paper)[1])
+    path.write_bytes(head_of(paper, time_s=int(time.time())))
+    assert run(words) == exits.CANNOT_SAY
+    assert (
+        f"curl -o keys {paper.genesis.body_as(GenesisBody).origin}/log/keys"
+        in capsys.readouterr().err
+    )
+    assert run([*words, "--log-keys", str(keys)]) == exits.DONE
+    for wrong in (b"", b"{}"):
+        keys.write_bytes(wrong)
+        assert run([*words, "--log-keys", str(keys)]) == exits.CANNOT_SAY
 
 
 def lay_out(folder: Path, paper: Paper) -> list[str]:

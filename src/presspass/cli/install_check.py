@@ -21,7 +21,7 @@ from presspass.cli.options import (
     witness_option,
 )
 from presspass.cli.show import emit_json, progress, safe, say
-from presspass.cli.verify import read_head
+from presspass.cli.verify import read_head, read_log_keys
 from presspass.core.errors import Refusal
 from presspass.core.limits import STATEMENT_BYTES_MAX
 
@@ -66,7 +66,8 @@ _WORDS = {DONE: "VALID", REFUSED: "NOT VALID", CANNOT_SAY: "CANNOT SAY"}
 @format_option
 def install_check_command(
     files: tuple[Path, ...], proofs: Path | None, url: str | None, trust: Path | None, names: tuple[str, ...],
-    witnesses: tuple[str, ...], revocations: Path | None, max_age: int | None, as_json: bool,
+    witnesses: tuple[str, ...], revocations: Path | None, max_age: int | None, log_keys: Path | None,
+    as_json: bool,
 ) -> int:  # fmt: skip
     """Say whether every hash that these FILEs pin has a valid proof, of the package and version on its line.
 
@@ -89,7 +90,7 @@ def install_check_command(
     if not lines:
         meant = "--only names nothing that they pin" if every else "they pin nothing"
         raise CannotSayError(f"There is nothing to check in these files: {meant}.")
-    judged_by = _trust(trust, witnesses, revocations, max_age)
+    judged_by = _trust(trust, witnesses, revocations, max_age, log_keys)
     with _source(proofs, url, judged_by) as source, progress("pins", len(lines)) as done:
         found: list[Failure] = []
         for line in lines:
@@ -99,7 +100,11 @@ def install_check_command(
 
 
 def _trust(
-    trust: Path, witnesses: Sequence[str], revocations: Path | None, max_age: int | None
+    trust: Path,
+    witnesses: Sequence[str],
+    revocations: Path | None,
+    max_age: int | None,
+    log_keys: Path | None,
 ) -> Trust:
     from presspass.cli.pinned import Trust
     from presspass.core.ledger.note import VerifierKey
@@ -113,7 +118,8 @@ def _trust(
         raise CannotSayError(f"The trust root {trust} cannot be read: {error.strerror}.") from None
     except Refusal as refusal:
         raise CannotSayError(refusal.message, "Name the trust root that you pinned.") from None
-    return Trust(trust_root, keys, read_head(revocations), max_age, int(time.time()))
+    head, log_chain = read_head(revocations), read_log_keys(log_keys)
+    return Trust(trust_root, keys, head, max_age, int(time.time()), log_chain)
 
 
 @contextmanager

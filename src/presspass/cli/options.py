@@ -146,7 +146,12 @@ def witness_option(what: str) -> Callable[[F], F]:
 
 
 def revocation_options(function: F) -> F:
-    """--revocations and --max-age, as `revocations` (a path) and `max_age` (seconds), None where not given."""
+    """--revocations, --log-keys (paths) and --max-age (seconds), None where not given."""
+    function = click.option(
+        "--log-keys",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="What leads to the key that signs the head, https://GATE/log/keys, where it was replaced since the proof.",
+    )(function)
     function = click.option(
         "--max-age",
         type=Duration(),

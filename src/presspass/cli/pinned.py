@@ -24,6 +24,7 @@ from presspass.formats.npm_lock import read_npm_lock
 from presspass.formats.pins import Lock, Pin, Unpinned
 from presspass.formats.python_lock import read_pylock, read_uv_lock
 from presspass.formats.requirement_file import read_requirements
+from presspass.verify.log_chain import LogChain
 from presspass.verify.proof import Proof, Valid, check_proof
 from presspass.verify.revocations import check_not_revoked, no_head, open_head
 
@@ -205,7 +206,7 @@ class OfGate:
 @dataclass(slots=True)
 class Trust:
     """By what proofs are judged. `trust_root`: digest of genesis; `head`: a revocation head as it was given, None for
-    none; `max_age_s`, `now_s`: how old it may be, and Unix seconds.
+    none; `max_age_s`, `now_s`: how old it may be, and Unix seconds; `log_chain`: what leads to the key that signed it.
     """
 
     trust_root: str
@@ -213,6 +214,7 @@ class Trust:
     head: bytes | None
     max_age_s: int | None
     now_s: int
+    log_chain: LogChain | None = None
     _heads: dict[VerifierKey, RevocationHead] = field(default_factory=dict)
 
     def check(self, proof: Proof) -> Valid:
@@ -234,7 +236,7 @@ class Trust:
         if not self.head:
             raise no_head(valid)
         if valid.log not in self._heads:
-            self._heads[valid.log] = open_head(self.head, valid)
+            self._heads[valid.log] = open_head(self.head, valid, self.log_chain)
         head = self._heads[valid.log]
         check_not_revoked(head, valid, max_age_s=self.max_age_s, now_s=self.now_s)
 

@@ -36,6 +36,7 @@ from presspass.core.statement import GenesisBody, PolicyBody
 
 if TYPE_CHECKING:
     from presspass.core.ledger.revocations import RevocationHead
+    from presspass.verify.log_chain import LogChain
     from presspass.verify.proof import Proof, Valid
 
 PROOF_SUFFIX = ".presspass.json"
@@ -61,7 +62,7 @@ PROOF_SUFFIX = ".presspass.json"
 @format_option
 def verify_command(
     file: Path, proof: Path | None, trust: Path | None, witnesses: tuple[str, ...], revocations: Path | None,
-    max_age: int | None, as_json: bool,
+    max_age: int | None, log_keys: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Say whether people approved exactly the bytes of FILE, and whether the press published them.
 
@@ -79,7 +80,7 @@ def verify_command(
     """
     trust = need_trust(trust, "where FILE came from")
     if proof is None and file.name.endswith(EVIDENCE_SUFFIX):
-        if revocations is not None or max_age is not None:
+        if (revocations, max_age, log_keys) != (None, None, None):
             raise click.UsageError("Revocation heads are about published files, not evidence.")
         _verify_evidence(file, trust, witnesses, as_json=as_json)
         return
@@ -104,7 +105,7 @@ def verify_command(
         witnesses=keys,
     )
     require_witnesses([key.name for key in keys], valid)
-    head = check_revocations(read_head(revocations), valid, max_age)
+    head = check_revocations(read_head(revocations), valid, max_age, read_log_keys(log_keys))
     profile = _profile(read, valid)
     if as_json:
         emit_json({**json.loads(verdict_json(valid, head)), "profile": profile})
@@ -136,8 +137,23 @@ def read_head(path: Path | None) -> bytes | None:
         return b""
 
 
+def read_log_keys(path: Path | None) -> LogChain | None:
+    """What leads to the log key in force, as it was named; None where nothing was. CannotSayError for no such file."""
+    if path is None:
+        return None
+    from presspass.verify.log_chain import LogChain
+
+    data = _read(path, PROOF_BYTES_MAX, "file of the log's keys", "--log-keys")
+    try:
+        return LogChain.from_bytes(data)
+    except Refusal as refusal:
+        raise CannotSayError(
+            f"{path}: {refusal.message}", "Get it from the gate: https://GATE/log/keys"
+        ) from None
+
+
 def check_revocations(
-    data: bytes | None, valid: Valid, max_age_s: int | None
+    data: bytes | None, valid: Valid, max_age_s: int | None, log_chain: LogChain | None
 ) -> RevocationHead | None:
     """The head in which the file was looked for and not found; None where none was asked for."""
     if data is None and max_age_s is None:
@@ -147,7 +163,7 @@ def check_revocations(
     try:
         if not data:
             raise no_head(valid)
-        head = open_head(data, valid)
+        head = open_head(data, valid, log_chain)
         check_not_revoked(head, valid, max_age_s=max_age_s, now_s=int(time.time()))
     except Refusal as refusal:
         if refusal.code is Code.PROOF_REVOCATION_UNKNOWN:

@@ -8,18 +8,39 @@ from __future__ import annotations
 
 from presspass.core.errors import Code, Refusal
 from presspass.core.ledger import revocations
+from presspass.core.ledger.checkpoint import log_key
+from presspass.core.ledger.note import VerifierKey
 from presspass.core.ledger.revocations import RevocationHead
 from presspass.core.limits import CLOCK_SKEW_S_MAX
+from presspass.core.log import LogBody
+from presspass.core.statement import Kind
 from presspass.verify.ed25519 import verifies
+from presspass.verify.log_chain import LogChain
 from presspass.verify.proof import Valid
 
 
-def open_head(data: bytes, valid: Valid) -> RevocationHead:
-    """The head that the log of this proof has signed; refuses with `proof.revocation-unknown` what it has not."""
+def open_head(data: bytes, valid: Valid, log_chain: LogChain | None = None) -> RevocationHead:
+    """The head that the log of this proof has signed, or where `log_chain` leads on to another key or name, that one
+    alone; refuses with `proof.revocation-unknown` what it has not.
+    """
     try:
-        return revocations.open_head(data, valid.log, verifies)
+        log = valid.log if log_chain is None else _log_now(valid, log_chain)
+        return revocations.open_head(data, log, verifies)
     except Refusal as refusal:
         raise _unknown(f"The revocation head says nothing: {refusal.message}", valid) from None
+
+
+def _log_now(valid: Valid, log_chain: LogChain) -> VerifierKey:
+    """The log to which the chain leads, by way of that of the proof."""
+    chain = log_chain.check(valid.genesis)
+    once = chain.ever_in_force(Kind.LOG).values()
+    logs = [chain.body.log, *(one for one in once if isinstance(one, LogBody))]
+    keys = [log_key(one.origin, one.public_key) for one in logs]
+    if valid.log not in keys:
+        raise Refusal(
+            Code.PROOF_INVALID, "The keys of the log are older than the proof, or of another log."
+        )
+    return keys[-1]
 
 
 def check_not_revoked(
@@ -65,5 +86,7 @@ def _unknown(why: str, valid: Valid) -> Refusal:
     return Refusal(
         Code.PROOF_REVOCATION_UNKNOWN,
         why,
-        f"Get the newest one from the gate: curl -o revocations {valid.origin}/log/revocations",
+        f"Get the newest one from the gate: curl -o revocations {valid.origin}/log/revocations. If the log's key was "
+        f"replaced since the proof was made, also what leads to the new one: curl -o keys {valid.origin}/log/keys, "
+        "and --log-keys keys.",
     )
