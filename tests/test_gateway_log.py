@@ -9,14 +9,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy.engine import Connection
 
-from gateway_world import HttpAnswer, World
+from gateway_world import HttpAnswer, World, now_ms
+from presspass.core.errors import Refusal
 from presspass.core.ledger import revocations
 from presspass.core.ledger.checkpoint import Checkpoint, log_key, open_note
 from presspass.core.log import LogBody
+from presspass.core.statement import GenesisBody
+from presspass.press import journal
 from presspass.press.clock import Clock
 from presspass.press.heads import Heads
 from presspass.press.log import Log
 from presspass.store.journal_tables import PROOF
+from presspass.verify.log_chain import LogChain
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()
@@ -164,3 +168,18 @@ def test_the_proof_of_a_file_is_found_by_its_digest_and_is_the_newest(world: Wor
     assert answer.headers["cache-control"] == "no-cache"
     for wrong in ("0" * 64, digest.upper(), digest[:-1], "x", "%2e%2e", f"{digest}/"):
         assert get(world, f"proof/{wrong}").status == 404
+
+
+def test_what_leads_to_the_key_is_served_as_it_stands_in_the_journal(world: World) -> None:
+    answer = get(world, "keys")
+    assert answer.status == 200 and answer.headers["cache-control"] == "no-cache"
+    read = LogChain.from_bytes(answer.body)
+    genesis = read.genesis
+    assert read.chain == () and read.check(genesis.digest).log == genesis.body_as(GenesisBody).log
+    body = LogBody(genesis.body_as(GenesisBody).log.origin, "ab" * 32)
+    statement = world.journal.statement(body, genesis.digest)
+    world.journal.writer.run(lambda c: journal.admit(c, statement, (), now_ms()))
+    *_before, signed = LogChain.from_bytes(get(world, "keys").body).chain
+    assert signed.statement == statement and signed.approvals == ()
+    with pytest.raises(Refusal):
+        LogChain.from_bytes(get(world, "keys").body).check(genesis.digest)

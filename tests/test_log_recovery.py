@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.engine import Connection
 
 import backends
 from press_rig import TOKEN, Rig
@@ -26,9 +28,13 @@ from presspass.drill.world.registry import Registry
 from presspass.press.press import Press
 from presspass.press.witnesses import Witnesses
 from presspass.services import press as service
+from presspass.services.config import read_config, write_config
+from presspass.services.places import places
 from presspass.store import gateway_tables as g
+from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.store import ledger_check, ledger_view
+from presspass.store.database import Writer, open_engine
 from presspass.verify.proof import is_signed_by
 from test_log_key import POLICY, chain, checked, publish
 from test_press_crash import Fuse
@@ -191,6 +197,61 @@ def test_what_a_witness_answers_to_the_ledger_before_its_recovery_stops_nothing_
         asking.post = post
         assert asking.look() == 0 and asked
         assert rig.journal(view.narrowings) == []
+
+
+def cut(rig: Rig, before: dict[Any, Any]) -> None:
+    """Puts the tables of the ledger back as they were; what is kept beside them stays."""
+    writer = Writer(open_engine(places(rig.home, read_config(rig.home), "press").journal))
+
+    def work(connection: Connection) -> None:
+        for table, rows in before.items():
+            connection.execute(sa.delete(table))
+            if rows:
+                connection.execute(sa.insert(table), rows)
+
+    writer.run(work)
+    writer.close()
+
+
+def tables(connection: Connection) -> dict[Any, Any]:
+    every = (t.LEDGER_ENTRY, t.LEDGER_TILE, t.LEDGER_HEAD, t.LEDGER_MENTION)
+    return {
+        one: [dict(row._mapping) for row in connection.execute(sa.select(one))] for one in every
+    }
+
+
+def test_a_ledger_that_was_cut_in_the_journal_is_stopped_by_what_is_kept_beside_it(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """Also with no witness to be asked: by its cosignature, or by the revocation head."""
+    with witness_of(rig, tmp_path / "w") as running:
+        configure(rig, running)
+        with rig.press() as press:
+            rig.upstream(press)
+            before = rig.journal(tables)
+            rig.freeze("ana", "some-project")
+            press.tick()
+            until_cosigned(rig, press)
+            press.heads.look()
+    seen = rig.journal(ledger_view.size)
+    cut(rig, before)
+    write_config(rig.home, replace(read_config(rig.home), witnesses=()))
+    with rig.press() as press:
+        (stop,) = [one for one in rig.journal(view.narrowings) if one.is_ledger_behind]
+        assert "the journal says that" in stop.reason
+        size = len(before[t.LEDGER_ENTRY])
+        for wrong in ({"seen_size": seen - 1}, {"size": size, "root": "ab" * 32}):
+            refused = ask(rig, body(rig, **{"seen_size": seen, **wrong}), "ana", "ben")
+            assert rig.until(press, refused.digest, "rejected").code == Code.LOG_UNUSABLE.value
+        statement = ask(rig, body(rig, seen_size=seen), "ana", "ben")
+        rig.until(press, statement.digest, "admitted")
+        assert not [one for one in rig.journal(view.narrowings) if one.is_ledger_behind]
+        press.heads.look()
+    with rig.press() as press:
+        press.tick()
+        assert not [one for one in rig.journal(view.narrowings) if one.is_ledger_behind]
+    note = rig.journal(ledger_view.revocation_note)
+    assert note.startswith(f"{chain(rig).log.origin}/revocations\n".encode())
 
 
 def test_what_a_gateway_calls_a_witness_can_be_cleared_by_people(rig: Rig) -> None:

@@ -97,9 +97,9 @@ class LogFiles:
 
 def _log_chain(connection: Connection) -> LogChain | None:
     """The press's own record; None before genesis."""
-    admitted = journal_view.chained(connection)
-    if not admitted:
-        return None
-    genesis, chain = admitted[0], leading_to_log(admitted[1:])
+    genesis = journal_view.genesis(connection)
+    if genesis is None or journal_view.log(connection) is None:
+        return None if genesis is None else LogChain(genesis)
+    chain = leading_to_log(journal_view.chained(connection)[1:])
     approvals = (journal_view.approvals_under(connection, one.digest) for one in chain)
     return LogChain(genesis, tuple(map(SignedStatement, chain, approvals)))

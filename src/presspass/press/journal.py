@@ -280,12 +280,16 @@ def clear(connection: Connection, ids: Iterable[str], statement: str) -> None:
 
 
 def recover_ledger(connection: Connection, statement: str) -> tuple[str, ...]:
-    """Ends what was latched because others have seen another ledger; the ids. `statement`: the recovery's digest."""
+    """Ends what was latched because others have seen another ledger; the ids. `statement`: the recovery's digest. What
+    was signed and cosigned under the old name is forgotten: it is held against nothing under the new one.
+    """
     standing = view.narrowings(connection)
     found = tuple(one.id for one in standing if one.is_ledger_behind)
     where = t.NARROWING.c.id.in_(found)
     connection.execute(t.NARROWING.update().where(where).values(cleared_by=statement))
     set_fact(connection, view.LEDGER_SEEN, "0")
+    for table in (t.LEDGER_WITNESS, t.REVOCATION_HEAD):
+        connection.execute(sa.delete(table))
     return found
 
 

@@ -33,6 +33,7 @@ from presspass.store import journal_view
 from presspass.store import ledger_view as view
 from presspass.store.database import Writer
 from presspass.store.journal_tables import LEDGER_WITNESS, PROOF
+from presspass.store.ledger_check import seen_beyond
 from presspass.store.ledger_view import Head
 from presspass.verify.ed25519 import verifies
 from presspass.verify.proof import Proof, Record, is_signed_by
@@ -103,6 +104,7 @@ class Witnesses:
         return True
 
     def _cosign(self, witness: Witness, head: Head, size: int) -> None:
+        who = f"the witness {witness.key.name} has cosigned"
         for _ in range(_TRIES):
             submission = Submission(size, self._proof(size, head.size), head.note)
             status, kind, body = self.post(witness.url + PATH, submission.to_bytes())
@@ -113,14 +115,16 @@ class Witnesses:
             sized = status == 409 and kind.partition(";")[0].strip().lower() == SIZE_TYPE
             has = int(said) if sized and is_size(said) else None
             if status == 422 or (status == 409 and (has is None or has == size)):
-                self._stop(witness, head, "another ledger than this one", size)
+                self._stop(_origin(head), f"{who} another ledger than this one", size)
                 raise OSError("it has cosigned another ledger")
             if has is None:
                 raise OSError(f"it answered {status}: {said[:200]!r}")
             if has > head.size:
                 # Another press may have written, and had cosigned, since this one has looked.
                 if has > self.writer.run(view.size):
-                    self._stop(witness, head, f"{has} entries, more than this ledger has", has)
+                    self._stop(
+                        _origin(head), f"{who} {has} entries, more than this ledger has", has
+                    )
                 raise OSError(f"it has cosigned {has} entries")
             size = has
         raise OSError("it does not stay with the size that it says it has")
@@ -145,11 +149,18 @@ class Witnesses:
 
         self.writer.run(work)
 
-    def _stop(self, witness: Witness, head: Head, what: str, size: int) -> None:
-        """Latches it, unless the log has been recovered since `head` was shown. `size`: of the tree that the witness
-        says it has cosigned, as far as a statement can say it.
+    def look_back(self) -> None:
+        """When the press starts: what its own journal says was seen of the ledger must be in it."""
+        with self.writer.read() as connection:
+            found, log = seen_beyond(connection), self.narrowings.log.in_force(connection)
+        if found is not None:
+            size, what = found
+            self._stop(log.origin, f"the journal says that {what}", size)
+
+    def _stop(self, origin: str, reason: str, size: int) -> None:
+        """Latches it, unless the log has been recovered since it was called `origin`. `size`: of the tree that was
+        seen, as far as a statement can say it.
         """
-        origin = Checkpoint.from_text(Note.from_bytes(head.note).text).origin
 
         def still(connection: Connection) -> bool:
             if self.narrowings.log.in_force(connection).origin != origin:
@@ -159,10 +170,13 @@ class Witnesses:
             journal.set_fact(connection, journal_view.LEDGER_SEEN, known)
             return True
 
-        reason = f"the witness {witness.key.name} has cosigned {what}"
         id = sha256_hex(f"witness\n{origin}\n{reason}".encode())
         stop = Dropped(id, "freeze", "", reason)
         self.narrowings.latch(stop, journal_view.LEDGER_BEHIND, still)
+
+
+def _origin(head: Head) -> str:
+    return Checkpoint.from_text(Note.from_bytes(head.note).text).origin
 
 
 def _renew_proofs(

@@ -297,6 +297,7 @@ def composed(
         with writer.read() as connection:
             keys.key(log.in_force(connection).key)
         _check_ledger(found.journal)
+        press.witnesses.look_back()
         _take_restore(home, press)
         with writer.read() as connection:
             clock.floor_ms = int(view.fact(connection, journal.CLOCK_FLOOR) or 0)

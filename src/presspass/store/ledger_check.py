@@ -36,6 +36,24 @@ def check(connection: Connection) -> int:
     return total
 
 
+def seen_beyond(connection: Connection) -> tuple[int, str] | None:
+    """What the journal itself says was seen of the ledger, and is not in it: the size of that tree, and what says so;
+    None where there is nothing. It is looked for in what is kept beside the ledger, by whoever cut the one alone.
+    """
+    size, read = view.head(connection).size, view.node_reader(connection)
+    for name, (seen, note) in view.cosigned(connection).items():
+        try:
+            checkpoint = Checkpoint.from_text(Note.from_bytes(note).text)
+        except Refusal as refusal:
+            raise view.damaged(f"has no checkpoint of {name}: {refusal.message}") from None
+        if seen > size or merkle.root(seen, read) != checkpoint.root:
+            return seen, f"{name} has cosigned {seen} other entries"
+    signed = view.revocation_age(connection)
+    if signed is not None and signed[0] > size:
+        return signed[0], f"a revocation head was signed for {signed[0]} entries"
+    return None
+
+
 def _check_tile(connection: Connection, level: int, index: int, found: list[bytes]) -> None:
     if view.hashes(connection, level, index) != b"".join(found):
         raise view.damaged(f"has a tile {level}/{index} that does not match its entries")
