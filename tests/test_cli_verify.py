@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from presspass.cli import exits
+from presspass.cli import exits, start
 from presspass.cli.main import run
 from presspass.core.approval import Approval
 from presspass.core.policy import Policy
@@ -88,3 +91,111 @@ def test_a_solo_installation_is_called_one(
     assert ("solo: one person" in capsys.readouterr().out) == (profile == "solo")
     assert run([*words, "--format", "json"]) == exits.DONE
     assert json.loads(capsys.readouterr().out)["profile"] == profile
+
+
+# the short way of `presspass verify` (cli.start)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("profile", ["team", "solo"])
+def test_the_short_way_says_of_a_valid_proof_what_the_command_says(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    profile: str,
+) -> None:
+    paper = Paper(policy=Policy(profile=profile, software_keys=True))
+    file, trust = lay_out(tmp_path, paper, *signed_by(paper, "ana", "ben"))
+    moved = tmp_path / "elsewhere.json"
+    Path(f"{file}.presspass.json").rename(moved)
+    words = ["verify", str(file), "--proof", str(moved), "--trust", str(trust), "--format", form]
+    assert run(words) == exits.DONE
+    said = capsys.readouterr().out
+    assert start.valid_verdict(words) == said
+    assert start.valid_verdict(["verify", *words[2:], str(file)]) == said
+    monkeypatch.setenv("PRESSPASS_TRUST", str(trust))
+    moved.rename(f"{file}.presspass.json")
+    assert start.valid_verdict(["verify", str(file), "--format", form]) == said
+
+
+def test_the_short_way_answers_nothing_but_plain_words_about_a_valid_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper = Paper()
+    file, trust = lay_out(tmp_path, paper, *signed_by(paper, "ana", "ben"))
+    words = ["verify", str(file), "--trust", str(trust)]
+    assert start.valid_verdict(words)
+    evidence = file.with_name("act.evidence.json")
+    evidence.write_bytes(file.read_bytes())
+    for other in (
+        [],
+        ["verify"],
+        words[:2],
+        words[:3],
+        ["audit", *words[1:]],
+        [*words, "--witness", "w+1+x"],
+        [*words, "--max-age", "1d"],
+        [*words, "--help"],
+        [*words, "-h"],
+        [*words, str(file)],
+        [*words, "--trust", str(trust)],
+        [*words, "--format", "yaml"],
+        [*words, "--proof", "--trust"],
+        [*words, "--proof", ""],
+        [*words, "--proof"],
+        [*words, "--proof", str(trust)],
+        [*words[:3], str(file)],
+        [*words[:3], str(tmp_path / "missing")],
+        ["verify", str(trust), *words[2:]],
+        ["verify", str(tmp_path), *words[2:]],
+        ["verify", str(evidence), "--proof", f"{file}.presspass.json", *words[2:]],
+        ["verify", f"--trust={trust}", str(file)],
+        ["verify", "--", str(file), "--trust", str(trust)],
+    ):
+        assert start.valid_verdict(other) is None, other
+    with monkeypatch.context() as patch:
+        patch.setenv("PRESSPASS_WITNESS", "w+1+x")
+        assert start.valid_verdict(words) is None
+    file.write_bytes(b"the wheeL")
+    assert start.valid_verdict(words) is None
+
+
+def test_a_valid_proof_is_answered_without_what_other_commands_need(tmp_path: Path) -> None:
+    paper = Paper()
+    file, trust = lay_out(tmp_path, paper, *signed_by(paper, "ana", "ben"))
+    program = f"""
+import sys
+before = set(sys.modules)
+from presspass.cli.start import valid_verdict
+print(valid_verdict(["verify", {str(file)!r}, "--trust", {str(trust)!r}]))
+heavy = {{"click", "pathlib", "urllib.parse", "packaging", "rfc8785", "rich", "socket",
+    "cryptography.hazmat.primitives.serialization"}}
+print(sorted(heavy & (set(sys.modules) - before)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], text=True, capture_output=True, check=True
+    )
+    assert done.stdout.startswith("VALID ")
+    assert done.stdout.endswith("\n[]\n"), done.stdout
+
+
+def test_the_installed_program_ends_with_all_its_words_and_the_right_code(tmp_path: Path) -> None:
+    paper = Paper()
+    file, trust = lay_out(tmp_path, paper, *signed_by(paper, "ana", "ben"))
+    program = Path(sys.executable).with_name("presspass")
+    words = ["verify", str(file), "--trust", str(trust)]
+    done = subprocess.run([program, *words], text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (exits.DONE, start.valid_verdict(words))
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [program, *words], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert done.returncode != exits.DONE
+    assert "Traceback" not in done.stderr
+    file.write_bytes(b"the wheeL")
+    done = subprocess.run([program, *words], text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (exits.REFUSED, "")
+    assert "proof.wrong-file" in done.stderr

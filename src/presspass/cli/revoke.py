@@ -20,7 +20,7 @@ from presspass.cli.drop import drop_signed, drop_unsigned_revocation
 from presspass.cli.options import example, format_option, home_option, signing_options, yes_option
 from presspass.cli.show import emit_json, note, safe, say, table
 from presspass.cli.sign import make_signer
-from presspass.cli.verify import hash_of
+from presspass.cli.verdict import hash_of
 from presspass.core.approval import approval_id
 from presspass.core.digests import JsonObject, canonical, is_sha256, sha256_hex
 from presspass.core.errors import Code, Refusal

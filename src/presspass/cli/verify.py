@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,24 +20,19 @@ from presspass.cli.options import (
     trust_option,
     witness_option,
 )
-from presspass.cli.show import emit_json, safe, say
-from presspass.cli.times import when
-from presspass.core.effects import effects
+from presspass.cli.show import safe
+from presspass.cli.start import PROOF_SUFFIX
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import (
     EVIDENCE_BYTES_MAX,
     PROOF_BYTES_MAX,
-    READ_CHUNK_BYTES,
     STATEMENT_BYTES_MAX,
 )
-from presspass.core.statement import GenesisBody, PolicyBody
 
 if TYPE_CHECKING:
     from presspass.core.ledger.revocations import RevocationHead
     from presspass.verify.log_chain import LogChain
-    from presspass.verify.proof import Proof, Valid
-
-PROOF_SUFFIX = ".presspass.json"
+    from presspass.verify.proof import Valid
 
 
 @click.command(
@@ -87,8 +80,9 @@ def verify_command(
     proof_file = proof or file.with_name(file.name + PROOF_SUFFIX)
     proof_data = _read(proof_file, PROOF_BYTES_MAX, "proof", "--proof")
     trust_data = _read(trust, STATEMENT_BYTES_MAX, "trust root", "--trust")
+    from presspass.cli.verdict import hash_of, verdict
     from presspass.core.ledger.note import VerifierKey
-    from presspass.verify.proof import Proof, check_proof, load_trust_root, verdict_json
+    from presspass.verify.proof import Proof, check_proof, load_trust_root
 
     sha256, size = hash_of(file)
     with _at_fault(trust):
@@ -106,11 +100,7 @@ def verify_command(
     )
     require_witnesses([key.name for key in keys], valid)
     head = check_revocations(read_head(revocations), valid, max_age, read_log_keys(log_keys))
-    profile = _profile(read, valid)
-    if as_json:
-        emit_json({**json.loads(verdict_json(valid, head)), "profile": profile})
-    else:
-        _show(valid, profile, head)
+    click.echo(verdict(valid, head, as_json=as_json), nl=False)
 
 
 def _verify_evidence(file: Path, trust: Path, witnesses: tuple[str, ...], *, as_json: bool) -> None:
@@ -188,70 +178,6 @@ def _at_fault(path: Path) -> Iterator[None]:
         yield
     except Refusal as refusal:
         raise Refusal(refusal.code, f"{path}: {refusal.message}", refusal.hint) from None
-
-
-def _profile(proof: Proof, valid: Valid) -> str:
-    """`solo` only where both policies that count were: the one it was asked for under and the one it went out under."""
-    policies = {proof.genesis.digest: proof.genesis.body_as(GenesisBody).policy}
-    for effect in (effect for one in proof.chain for effect in effects(one.statement)):
-        if isinstance(effect.body, PolicyBody):
-            policies[effect.digest] = effect.body.policy
-    heads = (proof.release.statement.heads.policy, valid.entry.policy)
-    return "solo" if all(policies[head].profile == "solo" for head in heads) else "team"
-
-
-def _show(valid: Valid, profile: str, head: RevocationHead | None) -> None:
-    entry = valid.entry
-    at = when(entry.verified_at)
-    say(f"VALID  {safe(valid.file.name)}")
-    say(f"  sha256       {valid.file.sha256}")
-    say(
-        f"  release      {safe(valid.release.project)} {safe(valid.release.version)} at {safe(valid.upstream)}, {at}"
-    )
-    say(f"  asked by     {_requester(valid)}")
-    say(f"  approved by  {', '.join(map(safe, valid.approved_by))}")
-    for key, kind in valid.keys:
-        copied = ", synced: copied to other devices or a cloud" if key in valid.synced else ""
-        say(f"               {kind} {key[:16]}…{copied}")
-    if not valid.synced_accepted:
-        say("               the policy refuses synced passkeys")
-    if profile == "solo":
-        say("  profile      solo: one person with two keys. Nobody else has looked at it")
-    say(f"  mode         {entry.mode}; zones {entry.zones}")
-    say(
-        f"  log          {safe(valid.checkpoint.origin)}, entry {valid.position} of {valid.checkpoint.size}"
-    )
-    scheme, signer = valid.attested_by
-    say(f"  attested by  {scheme} key {signer[:16]}…")
-    for name, time_s in valid.witnesses:
-        say(f"  witness      {safe(name)}, who saw that log at {when(time_s)}")
-    if not valid.witnesses:
-        say("  witness      none was named: the log may have been shown to others differently")
-    say(f"  installation {safe(valid.origin)} (genesis {valid.genesis[:16]}…)")
-    if head is None:
-        say("Valid as of this checkpoint; what was revoked later does not stand in it.")
-    else:
-        say(f"  revocations  not among them at {when(head.time_s)}, entry {head.size}")
-        say("Valid; what was revoked after that time is not known here.")
-
-
-def _requester(valid: Valid) -> str:
-    if not valid.release.requester:
-        return "(not resolved to a person)"
-    name = safe(valid.release.requester)
-    if valid.entry.workload:
-        return f"{name}, by a CI run whose identity the press has verified"
-    return f"{name}, who signed that" if valid.requester_signed else f"{name} (the gateway's word)"
-
-
-def hash_of(path: Path) -> tuple[str, int]:
-    """SHA-256 (hex) and size of a file."""
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while piece := file.read(READ_CHUNK_BYTES):
-            digest.update(piece)
-            size += len(piece)
-    return digest.hexdigest(), size
 
 
 def _read(path: Path, bytes_max: int, what: str, option: str) -> bytes:

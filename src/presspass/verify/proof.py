@@ -240,8 +240,9 @@ class Entry:
 class Valid:
     """What a valid proof says, for people and programs. `sha512`: of the file, as attested, hex; `witnesses`: name and
     time (Unix seconds) of each that was asked for and has cosigned the checkpoint; `synced`: keys that are passkeys
-    copied to other devices or a cloud; `attested_by`: scheme and fingerprint (SHA-256, hex) of the signer; `log`: the
-    key that signed the checkpoint, and signs revocation heads.
+    copied to other devices or a cloud; `attested_by`: scheme and fingerprint (SHA-256, hex) of the signer; `profile`:
+    `solo` only where both policies that count were, that which it was asked for under and that which it went out
+    under; `log`: the key that signed the checkpoint, and signs revocation heads.
     """
 
     file: ReleaseFile
@@ -254,6 +255,7 @@ class Valid:
     synced: frozenset[str]
     synced_accepted: bool
     attested_by: tuple[str, str]
+    profile: str
     entry: Entry
     checkpoint: Checkpoint
     log: VerifierKey
@@ -317,6 +319,7 @@ def check_after(
         synced=frozenset(signed.key for signed in verdict.signed if signed.synced),
         synced_accepted=chain.policy.synced_passkeys,
         attested_by=(signer.scheme, sha256_hex(signer.public_key)),
+        profile=_profile(chain, proof.release.statement),
         entry=entry,
         checkpoint=witnessed.checkpoint,
         log=log_key(log.origin, log.public_key),
@@ -325,6 +328,11 @@ def check_after(
         origin=chain.site[0],
         genesis=proof.genesis.digest,
     )
+
+
+def _profile(chain: Chain, statement: Statement) -> str:
+    policies = (chain.policies[statement.heads.policy], chain.policy)
+    return "solo" if all(policy.profile == "solo" for policy in policies) else "team"
 
 
 def _evaluate(chain: Chain, proof: Proof, entry: Entry) -> Verdict:
@@ -501,6 +509,7 @@ def verdict_json(valid: Valid, head: RevocationHead | None = None) -> str:
                 {"key": key, "kind": kind, "synced": key in valid.synced}
                 for key, kind in valid.keys
             ],
+            "profile": valid.profile,
             "synced_passkeys": "accepted" if valid.synced_accepted else "refused",
             "attested_by": {"scheme": valid.attested_by[0], "key": valid.attested_by[1]},
             "verified_at": valid.entry.verified_at,
