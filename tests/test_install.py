@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -21,7 +22,8 @@ from packaging.utils import canonicalize_name
 
 import peers
 from presspass.cli import exits
-from presspass.cli.main import ALONE, COMMANDS, GATE
+from presspass.cli.installed import GATE
+from presspass.cli.main import ALONE, COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "docs" / "reference" / "example"
@@ -183,6 +185,26 @@ def test_a_proof_is_checked_there_without_a_network(
     assert "nothing can be said" in unproved.stderr
     for done in (good, wrong, unproved):
         assert "Traceback" not in done.stderr
+
+
+def test_a_lock_file_is_checked_there_without_a_network(
+    installed: Installed, alone: list[str], tmp_path: Path
+) -> None:
+    def check(sha256: str, *more: object) -> Answer:
+        lock = tmp_path / "requirements.txt"
+        lock.write_text(f"demo==1.0 --hash=sha256:{sha256}\n")
+        words = ("install-check", lock, "--trust", TRUST)
+        return run(*alone, installed.presspass, *words, *(more or ("--proofs", EXAMPLE)))
+
+    good = hashlib.sha256(FILE.read_bytes()).hexdigest()
+    done = check(good)
+    assert (done.returncode, done.stderr) == (exits.DONE, "")
+    assert done.stdout.startswith("VALID  1 of 1 ")
+    assert check("0" * 64).returncode == exits.REFUSED
+    asked = check(good, "--url", "https://gate.example")
+    assert asked.returncode == exits.CANNOT_SAY
+    assert "`presspass install-check --url` needs packages" in asked.stderr
+    assert "[install.incomplete]" in asked.stderr
 
 
 def test_the_library_is_imported_there(installed: Installed) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from presspass.cli.client import Gate
 from presspass.cli.exits import CANNOT_SAY, DONE, REFUSED, CannotSayError
+from presspass.cli.installed import require_gate
 from presspass.cli.options import (
     example,
     format_option,
@@ -127,6 +127,9 @@ def _source(proofs: Path | None, url: str | None, trust: Trust) -> Iterator[Sour
     from presspass.cli.pinned import PROOFS, Folder, OfGate
 
     if proofs is None:
+        require_gate("install-check --url")
+        from presspass.cli.client import Gate
+
         with Gate(str(url).rstrip("/").removesuffix("/log")) as gate:
             yield OfGate(gate, trust)
         return

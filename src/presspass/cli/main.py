@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import importlib.util
 import json
 import sys
 import traceback
@@ -24,9 +23,9 @@ from presspass.cli.exits import (
     TIMED_OUT,
     CannotSayError,
     EndedError,
-    NotInstalledError,
     TimedOutError,
 )
+from presspass.cli.installed import require_gate
 from presspass.cli.show import safe
 from presspass.core.errors import Fault, PresspassError, Refusal
 
@@ -75,12 +74,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 #: Run with what `pip install presspass` brings (ADR 0030); every other command needs the extra `gate` as well.
-ALONE: Final = frozenset({"verify"})
-#: What is imported of that extra. A test compares it with pyproject.toml.
-GATE: Final = (
-    *("alembic", "httptools", "httpx2", "jinja2", "joserfc", "multipart", "rich", "scim2_models"),
-    *("securesystemslib", "sqlalchemy", "starlette", "uvicorn", "webauthn", "yaml"),
-)
+ALONE: Final = frozenset({"install-check", "verify"})
 
 
 class LazyGroup(click.Group):
@@ -93,7 +87,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         if cmd_name not in ALONE:
-            _require_gate(cmd_name)
+            require_gate(cmd_name)
         module = importlib.import_module(f"presspass.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
@@ -101,16 +95,6 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_module, text) in COMMANDS.items()])
-
-
-def _require_gate(name: str) -> None:
-    """Says so before anything is begun, rather than in the midst of it or in a process of its own."""
-    missing = next((one for one in GATE if importlib.util.find_spec(one) is None), None)
-    if missing is not None:
-        raise NotInstalledError(
-            f"`presspass {name}` needs packages that are not installed here, as {missing}.",
-            "Install them: pip install 'presspass[gate]'.",
-        )
 
 
 @click.group(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from presspass.cli.client import Gate
 from presspass.cli.exits import CannotSayError
 from presspass.cli.show import note, safe
 from presspass.core.errors import Code, Fault, Refusal
@@ -29,6 +28,7 @@ from presspass.verify.proof import Proof, Valid, check_proof
 from presspass.verify.revocations import check_not_revoked, no_head, open_head
 
 if TYPE_CHECKING:
+    from presspass.cli.client import Gate
     from presspass.core.digests import JsonObject
 
 Hash = tuple[str, str]

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from presspass.cli.installed import has
 from presspass.core.text import safe as safe  # for every command
 
 
@@ -101,8 +102,11 @@ def size_text(size: int) -> str:
 
 
 def progress(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-    """A progress bar on a terminal, nothing elsewhere; what it gives is told how much more of `total` is done."""
-    return _Bar(title, total) if sys.stderr.isatty() else nullcontext(lambda _count: None)
+    """A progress bar on a terminal, nothing elsewhere or without rich; what it gives is told how much more of `total`
+    is done.
+    """
+    shown = sys.stderr.isatty() and has("rich")
+    return _Bar(title, total) if shown else nullcontext(lambda _count: None)
 
 
 class _Bar(AbstractContextManager[Callable[[int], None]]):
