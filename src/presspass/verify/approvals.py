@@ -28,11 +28,13 @@ from presspass.core.digests import sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.core.roster import Key
 from presspass.core.statement import challenge, signed_message
-from presspass.formats import sshsig, webauthn
+from presspass.formats import webauthn
 from presspass.verify.public_keys import load
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    from presspass.formats.sshsig import SshPublicKey
 
 _PLAIN_ORIGIN: Final = re.compile(r"(?:https://([a-z0-9.-]+)|http://(localhost))(?::[0-9]{1,5})?")
 _SK_PRESENT, _SK_VERIFIED = 0x01, 0x04
@@ -153,6 +155,8 @@ def _verify_rsa(public_key: PublicKeyTypes, signature: bytes, message: bytes) ->
 
 
 def _verify_sshsig(statement: bytes, approval: Approval, key: Key) -> Signed:
+    from presspass.formats import sshsig  # where there are such keys
+
     found = sshsig.parse_signature(approval.signature)
     public = sshsig.parse_public_key(key.public_key)
     if found.public_key != key.public_key or found.kind != public.kind:
@@ -184,7 +188,9 @@ def _verify_sshsig(statement: bytes, approval: Approval, key: Key) -> Signed:
     return Signed(approval.statement, key.id, public.is_security_key, found.counter)
 
 
-def _ssh_signature_verifies(public: sshsig.SshPublicKey, signature: bytes, message: bytes) -> bool:
+def _ssh_signature_verifies(public: SshPublicKey, signature: bytes, message: bytes) -> bool:
+    from presspass.formats import sshsig
+
     try:
         if public.kind in (sshsig.ED25519, sshsig.SK_ED25519):
             Ed25519PublicKey.from_public_bytes(public.material).verify(signature, message)

@@ -20,7 +20,7 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from presspass.core.approval import Approval, Signed
 from presspass.core.digests import JsonObject, canonical, parse_canonical, sha256_hex
@@ -28,7 +28,6 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, Witnessed, log_key, open_note
 from presspass.core.ledger.note import VerifierKey
-from presspass.core.ledger.revocations import RevocationHead
 from presspass.core.limits import PROOF_BYTES_MAX, STATEMENT_BYTES_MAX
 from presspass.core.log import LogBody
 from presspass.core.quorum import Circumstances
@@ -46,6 +45,9 @@ from presspass.verify import attestation
 from presspass.verify.attestation import PREDICATES, Attestable, Signature
 from presspass.verify.chain import Chain, Verdict
 from presspass.verify.ed25519 import verifies
+
+if TYPE_CHECKING:
+    from presspass.core.ledger.revocations import RevocationHead
 
 FORMAT: Final = "presspass/proof/v1"
 CHAIN_MAX = 100_000
