@@ -168,3 +168,21 @@ def test_a_revocation_that_clears_something_or_is_of_an_unknown_kind_is_no_revoc
     (tmp_path / "a.json").write_text('{"revoke": {"what": "everything", "target": "x"}}')
     (tmp_path / "b.json").write_text('{"revoke": {"what": "pass", "target": "x", "until": 5}}')
     assert DropBox(tmp_path).look() == []
+
+
+def test_a_file_is_named_by_itself_or_its_digest_and_a_release_by_what_is_known_here(
+    ci: CiRig, tmp_path: Path
+) -> None:
+    (tmp_path / "drop").mkdir()
+    file, far = tmp_path / "greet-1.0.tar.gz", {"PRESSPASS_HOME": str(tmp_path / "nowhere")}
+    file.write_bytes(b"the bytes")
+    digest = sha256_hex(b"the bytes")
+    dropping = ("--drop", tmp_path / "drop", "--yes")
+    for words in (("file", file), ("file", digest), ("release", digest)):
+        ci.rig.run("revoke", *words, *dropping, **far)
+    found = [(one.what, one.target) for one in DropBox(tmp_path / "drop").look()]
+    assert sorted(found) == [("file", digest), ("file", digest), ("release", digest)]
+    for words in (("file", tmp_path / "missing"), ("file", "123"), ("release", "greet==1.0")):
+        ci.rig.run("revoke", *words, *dropping, code=exits.REFUSED, **far)
+    ci.rig.run("revoke", "release", "nothing==1.0", *dropping, code=exits.REFUSED)
+    assert len(list((tmp_path / "drop").iterdir())) == 3

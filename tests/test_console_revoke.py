@@ -341,3 +341,22 @@ def test_who_sees_the_own_releases_only_is_told_of_no_other_ones_here_either() -
     whole = revoking.revoke_page(revoking.for_viewer(known, approver), Situation(True))
     assert {"run", "pass", "approval"} < {one.what for one in whole.groups}
     assert revoking.for_viewer(known, None) == known
+
+
+def test_what_was_published_is_listed_and_stands_among_what_is_stopped_once_it_is_revoked(
+    world: WorkloadWorld,
+) -> None:
+    older, newer = "5" * 64, "6" * 64
+    world.world.journal.publish("0.8", {"greet-0.8.tar.gz": b"x", "greet-0.8.zip": b"y"}, older)
+    world.world.journal.publish("0.9", {"greet-0.9.tar.gz": b"z"}, newer)
+    assert sorted(targets(identities(world), "release")) == [older, newer]
+    assert world.revoke("release", "greet==0.8").code == "statement.malformed"
+    assert world.revoke("release", older).status == 202
+    found = identities(world)
+    stopped = {one["target"]: one["stopped"] for one in found["revocable"]}
+    assert (stopped[older], stopped[newer]) == (True, False)
+    [stop] = found["stops"]
+    assert (stop["what"], stop["target"]) == ("release", older)
+    assert world.revoke("file", "7" * 64).status == 202
+    page = world.world.ask("GET", "/revoke", None, Authorization=f"Bearer {view_token(world)}")
+    assert "Published releases" in page.body.decode()

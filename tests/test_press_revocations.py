@@ -12,10 +12,12 @@ import pytest
 from ledger_reading import entered
 from press_rig import TOKEN, Rig
 from presspass.core.digests import sha256_hex
+from presspass.core.errors import Refusal
 from presspass.core.ledger import revocations
 from presspass.core.ledger.checkpoint import log_key
 from presspass.core.ledger.revocations import RevocationHead
 from presspass.core.limits import REVOCATION_HEAD_S_MAX
+from presspass.core.log import log_origin
 from presspass.core.policy import Policy
 from presspass.core.statement import FreezeBody, GenesisBody, ReleaseBody, RevocationBody, Statement
 from presspass.drill.packages import make_sdist, make_wheel
@@ -28,6 +30,7 @@ from presspass.store import gateway_tables as g
 from presspass.store import journal_view as view
 from presspass.store import ledger_view
 from presspass.verify.ed25519 import verifies
+from test_log_key import rotate
 
 POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
 REVOKED = "release.revoked"
@@ -89,7 +92,7 @@ def clear(rig: Rig, press: Press, *ids: str) -> None:
 def head(rig: Rig) -> RevocationHead:
     """The newest one, by the key that genesis names."""
     genesis = rig.genesis.body_as(GenesisBody)
-    key = log_key(genesis.log.origin, genesis.log.public_key)
+    key = log_key(log_origin(genesis.origin), bytes.fromhex(genesis.log_key))
     return revocations.open_head(rig.journal(ledger_view.revocation_note), key, verifies)
 
 
@@ -254,6 +257,21 @@ def test_no_time_is_signed_that_the_press_itself_does_not_believe(rig: Rig) -> N
         world.jump_wall(-20 * 3600)
         press.heads.look()
         assert head(rig) == first
+
+
+def test_after_a_rotation_the_next_head_is_by_the_new_key(rig: Rig) -> None:
+    world, clock = moments(rig)
+    with rig.press(clock) as press:
+        press.heads.look()
+        before = head(rig)
+        key = rotate(rig, press)
+        world.advance(1)
+        press.heads.look()
+        note = rig.journal(ledger_view.revocation_note)
+        by = log_key(before.origin, bytes.fromhex(key))
+        assert revocations.open_head(note, by, verifies).size > before.size
+        with pytest.raises(Refusal):
+            head(rig)  # by the key of genesis
 
 
 def test_what_is_revoked_is_listed_also_while_the_clock_cannot_be_trusted(

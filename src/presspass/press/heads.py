@@ -3,7 +3,8 @@
 1. Another head is made as soon as what is revoked has changed, a second after the ledger has grown (a proof is to be
    looked for in a head of its own tree), and otherwise before the last one is a minute old: its age says how long ago
    somebody who has it could have been told of a revocation.
-2. Size and time never go down. While the clock cannot be trusted, only what is revoked changes; the time stays.
+2. Size and time never go down, but for the size where the log goes on under another name. While the clock cannot be
+   trusted, only what is revoked changes; the time stays.
 3. Listed is what has a proof: nothing else is taken for published by this gate, and whoever may stop a release without
    a signature cannot make the list longer than what went out.
 """
@@ -72,7 +73,8 @@ class Heads:
         if not size or (before is None and trusted_ms is None):
             return None
         before_size, before_s = before or (0, 0)
-        if size < before_size:
+        origin = self.log.in_force(connection).origin
+        if size < before_size and _last(connection).origin == origin:
             _LOG.error("the ledger is smaller than the last revocation head says: none is made")
             return None
         time_s = max(before_s, (trusted_ms or 0) // 1000)
@@ -80,14 +82,15 @@ class Heads:
         if before is not None and age_s < _RENEW_S and size == before_size:
             return None  # what is revoked changes with an entry
         files = journal_view.revoked_proofs(connection)
-        if before is not None and age_s < _GROWN_S and files == _listed(connection):
+        if before is not None and age_s < _GROWN_S and files == _last(connection).files:
             return None
         if len(files) > REVOKED_FILES_MAX:
             _LOG.error("%d files are revoked, more than a head can list: none is made", len(files))
             return None
-        return RevocationHead(self.log.in_force(connection).origin, size, time_s, files)
+        return RevocationHead(origin, size, time_s, files)
 
 
-def _listed(connection: Connection) -> tuple[str, ...]:
+def _last(connection: Connection) -> RevocationHead:
+    """The last one that was made."""
     note = Note.from_bytes(ledger_view.revocation_note(connection), HEAD_BYTES_MAX)
-    return RevocationHead.from_text(note.text).files
+    return RevocationHead.from_text(note.text)
