@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import sqlalchemy as sa
@@ -237,6 +238,40 @@ def test_an_interrupt_of_the_caller_who_writes_leaves_nothing_and_hurts_no_later
     with pytest.raises(KeyboardInterrupt):
         writer.run(interrupted)
     writer.run(insert("after"))
+    assert facts(place) == {"after": "x"}
+
+
+class Interrupted(BaseException):
+    """As KeyboardInterrupt and SystemExit are: no Exception."""
+
+
+def test_an_interrupt_of_one_caller_is_told_to_everybody_whose_work_it_has_taken(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(open_engine(place))
+    writer.run(insert("before"))
+    for where in ("_begun", "_commit"):
+        monkeypatch.setattr(writer, where, interrupt)
+        with writer._turn:  # so that both are done in the caller's thread
+            other = writer.submit(insert(f"other {where}"))
+        with pytest.raises((Interrupted, Fault)):
+            writer.run(insert(f"own {where}"))
+        assert isinstance(other.exception(10), Fault)
+        monkeypatch.undo()
+        writer.run(insert(f"after {where}"))
+    writer.close()
+    assert set(facts(place)) == {"before", "after _begun", "after _commit"}
+
+
+def interrupt(*_arguments: object) -> NoReturn:
+    raise Interrupted
+
+
+def test_work_that_would_end_its_thread_does_not_end_the_writers(
+    writer: Writer, place: Place
+) -> None:
+    assert isinstance(writer.submit(interrupt).exception(10), Fault)
+    writer.submit(insert("after")).result(10)
     assert facts(place) == {"after": "x"}
 
 

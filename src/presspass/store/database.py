@@ -129,7 +129,7 @@ class Writer:
         try:
             job = self._queue(work)
             while not job.future.done():
-                self._serve(self._gather())
+                self._serve()
         finally:
             self._turn.release()
         return job.future.result()
@@ -157,25 +157,31 @@ class Writer:
     def _run(self) -> None:
         while self._calls.get():
             with self._turn:
-                self._serve(self._gather())
+                self._serve_on()
         with self._turn:
             while self._jobs:
-                self._serve(self._gather())
+                self._serve_on()
             if self._connection is not None:
                 self._connection.close()
 
-    def _serve(self, group: list[_Job[Any]]) -> None:
-        """Does the group's work."""
-        if not group:
-            return
+    def _serve_on(self) -> None:
+        """`_serve`, for the thread on which everybody else relies: whoever asked has been told what was raised."""
+        with contextlib.suppress(BaseException):
+            self._serve()
+
+    def _serve(self) -> None:
+        """Does what waits. Whatever happens, those whose work was taken hear of it; what is no Exception, such as an
+        interrupt of the caller whose thread this is, is raised as well.
+        """
+        group: list[_Job[Any]] = []
         try:
-            connection = self._begun()
-        except (
-            Exception
-        ) as error:  # nothing has happened yet; the callers hear of it and the thread lives on
+            self._gather(group)
+            if group:
+                self._write(self._begun(), group)
+        except BaseException as error:
             _tell(group, error)
-            return
-        self._write(connection, group)
+            if not isinstance(error, Exception):
+                raise
 
     def _begun(self) -> Connection:
         """A transaction begun, on a new connection where there was none or the server has gone meanwhile."""
@@ -201,26 +207,27 @@ class Writer:
         self._connection = connection
         return connection
 
-    def _gather(self, count: int = GROUP_MAX) -> list[_Job[Any]]:
-        group = [self._jobs.popleft() for _ in range(min(len(self._jobs), count))]
-        # From here on a caller that goes away cannot cancel: what is begun is finished and answered.
-        return [job for job in group if job.future.set_running_or_notify_cancel()]
+    def _gather(self, group: list[_Job[Any]]) -> None:
+        while self._jobs and len(group) < GROUP_MAX:
+            job = self._jobs.popleft()
+            # From here on a caller that goes away cannot cancel: what is begun is finished and answered.
+            if job.future.set_running_or_notify_cancel():
+                group.append(job)
 
     def _write(self, connection: Connection, group: list[_Job[Any]]) -> None:
         done: list[tuple[_Job[Any], Any]] = []
         try:
             for job in group:  # it grows by what came meanwhile
                 self._work_one(connection, job, done)
-                if job is group[-1] and len(group) < GROUP_MAX:
-                    group += self._gather(GROUP_MAX - len(group))
+                if job is group[-1]:
+                    self._gather(group)
             if self.before_commit is not None:
                 self.before_commit(connection)
             self._commit(connection)
-        except BaseException as error:  # the callers hear of it, and the thread lives on
-            self._abandon(connection, group, error)
-            if isinstance(error, Exception):
-                return
-            raise  # such as an interrupt of the caller whose thread this is
+        except BaseException:
+            with contextlib.suppress(SQLAlchemyError):
+                _driver(connection, "ROLLBACK")
+            raise
         for job, value in done:
             job.future.set_result(value)
 
@@ -245,13 +252,6 @@ class Writer:
             _driver(connection, "ROLLBACK TO SAVEPOINT job")
         except SQLAlchemyError:
             raise error from None  # the database has undone the whole transaction by itself, as on a full disk
-
-    def _abandon(
-        self, connection: Connection, group: list[_Job[Any]], error: BaseException
-    ) -> None:
-        with contextlib.suppress(SQLAlchemyError):
-            _driver(connection, "ROLLBACK")
-        _tell(group, error)
 
 
 def _tell(group: list[_Job[Any]], error: BaseException) -> None:
