@@ -25,6 +25,7 @@ from presspass.drill.world.registry import Registry
 from presspass.notify import posting
 from presspass.press import witnesses
 from presspass.press.press import Press
+from presspass.press.witnesses import Witness
 from presspass.services.config import (
     Config,
     WitnessSettings,
@@ -128,7 +129,9 @@ def test_a_witness_that_is_away_keeps_nothing_waiting_and_is_asked_again(
             until_cosigned(rig, press)
 
 
-def test_a_ledger_that_was_set_back_freezes_everything(rig: Rig, tmp_path: Path) -> None:
+def test_a_ledger_that_was_set_back_freezes_everything_and_is_shown_to_no_other_witness(
+    rig: Rig, tmp_path: Path
+) -> None:
     with witness_of(rig, tmp_path / "w") as witness:
         configure(rig, witness)
         with rig.press() as press:
@@ -150,8 +153,15 @@ def test_a_ledger_that_was_set_back_freezes_everything(rig: Rig, tmp_path: Path)
             (stop,) = found
             assert (stop.what, stop.target, stop.source) == ("freeze", "", "witness")
             assert "more than this ledger has" in stop.reason and stop.is_ledger_behind
-            for _ in range(20):
-                press.tick()
+            with witness_of(rig, tmp_path / "one that has seen nothing") as other:
+                configure(rig, other)
+                url = f"http://127.0.0.1:{other.port}"
+                press.witnesses.witnesses = (Witness(url, other.key),)
+                press.witnesses._patience.clear()
+                before = rig.journal(ledger_view.cosigned)
+                for _ in range(20):
+                    press.tick()
+                assert rig.journal(ledger_view.cosigned) == before
             assert len(rig.journal(journal_view.narrowings)) == 1
 
 

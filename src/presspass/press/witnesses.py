@@ -74,7 +74,13 @@ class Witnesses:
     _met: set[str] = field(default_factory=set)
 
     def look(self) -> int:
-        """Shows the newest checkpoint to every witness that has not seen it, then renews proofs; how many cosigned."""
+        """Shows the newest checkpoint to every witness that has not seen it, then renews proofs; how many cosigned.
+
+        None is shown one while the log waits for its recovery: who has not seen the lost entries would cosign a fork.
+        """
+        with self.writer.read() as connection:
+            if int(journal_view.fact(connection, journal_view.LEDGER_SEEN) or 0):
+                return 0
         cosigned = sum([self._ask(one) for one in self.witnesses])
         after: tuple[str, str] | None = ("", "") if cosigned else None
         while after is not None:
