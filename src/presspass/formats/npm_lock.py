@@ -1,6 +1,8 @@
 """Lock files of npm: package-lock.json and npm-shrinkwrap.json, lockfileVersion 2 and 3 (npm, "package-lock.json").
 
-Each package that is installed from elsewhere has an `integrity` with SHA-512 (Subresource Integrity). `packages` is
+Each package that is installed from elsewhere has an `integrity` with SHA-512 (Subresource Integrity), here in one
+spelling and nothing beside it: npm splits that text at other characters than others do, and checks nothing by a hash
+that it does not find. `packages` is
 what npm reads since version 7, `dependencies` beside it (version 2) what older ones do: both are held to it. The
 project's own folders, and links to them, are not installed from anywhere.
 """
@@ -36,7 +38,8 @@ def read_npm_lock(data: bytes) -> Lock:
     if not isinstance(packages, dict) or not isinstance(older, dict):
         raise malformed("The npm lock file has no 'packages'.")
     lines = Lines(text)
-    return sorted_out([*_packages(packages, lines), *_dependencies(older, lines, 0)])
+    own = frozenset(f"file:{place}" for place in packages if place and _INSTALLED not in place)
+    return sorted_out([*_packages(packages, lines), *_dependencies(older, own, lines, 0)])
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -55,18 +58,19 @@ def _packages(packages: dict[str, Any], lines: Lines) -> Iterator[Pin | Unpinned
         yield _pin(entry, called, lines, f"{json.dumps(place)}:")
 
 
-def _dependencies(older: dict[str, Any], lines: Lines, depth: int) -> Iterator[Pin | Unpinned]:
+def _dependencies(
+    older: dict[str, Any], own: frozenset[str], lines: Lines, depth: int
+) -> Iterator[Pin | Unpinned]:
     for called, entry in older.items():
         if not isinstance(entry, dict) or depth > _DEPTH_MAX:
             raise malformed(f"The npm lock file has no object at {called[:200]!r}.")
         version = entry.get("version")
-        own = isinstance(version, str) and version.startswith("file:")
-        if not own or "integrity" in entry:
+        if not isinstance(version, str) or version not in own or "integrity" in entry:
             yield _pin(entry, called, lines, f"{json.dumps(called)}: {{")
         inner = entry.get("dependencies", {})
         if not isinstance(inner, dict):
             raise malformed(f"The npm lock file has no 'dependencies' at {called[:200]!r}.")
-        yield from _dependencies(inner, lines, depth + 1)
+        yield from _dependencies(inner, own, lines, depth + 1)
 
 
 def _pin(entry: dict[str, Any], called: str, lines: Lines, place: str) -> Pin | Unpinned:
@@ -75,17 +79,17 @@ def _pin(entry: dict[str, Any], called: str, lines: Lines, place: str) -> Pin | 
     line = lines.of(place)
     if not isinstance(integrity, str) or not integrity:
         return Unpinned(line, names, "it has no integrity")
-    hashes = [_digits(one) for one in integrity.split() if one.startswith(_SHA512)]
-    if not hashes:
-        return Unpinned(line, names, "its integrity is not SHA-512")
+    hashes = [_digits(one) for one in integrity.split(" ")]
     if not all(hashes):
-        return Unpinned(line, names, "its integrity cannot be read")
+        return Unpinned(line, names, "its integrity is not SHA-512 alone")
     pairs = tuple(("sha512", digits) for digits in dict.fromkeys(hashes))
     return Pin(line, names, version if isinstance(version, str) else "", pairs)
 
 
 def _digits(integrity: str) -> str:
     """The hash in hex, "" of what is none in its one spelling."""
+    if not integrity.startswith(_SHA512):
+        return ""
     encoded = integrity.removeprefix(_SHA512)
     try:
         data = base64.b64decode(encoded, validate=True)

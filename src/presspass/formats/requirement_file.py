@@ -4,7 +4,7 @@ Read strictly, since what is checked must be what is installed:
 1. A logical line is a requirement with options, or options alone. Each option is spelled out: pip takes any beginning
    of its name as well, so one that is not known here is told of, never passed over.
 2. A requirement is one by name (PEP 508), also `NAME @ URL`; each has hashes, all of which count: any of them will do
-   for an installer.
+   for an installer. So an address has no fragment, in which pip finds hashes too.
 3. Where a comment, an encoding or an unusual end of a line could be read in two ways, the file says nothing.
 """
 
@@ -25,13 +25,14 @@ _COMMENT: Final = re.compile(r"(^|\s+)#.*$")
 #: PEP 263, which pip reads in the first two lines.
 _ENCODING: Final = re.compile(r"^#.*coding[:=]\s*([-\w.]+)")
 _VARIABLE: Final = "${"
-#: Options of a whole file that change nothing in what a hash lets through, with and without a value. A constraint
-#: installs nothing by itself.
+#: Options of a whole file that change nothing in what a hash lets through, with and without a value.
 _FLAGS: Final = frozenset({"--pre", "--require-hashes", "--no-index", "--prefer-binary"})
 _VALUED: Final = frozenset(
     {"-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-binary", "--only-binary"}
-    | {"--trusted-host", "--use-feature", "-c", "--constraint"}
+    | {"--trusted-host", "--use-feature"}
 )
+#: A constraint can name an address, and a hash with it: what is installed then is on no line of this file.
+_CONSTRAINTS: Final = frozenset({"-c", "--constraint", "--build-constraint"})
 _INCLUDES: Final = frozenset({"-r", "--requirement"})
 _EDITABLE: Final = frozenset({"-e", "--editable"})
 _HASH: Final = "--hash"
@@ -92,6 +93,9 @@ def _stripped(number: int, line: str) -> Iterator[tuple[int, str]]:
 
 
 def _take(number: int, line: str, found: _Found) -> None:
+    if _VARIABLE in line:
+        found.wrong(number, "it depends on a variable of the environment")
+        return
     words = line.split(" ")
     at = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
     wanted, rest = " ".join(words[:at]).strip(), " ".join(words[at:])
@@ -107,15 +111,15 @@ def _take(number: int, line: str, found: _Found) -> None:
 
 
 def _take_requirement(number: int, wanted: str, options: list[str], found: _Found) -> None:
-    if _VARIABLE in wanted or any(_VARIABLE in option for option in options):
-        found.wrong(number, "it depends on a variable of the environment")
-        return
     try:
         requirement = Requirement(wanted)
     except InvalidRequirement:
         found.wrong(number, "this is no requirement by name; write NAME @ URL for an address")
         return
     name = canonicalize_name(requirement.name)
+    if "#" in (requirement.url or ""):
+        found.wrong(number, "its address has a fragment, which can hold another hash", name)
+        return
     hashes = []
     for option, value in _pairs(options):
         algorithm, _, digits = value.partition(":")
@@ -138,6 +142,8 @@ def _take_options(number: int, options: list[str], found: _Found) -> None:
     for option, value in _pairs(options):
         if option in _INCLUDES and value:
             found.includes.append((number, value))
+        elif option in _CONSTRAINTS:
+            found.wrong(number, "a constraint can change what is installed; leave it to the lock")
         elif option in _EDITABLE:
             found.wrong(number, "nothing pins what is installed from a folder or repository")
         elif (option in _FLAGS) != (not value) or option not in _FLAGS | _VALUED:
