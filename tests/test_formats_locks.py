@@ -76,6 +76,15 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read() -> None:
         (f"./greet-1.0.tar.gz --hash=sha256:{A}", "no requirement by name"),
         (f"https://files.example/greet.tar.gz --hash=sha256:{A}", "no requirement by name"),
         (f"${{NAME}}==1.0 --hash=sha256:{A}", "variable"),
+        ("-r ${USER}", "variable"),
+        ("--index-url https://${HOST}/simple", "variable"),
+        # pip takes the hash of a fragment for one more that will do
+        (f"greet @ file:///greet-1.0.whl#sha256={B} --hash=sha256:{A}", "fragment"),
+        (f"greet @ file:///greet-1.0.whl#egg=greet --hash=sha256:{A}", "fragment"),
+        # and the address and hashes of a constraint for those of the requirement
+        ("-c bounds.txt", "constraint can replace"),
+        ("--constraint=bounds.txt", "constraint can replace"),
+        ("--pre --build-constraint bounds.txt", "constraint can replace"),
         (f"greet==1.0 --hash=sha256:{A} '", "quotation mark"),
         ("-e .", "folder or repository"),
         ("--editable=git+https://forge.example/x", "folder or repository"),
@@ -169,7 +178,7 @@ def test_a_file_of_npm_pins_every_package_and_not_the_projects_own_folders() -> 
     }
     lock = read_npm_lock(npm_lock(packages=packages))
     hashes = (("sha512", WIDE),)
-    assert whys(lock) == []
+    assert [(one.names, one.own) for one in lock.unpinned] == [(("own",), True)]
     assert [(one.names, one.version, one.hashes) for one in lock.pins] == [
         (("greet",), "1.0.0", hashes),
         (("@acme/inner",), "2.0.0", hashes),
@@ -195,7 +204,18 @@ def test_a_file_of_npm_pins_every_package_and_not_the_projects_own_folders() -> 
         ({"version": "1.0.0", "integrity": f" {SRI}"}, "not SHA-512"),
         ({"version": "1.0.0", "integrity": f"{SRI}\n{SRI}"}, "not SHA-512"),
         ({"version": "1.0.0", "integrity": f"{SRI} sha512-AAAA"}, "not SHA-512"),
+        ({"version": "1.0.0", "integrity": SRI[:-3] + "x=="}, "cannot be read"),
+        # what npm divides in another way than others, and then drops
+        ({"version": "1.0.0", "integrity": f"{SRI}  {SRI}"}, "not SHA-512"),
+        ({"version": "1.0.0", "integrity": f"{SRI}\n"}, "not SHA-512"),
         ({"resolved": "git+ssh://git@forge.example/x.git#abc"}, "no integrity"),
+        (
+            {"resolved": "git+ssh://git@forge.example/x.git#abc", "integrity": SRI},
+            "not the address",
+        ),
+        ({"link": True, "resolved": "greet.tgz"}, "not to a folder"),
+        ({"link": True, "resolved": "https://files.example/greet.tgz"}, "not to a folder"),
+        ({"link": True, "resolved": "node_modules/greet"}, "not to a folder"),
         ({"link": 1, "resolved": "x"}, "no integrity"),
     ],
 )
@@ -210,19 +230,31 @@ def test_what_older_npms_read_is_held_to_it_too() -> None:
     older = {
         "greet": {"version": "1.0.0", "integrity": SRI, "dependencies": {"deep": {"version": "2"}}},
         "own": {"version": "file:packages/own"},
-        "packed": {"version": "file:packed-1.0.0.tgz"},
-        "odd": {"version": ["file:packages/own"]},
+        "tarball": {"version": "file:tarball-1.0.0.tgz"},
     }
-    packages = {"": {}, "packages/own": {"name": "own"}}
-    lock = read_npm_lock(npm_lock(2, packages=packages, dependencies=older))
+    lock = read_npm_lock(npm_lock(2, packages={"": {}, "packages/own": {}}, dependencies=older))
     assert [one.names for one in lock.pins] == [("greet",)]
-    assert {one.names for one in lock.unpinned} == {("deep",), ("packed",), ("odd",)}
+    assert [(one.names, one.own) for one in lock.unpinned] == [
+        (("deep",), False),
+        (("own",), True),
+        (("tarball",), False),
+    ]
+
+
+def test_a_folder_of_the_project_with_an_address_is_none() -> None:
+    target = {"version": "1.0.0", "resolved": "https://files.example/greet.tgz"}
+    link = {"resolved": "vendor/greet", "link": True}
+    packages = {"": {}, "node_modules/greet": link, "vendor/greet": target}
+    lock = read_npm_lock(npm_lock(packages=packages))
+    assert [(one.names, one.own) for one in lock.unpinned] == [(("greet",), False), ((), False)]
 
 
 @pytest.mark.parametrize(
     "data",
     [
         npm_lock(1, dependencies={}), npm_lock(True, packages={}), npm_lock("3", packages={}), npm_lock(3), b"", b"[]",
+        npm_lock(packages={"node_modules/./x": {}}), npm_lock(packages={"./node_modules//x": {}}),
+        npm_lock(packages={"node_modules\\x": {}}), npm_lock(packages={"node_modules/y/../x": {}}),
         npm_lock(packages=[]), npm_lock(packages={"node_modules/x": 1}), npm_lock(packages={}, dependencies={"x": 1}),
         npm_lock(packages={}, dependencies={"x": {"dependencies": 1}}), b"[" * 100_000,
         b'{"lockfileVersion": 3, "packages": {}, "packages": {}}', b"\xff",

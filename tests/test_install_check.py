@@ -169,6 +169,21 @@ def test_proofs_of_another_installation_do_not_count(place: Place) -> None:
     assert place.check(place.folder / "requirements.txt") == exits.DONE
 
 
+def test_a_link_to_a_folder_fails_where_its_name_is_asked_for(
+    place: Place, capsys: Capture
+) -> None:
+    listed = {
+        "": {},
+        "vendor/greet": {"version": "1.0.0"},
+        "node_modules/greet": {"resolved": "vendor/greet", "link": True},
+    }
+    file = place.folder / "package-lock.json"
+    file.write_text(json.dumps({"lockfileVersion": 3, "packages": listed}))
+    assert place.check(file, "--only", "greet") == exits.REFUSED
+    assert "greet: it is linked to a folder" in capsys.readouterr().out
+    assert place.check(file) == exits.CANNOT_SAY
+
+
 def test_only_leaves_out_packages_of_others_and_never_a_line_without_a_name(
     place: Place, capsys: Capture
 ) -> None:

@@ -88,7 +88,7 @@ def install_check_command(
     every = read_lines(files)
     lines = only(every, names)
     if not lines:
-        meant = "--only names nothing that they pin" if every else "they pin nothing"
+        meant = "--only names nothing that they pin" if names and every else "they pin nothing"
         raise CannotSayError(f"There is nothing to check in these files: {meant}.")
     judged_by = _trust(trust, witnesses, revocations, max_age, log_keys)
     with _source(proofs, url, judged_by) as source, progress("pins", len(lines)) as done:

@@ -118,14 +118,14 @@ def _read_lock(path: Path) -> Lock:
 
 
 def only(lines: Iterable[Line], patterns: Sequence[str]) -> list[Line]:
-    """The lines about packages that one of these names; all of them where there is none. A line that says no name is
-    about any.
+    """The lines about packages that one of these names; where there is none, all but the project's own folders. A line
+    that says no name is about any.
     """
     wanted = {*patterns, *map(canonicalize_name, patterns)}
     return [
         one
         for one in lines
-        if not wanted
+        if (not wanted and not (isinstance(one.found, Unpinned) and one.found.own))
         or not one.found.names
         or any(fnmatchcase(name, pattern) for name in one.found.names for pattern in wanted)
     ]

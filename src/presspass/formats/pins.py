@@ -28,11 +28,14 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Unpinned:
-    """A line that lets something be installed without a hash that can be looked up. `names`: () where none is said."""
+    """A line that lets something be installed without a hash that can be looked up. `names`: () where none is said;
+    `own`: whether it is a folder of the project, which fails only where its name is asked for.
+    """
 
     line: int
     names: tuple[str, ...]
     why: str
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

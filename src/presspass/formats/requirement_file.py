@@ -143,7 +143,9 @@ def _take_options(number: int, options: list[str], found: _Found) -> None:
         if option in _INCLUDES and value:
             found.includes.append((number, value))
         elif option in _CONSTRAINTS:
-            found.wrong(number, "a constraint can change what is installed; leave it to the lock")
+            found.wrong(
+                number, "a constraint can replace what is installed; check the file that is locked"
+            )
         elif option in _EDITABLE:
             found.wrong(number, "nothing pins what is installed from a folder or repository")
         elif (option in _FLAGS) != (not value) or option not in _FLAGS | _VALUED:
