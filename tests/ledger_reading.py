@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.digests import JsonObject
 from presspass.core.ledger.tiles import Tile
-from presspass.core.statement import Statement
+from presspass.core.statement import GenesisBody, Statement
 from presspass.drill.peers import wait_until
 from presspass.store import journal_view, ledger_view
 from presspass.verify.entries import read_entry
@@ -37,7 +37,7 @@ def read_checked(fetch: Fetch, genesis: Statement) -> list[JsonObject]:
     """Every entry of the log whose files `fetch` gets, by an audit without findings."""
     note = fetch("checkpoint")
     assert note is not None
-    seen, taken = Seen.open(note, genesis), _Taken()
+    seen, taken = Seen.open(note, genesis.body_as(GenesisBody).log), _Taken()
     for _ in read_on(fetch, taken, seen.checkpoint.size, genesis):
         pass
     check_root(fetch, taken, seen.checkpoint, seen.checkpoint, ())
