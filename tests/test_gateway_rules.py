@@ -23,6 +23,12 @@ PASSES = [
     for digit in "12"
 ]
 RIGHTS = [RIGHT, *PASSES]
+#: Person, right and workload of a set: another person's token may have made it, but a pass has one person.
+MADE_BY = [
+    *((one.person, one.hash, one.workload) for one in RIGHTS),
+    ("grace", "3" * 64, ""),
+    ("grace", RIGHT.hash, ""),
+]
 WENT_OUT = (State.PUBLISHED, State.VERIFIED, State.REVOKED)
 
 digests = st.sampled_from(["a" * 64, "b" * 64, "c" * 64])
@@ -46,8 +52,7 @@ def histories(draw: st.DrawFn) -> list[FileSet]:
         states.insert(0, draw(st.sampled_from(sorted(set(State) - SETTLED))))
     return [
         FileSet(
-            f"set{number}", state, state not in SETTLED, draw(st.sampled_from(["ada", "grace"])),
-            *draw(st.sampled_from([(one.hash, one.workload) for one in RIGHTS])), "", "because",
+            f"set{number}", state, state not in SETTLED, *draw(st.sampled_from(MADE_BY)), "", "because",
             draw(st.dictionaries(names, digests, min_size=1)),
         )
         for number, state in enumerate(states)
