@@ -22,7 +22,7 @@ from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, log_key, sign
 from presspass.core.ledger.witness import Submission
 from presspass.core.log import LogBody, LogRecovery
-from presspass.core.statement import FreezeBody, Kind, Statement
+from presspass.core.statement import FreezeBody, GenesisBody, Kind, Statement
 from presspass.drill.packages import make_wheel
 from presspass.drill.world.registry import Registry
 from presspass.press.press import Press
@@ -127,7 +127,7 @@ def test_nothing_goes_out_until_a_quorum_has_signed_the_recovery_and_then_all_is
         rig.sign(again, "ana", "ben")
         rig.until(press, again.digest, "admitted")
         rig.until(press, held.digest, "verified")
-    name = f"{rig.genesis.body.log.origin}/2"  # type: ignore[union-attr]  # of genesis
+    name = f"{rig.genesis.body_as(GenesisBody).log.origin}/2"
     now = chain(rig).log
     assert now.origin == name and is_signed_by(rig.journal(ledger_view.head).note, now)
     assert checked(rig, held, first).checkpoint.origin == name
