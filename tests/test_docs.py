@@ -269,7 +269,7 @@ def test_every_code_named_anywhere_in_the_documentation_exists() -> None:
         for text in codes_in(CODE_BLOCK.sub("", page.read_text())):
             group, dot, rest = text.partition(".")
             if dot and group in groups and re.fullmatch(r"[a-z-]+", rest) and "/" not in text:
-                assert text in known or rest in ("db", "json"), f"{name(page)}: {text}"
+                assert text in known or rest in ("db", "json", "uri"), f"{name(page)}: {text}"
 
 
 def test_statuses_are_those_of_the_gateway() -> None:

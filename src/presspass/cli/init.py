@@ -36,8 +36,8 @@ from presspass.services.config import (
 from presspass.services.layout import make_folders
 
 #: Solo is one person with two keys: each needs a link of its own.
-_LINKS_PER_PERSON: Final = {"solo": 2, "team": 1, "high-assurance": 1}
-_PEOPLE_MIN: Final = {"solo": 1, "team": 2, "high-assurance": 2}
+_LINKS_PER_PERSON: Final = {"solo": 2, "team": 1, "high-assurance": 1, "many-packages": 1}
+_PEOPLE_MIN: Final = {"solo": 1, "team": 2, "high-assurance": 2, "many-packages": 2}
 
 
 @click.command(

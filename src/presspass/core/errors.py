@@ -96,6 +96,13 @@ class Code(StrEnum):
     PASS_SPENT = "pass.spent"
     PASS_WRONG_PROJECT = "pass.wrong-project"
     PASS_WRONG_VERSION = "pass.wrong-version"
+    # rules
+    POLICY_DENIED = "policy.denied"
+    POLICY_ERROR = "policy.error"
+    POLICY_FORBIDS_NARROWING = "policy.forbids-narrowing"
+    POLICY_INVALID = "policy.invalid"
+    POLICY_LOCKS_OUT = "policy.locks-out"
+    POLICY_RULES_MISSING = "policy.rules-missing"
     # proof
     PROOF_INVALID = "proof.invalid"
     PROOF_REVOCATION_UNKNOWN = "proof.revocation-unknown"

@@ -106,6 +106,14 @@ SCIM_FILTER_TERMS_MAX = 8
 SCIM_OPERATIONS_MAX = 100  # of one PATCH
 SCIM_TEXT_CHARS_MAX = 255
 
+# rules
+RULES_BYTES_MAX = (
+    8 * MIB
+)  # a rule document; ten thousand packages with rules of their own have 3 MiB
+RULE_PACKAGES_MAX = 100_000
+RULE_SLICES_KEPT = 256  # packages whose own rules stay parsed
+RULE_TRIALS_MAX = 20_000  # releases that are tried to see whether rules let anything out
+
 # ledger
 NOTE_BYTES_MAX = 64 * KIB
 NOTE_SIGNATURES_MAX = 64  # the specification wants 16 at least

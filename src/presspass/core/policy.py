@@ -14,7 +14,7 @@ from presspass.core.digests import JsonObject
 from presspass.core.roster import Key
 from presspass.core.strict import Members
 
-PROFILES: Final = ("solo", "team", "high-assurance")
+PROFILES: Final = ("solo", "team", "high-assurance", "many-packages")
 _DAY_S = 86_400
 SOLO_DELAY_S_MIN: Final = 120
 KEY_WAIT_S: Final = _DAY_S

@@ -1,0 +1,1 @@
+"""Cedar rules: what a policy asks for beyond the quorum. The one room that knows the engine."""
