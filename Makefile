@@ -83,11 +83,14 @@ fix: $(VENV)/.stamp ## Format the code and fix what the linter can fix
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
+# Two processes, each with files of its own: many tests wait for processes that they have started.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.stamp $(PEERS)/.stamp ## Run the tests (make test ARGS="-k upload -x")
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) $(ARGS)
 
 test-long: $(VENV)/.stamp $(PEERS)/.stamp ## Run the tests that take minutes as well
-	@$(BIN)/python -m pytest -q -m "long or not long" $(ARGS)
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "long or not long" $(ARGS)
 
 # The other library says that it wants Python 3.12; it also runs on 3.11, which is where this project begins.
 $(INTEROP)/.stamp: locks/interop.txt

@@ -69,8 +69,8 @@ def nodes(folder: Path, count: int) -> Iterator[Nodes]:
         issuer = stack.enter_context(Issuer(clock=WorldClock.of_this_machine()))
         genesis = exchange.make_journal(homes[0], issuer)
         minting = stack.enter_context(exchange.minting(homes[0]))
-        started = [stack.enter_context(_gateway(home)) for home in homes[1:]]
-        yield Nodes(tuple(map(_port, started)), genesis, minting, issuer)
+        started = [(home, stack.enter_context(_gateway(home))) for home in homes[1:]]
+        yield Nodes(tuple(_port(*one) for one in started), genesis, minting, issuer)
 
 
 @contextlib.contextmanager
@@ -96,10 +96,11 @@ def _gateway(home: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.stdout.close()
 
 
-def _port(gateway: subprocess.Popen[bytes]) -> int:
+def _port(home: Path, gateway: subprocess.Popen[bytes]) -> int:
     line = gateway.stdout.readline() if gateway.stdout else b""
     if not line:
-        raise RuntimeError("a gateway did not start; see gateway.log in its home")
+        said = (home / "gateway.log").read_text(errors="replace")[-2000:]
+        raise RuntimeError(f"a gateway did not start: {said}")
     return int(json.loads(line)["port"])
 
 
