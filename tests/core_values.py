@@ -81,6 +81,7 @@ policies = st.builds(
     veto_window_s=st.integers(0, 86_400),
     software_keys=st.booleans(),
     key_wait_s=st.none() | st.integers(0, 86_400),
+    rules=st.none() | digests,
 )
 files = st.builds(ReleaseFile, name=texts, sha256=digests, size=st.integers(0, 2**31))
 

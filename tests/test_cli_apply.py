@@ -518,3 +518,29 @@ def _stderr(rig: Rig, text: str, code: int, *, yes: bool = True) -> str:
     )
     assert done.returncode == code, done.stderr
     return done.stderr
+
+
+def test_rules_beside_the_file_are_checked_read_by_who_signs_and_come_into_force(gate: Rig) -> None:
+    text = "tiers:\n  default:\n    rules: own-rules\n"
+    folder = gate.folder / "own-rules"
+    (folder / "packages").mkdir(parents=True)
+    quorum = gate.run("policy", "show", "--profile", "team")
+    (folder / "base.cedar").write_text(quorum)
+    for wrong, code in (("context.aprovals > 1", "policy.invalid"), ("true", "policy.locks-out")):
+        rule = f'\n@id("x") forbid (principal, action == Action::"publish", resource) when {{ {wrong} }};'
+        (folder / "base.cedar").write_text(quorum + rule)
+        assert code in _stderr(gate, text, 1)
+    (folder / "base.cedar").write_text(quorum)
+    (folder / "packages" / "greet.cedar").write_text(
+        '@id("greet-is-read-twice") forbid (principal, action == Action::"publish", resource)\n'
+        "unless { context.approvals >= 2 };\n"
+    )
+    asked = gate.ask("apply", _file(gate, text), "--yes")
+    shown = gate.run("approve", asked["url"], *gate.key("ada"), "--yes")
+    assert '@id("high-findings")' in shown and "rules of their own: greet" in shown
+    gate.approve(asked["url"], "grace")
+    gate.run("wait", asked["url"], "--timeout", "30s")
+    assert "greet-is-read-twice" in gate.run("policy", "show", "--package", "Greet")
+    assert "Nothing to do" in apply(gate, gate.run("export"))
+    digest = gate.ask("policy", "check", folder)["digest"]
+    assert f"rules: {digest}" in gate.run("export")

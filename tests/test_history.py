@@ -227,6 +227,8 @@ def test_an_older_journal_gets_the_index_that_it_would_have_had(tmp_path: Path) 
     def back(connection: Connection) -> None:
         connection.exec_driver_sql("DROP INDEX ix_proof_sha256")
         connection.exec_driver_sql("DROP TABLE revocation_head")
+        connection.exec_driver_sql("DROP TABLE rules")
+        connection.exec_driver_sql("DROP TABLE ruling")
         connection.exec_driver_sql("DROP TABLE statement_facet")
         connection.exec_driver_sql("DROP TABLE ledger_mention")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")

@@ -812,6 +812,8 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
         run("DROP TABLE ledger_witness")
         run("DROP TABLE ledger_once")
         run("DROP TABLE revocation_head")
+        run("DROP TABLE rules")
+        run("DROP TABLE ruling")
         run("DROP INDEX ix_proof_sha256")
         run("ALTER TABLE proof DROP COLUMN cosignatures")
         run("DROP TABLE ledger_mention")

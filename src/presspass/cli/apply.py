@@ -16,7 +16,7 @@ from presspass.cli import press_room
 from presspass.cli.asking import Standing, put_before_approvers, standing_of_home
 from presspass.cli.choosing import check_no_lock, confirm
 from presspass.cli.client import control
-from presspass.cli.declared import WantedPerson, read_wanted, refuse_file
+from presspass.cli.declared import Wanted, WantedPerson, read_wanted, refuse_file
 from presspass.cli.exits import CANNOT_SAY
 from presspass.cli.options import example, format_option, home_option, yes_option
 from presspass.cli.planning import InForce, Plan, exported, plan
@@ -26,8 +26,9 @@ from presspass.core.changes import Change, change_lines, changes_of
 from presspass.core.digests import JsonObject
 from presspass.core.effects import effects
 from presspass.core.limits import APPLY_FILE_BYTES_MAX, STATEMENT_BYTES_MAX
+from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
-from presspass.core.roster import Details
+from presspass.core.roster import Details, Roster
 from presspass.core.statement import (
     BundleBody,
     Kind,
@@ -43,6 +44,8 @@ from presspass.verify.chain import Chain
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+
+    from presspass.rules.document import RuleDocument
 
 
 @click.command(
@@ -86,7 +89,10 @@ def apply_command(
     --dry-run, where there is a difference; 3 the press did not answer; 4 the gate of this home is not running.
     """
     now = in_force(home)
-    planned = plan(read_wanted(_text(file), file.name), now, lambda: secrets.token_hex(16))
+    wanted, document = _with_rules(read_wanted(_text(file), file.name), now, file.parent)
+    planned = plan(wanted, now, lambda: secrets.token_hex(16))
+    if document is not None:
+        _check_rules(document, now.chain, planned.bodies)
     if planned.nothing:
         _tell_nothing(as_json)
         return None
@@ -104,7 +110,7 @@ def apply_command(
         _check_no_lock(now.chain, planned.bodies, yes_lock=yes_lock)
         if not yes and not confirm("Ask the approvers for all of this?", "--yes"):
             raise click.Abort
-        asked = _ask(home, now, planned, _secret_files(secret_files, planned))
+        asked = _ask(home, now, planned, _secret_files(secret_files, planned), document)
     links = _invite(home, planned.invited)
     if as_json:
         emit_json({**asked, "changes": _changes_json(now, draft), "links": links})
@@ -153,6 +159,41 @@ def in_force(home: Path) -> InForce:
     wanted = {one.details for one in chain.roster.people} | {one.details for one in waiting}
     known = {one.commitment: one for one in press_room.known_details(home, wanted)}
     return InForce(chain, {**details, **known}, waiting)
+
+
+def _with_rules(wanted: Wanted, now: InForce, folder: Path) -> tuple[Wanted, RuleDocument | None]:
+    """The file with the digest of its rules in place of their path, and the rules; None for those in force, or none."""
+    from presspass.cli.rule_files import read_rules
+
+    named = (wanted.rules or {}).get("rules")
+    if wanted.rules is None or named is None:
+        return wanted, None
+    digest: str | None = str(named)
+    document = None
+    if digest == "none":
+        digest = None
+    elif digest != now.chain.policy.rules:
+        document = read_rules(folder / str(named))
+        digest = document.digest
+    return replace(wanted, rules={**wanted.rules, "rules": digest}), document
+
+
+def _check_rules(document: RuleDocument, chain: Chain, bodies: Sequence[MemberBody]) -> None:
+    """As the press will check them, before anybody is asked."""
+    from presspass.rules.lockout import approvers_of, check_not_locked, groups_of
+    from presspass.rules.ruleset import RuleSet
+
+    rules = RuleSet.of(document)
+    rules.check()
+    roster, policy = _after(chain, bodies)
+    check_not_locked(rules, approvers_of(roster, policy), groups_of(roster))
+
+
+def _after(chain: Chain, bodies: Sequence[MemberBody]) -> tuple[Roster, Policy]:
+    """Roster and policy when all of this is in force."""
+    rosters = [body.roster for body in bodies if isinstance(body, RosterBody)]
+    policies = [body.policy for body in bodies if isinstance(body, PolicyBody)]
+    return (*rosters, chain.roster)[0], (*policies, chain.policy)[0]
 
 
 def _text(file: Path) -> str:
@@ -212,8 +253,7 @@ def _without_credentials(statement: Statement) -> frozenset[Member]:
 
 
 def _check_no_lock(chain: Chain, bodies: Sequence[MemberBody], *, yes_lock: bool) -> None:
-    roster = next((body.roster for body in bodies if isinstance(body, RosterBody)), chain.roster)
-    policy = next((body.policy for body in bodies if isinstance(body, PolicyBody)), chain.policy)
+    roster, policy = _after(chain, bodies)
     if (roster, policy) != (chain.roster, chain.policy):
         check_no_lock(roster, policy, yes_lock=yes_lock)
 
@@ -236,8 +276,14 @@ def _secret_files(given: Sequence[str], planned: Plan) -> dict[str, Path]:
     return found
 
 
-def _ask(home: Path, now: InForce, planned: Plan, secret_files: Mapping[str, Path]) -> JsonObject:
-    """Seals the credentials, has the gate keep the details, and puts the bundle before people; {"digest", "url"}."""
+def _ask(
+    home: Path,
+    now: InForce,
+    planned: Plan,
+    secret_files: Mapping[str, Path],
+    document: RuleDocument | None,
+) -> JsonObject:
+    """Seals credentials, has the gate keep details and rules, puts the bundle before people; {"digest", "url"}."""
     if not planned.bodies:
         return {}
     with control(
@@ -245,6 +291,8 @@ def _ask(home: Path, now: InForce, planned: Plan, secret_files: Mapping[str, Pat
     ) as gate:  # whoever enters a secret should not hear only afterwards that no gate is running
         if planned.details:
             gate.post_json("/details", {"details": [one.to_json() for one in planned.details]})
+        if document is not None:
+            gate.post_json("/rules", document.to_bytes())
     entered: dict[str, tuple[str, str]] = {}
     bodies: list[MemberBody] = []
     for body in planned.bodies:

@@ -28,11 +28,12 @@ from presspass.cli.show import emit_json, grouped, note, safe, say, show_lines, 
 from presspass.cli.sign import Signer, make_signer
 from presspass.core.changes import all_lines, changes_of, odd_about, value_text
 from presspass.core.delegation import DelegationBody
-from presspass.core.digests import JsonObject, is_sha256, sha256_hex
+from presspass.core.digests import JsonObject, is_sha256, parse_canonical, sha256_hex
 from presspass.core.effects import effects
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import Change, Report, Severity
 from presspass.core.lifecycle import SENT, SETTLED
+from presspass.core.limits import RULES_BYTES_MAX
 from presspass.core.log import LogBody
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details, Roster
@@ -47,6 +48,7 @@ from presspass.core.statement import (
     PolicyBody,
     ReleaseBody,
     RosterBody,
+    Statement,
     UpstreamBody,
     subject,
 )
@@ -97,6 +99,7 @@ def approve_command(
         _check_open(asked.answer, _ENDED)
         check_alive(asked.statement)
         _show_statement(asked)
+        _show_rules(gate, asked.statement)
         check_installation(page.base, asked.statement.genesis, trust)
         if isinstance(asked.statement.body, ReleaseBody):
             _show_upstream(fetch_upstream(gate, page, asked.statement))
@@ -399,6 +402,23 @@ def _show_policy(body: PolicyBody) -> None:
     say("  the whole policy after the change:")
     for name, value in body.policy.to_json().items():
         say(f"    {name} = {value}")
+
+
+def _show_rules(gate: Gate, statement: Statement) -> None:
+    """The rules that come into force with the statement, by their digest; refuses where the gate sends others."""
+    policies = [one.body.policy for one in effects(statement) if isinstance(one.body, PolicyBody)]
+    for digest in (policy.rules for policy in policies if policy.rules is not None):
+        data = gate.get_bytes(f"/api/v1/rules/{digest}", bytes_max=RULES_BYTES_MAX)
+        if sha256_hex(data) != digest:
+            text = "The gate sent other rules than the statement names."
+            raise Refusal(Code.POLICY_RULES_MISSING, text, "Do not sign what you have not read.")
+        value = parse_canonical(data, bytes_max=RULES_BYTES_MAX, what="rule document")
+        say("  the rules, which are asked beyond the quorum:")
+        show_lines(str(value.get("base")).splitlines(), _DIFF_LINES_SHOWN, "    ")
+        for name, what in (("packages", "rules of their own"), ("tiers", "a tier")):
+            named = ", ".join(sorted(value.get(name) or {})) or "none"
+            say(f"    packages with {what}: {safe(named)}")
+        say(f"    all of it: {gate.base}/api/v1/rules/{digest}")
 
 
 def _show_freeze(body: FreezeBody) -> None:

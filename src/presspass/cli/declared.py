@@ -83,7 +83,9 @@ class WantedUpstream:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The file. None: the section is missing, and stays as it is. `rules`: the members of the policy that it names."""
+    """The file. None: the section is missing, and stays as it is. `rules`: the members of the policy that it names; of
+    them, `rules` is a path, a digest or "none".
+    """
 
     people: tuple[WantedPerson, ...] | None = None
     rules: Mapping[str, object] | None = None
@@ -201,7 +203,8 @@ def _rules(value: Value) -> dict[str, object]:
         if found is not None:
             rules[one.name] = _rule(name, one.name, found)
     block.done(_RULES)
-    _checked(value, Policy.from_json, {**Policy().to_json(), **rules})
+    members = {name: one for name, one in rules.items() if name != "rules"}
+    _checked(value, Policy.from_json, {**Policy().to_json(), **members})
     return rules
 
 

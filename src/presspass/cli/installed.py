@@ -9,8 +9,8 @@ from presspass.cli.exits import NotInstalledError
 
 #: What is imported of the extra `gate`. A test compares it with pyproject.toml.
 GATE: Final = (
-    *("alembic", "httptools", "httpx2", "jinja2", "joserfc", "multipart", "rich", "scim2_models"),
-    *("securesystemslib", "sqlalchemy", "starlette", "uvicorn", "webauthn", "yaml"),
+    *("alembic", "cedarpy", "httptools", "httpx2", "jinja2", "joserfc", "multipart", "rich"),
+    *("scim2_models", "securesystemslib", "sqlalchemy", "starlette", "uvicorn", "webauthn", "yaml"),
 )
 
 

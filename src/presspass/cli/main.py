@@ -49,7 +49,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "whoami": ("login", "Show who this terminal is signed in as."),
     "roster": ("roster", "Who may sign; take a person or key out."),
     "apply": ("apply", "Ask for everything that a file wants, at once."),
-    "policy": ("policy", "Rules in Cedar: check, test, explain them."),
+    "policy": ("policy", "Rules in Cedar: check, test, explain, replay them."),
     "export": ("apply", "Write what is in force to such a file."),
     "submit": ("submit", "Upload files and close the set."),
     "withdraw": ("submit", "Take a release back before it goes out."),

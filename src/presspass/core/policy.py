@@ -1,8 +1,9 @@
 """The rules of one installation as a value: how many must approve, how long things last.
 
-A policy can only ask for more than the floor in `quorum`, never for less. Two members came later than the others, and
+A policy can only ask for more than the floor in `quorum`, never for less. Three members came later than the others, and
 a policy that was signed without them is read, and written again, without them: without `key_wait_s` it has neither the
-wait nor the exclusion that comes with it (ADR 0019), without `synced_passkeys` it accepts them.
+wait nor the exclusion that comes with it (ADR 0019), without `synced_passkeys` it accepts them, without `rules` nothing
+is asked beyond the quorum (ADR 0032).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Policy:
     """Times are whole seconds. `approvals` counts approving people for a release (in `solo`: keys).
 
     `key_wait_s`: how long a roster with a new key waits from the press's first sight; None in policies from before.
-    `synced_passkeys`: whether passkeys count that are copied to other devices or a cloud.
+    `synced_passkeys`: whether passkeys count that are copied to other devices or a cloud. `rules`: SHA-256 of the rule
+    document that the press asks beyond the quorum; None for none.
     """
 
     profile: str = "team"
@@ -36,6 +38,7 @@ class Policy:
     software_keys: bool = False
     key_wait_s: int | None = KEY_WAIT_S
     synced_passkeys: bool = True
+    rules: str | None = None
 
     def counts(self, key: Key) -> bool:
         """Whether a key of this kind counts at all; a passkey may still have been copied when it signs."""
@@ -60,9 +63,11 @@ class Policy:
     def to_json(self) -> JsonObject:
         wait = {} if self.key_wait_s is None else {"key_wait_s": self.key_wait_s}
         synced = {} if self.synced_passkeys else {"synced_passkeys": False}
+        rules = {} if self.rules is None else {"rules": self.rules}
         return {
             **wait,
             **synced,
+            **rules,
             "approval_life_s": self.approval_life_s,
             "approvals": self.approvals,
             "profile": self.profile,
@@ -87,6 +92,7 @@ class Policy:
             synced_passkeys=members.boolean("synced_passkeys")
             if members.has("synced_passkeys")
             else True,
+            rules=members.sha256("rules") if members.has("rules") else None,
         )
         members.done()
         return policy

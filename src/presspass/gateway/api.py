@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
@@ -44,6 +45,7 @@ from presspass.gateway.http import Receive, Scope, Send, json_answer, read_body,
 from presspass.gateway.problems import HEALTHY_PHRASE, Answer
 from presspass.gateway.requests import Request
 from presspass.store import journal_view
+from presspass.store.gateway_tables import RULES
 from presspass.store.journal_view import Decision
 from presspass.verify.chain import veto_of
 
@@ -72,6 +74,16 @@ def route(path: str, method: str, handler: Handler, bytes_max: int = JSON_BODY_B
     return Route(path, endpoint, methods=[method])
 
 
+def kept_rules(gate: Gate, digest: str) -> bytes | None:
+    """The rule document with this digest, asked for or signed; None where there is none."""
+    query = sa.select(RULES.c.document).where(RULES.c.digest == digest)
+    with gate.writer.read() as connection:
+        asked: bytes | None = connection.execute(query).scalar()
+    if asked is not None or not gate.journal.rules.sealed:
+        return asked
+    return gate.journal.read(lambda c: journal_view.rules(c, digest))
+
+
 class Api:
     """The handlers over one gate."""
 
@@ -92,6 +104,7 @@ class Api:
             route(release + "/proofs/{name}", "GET", self.proof),
             Route(release + "/files/{name}", self.file, methods=["GET"]),
             Route(release + "/baseline/{name}", self.baseline, methods=["GET"]),
+            route("/api/v1/rules/{digest}", "GET", self.rules),
             route("/api/v1/trust", "GET", self.trust),
             route(request, "GET", self.request),
             route(request + "/approvals", "POST", self.approve),
@@ -188,6 +201,13 @@ class Api:
         if found is None:
             raise Refusal(Code.REQUEST_NOT_FOUND, "There is no file at this address.")
         return FileReply(await run_in_threadpool(self._gate.blobs.open, found.sha256), found.size)
+
+    def rules(self, request: HttpRequest, _body: bytes) -> Answer:
+        """GET /api/v1/rules/<digest>: the rule document that a policy names, for who is to sign it."""
+        data = kept_rules(self._gate, request.path_params["digest"])
+        if data is None:
+            raise Refusal(Code.REQUEST_NOT_FOUND, "There are no rules with this digest.")
+        return Answer(200, data)
 
     def trust(self, _request: HttpRequest, _body: bytes) -> Answer:
         """GET /api/v1/trust: genesis and the heads, for those who make a statement elsewhere (a freeze)."""

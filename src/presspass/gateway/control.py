@@ -17,6 +17,7 @@ from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import (
     PEOPLE_PER_ROSTER_MAX,
+    RULES_BYTES_MAX,
     SCIM_TEXT_CHARS_MAX,
     UPLOAD_TOKEN_S_MAX,
     VETO_NOTE_CHARS_MAX,
@@ -34,7 +35,9 @@ from presspass.gateway.problems import Answer
 from presspass.gateway.scim import keys
 from presspass.gateway.scim.schemas import ROOT
 from presspass.gateway.shortage import frozen_packages
-from presspass.store.gateway_tables import ENROLMENT, RELEASE, UPLOAD_TOKEN, VIEW_TOKEN
+from presspass.rules.document import RuleDocument
+from presspass.rules.ruleset import RuleSet
+from presspass.store.gateway_tables import ENROLMENT, RELEASE, RULES, UPLOAD_TOKEN, VIEW_TOKEN
 
 _ROWS_MAX = 500
 _PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")  # in normal form
@@ -55,6 +58,7 @@ class Control:
             route("/tokens/{hash}", "DELETE", self.revoke_token),
             route("/links", "POST", self.make_link),
             route("/details", "POST", self.keep_details),
+            route("/rules", "POST", self.keep_rules, RULES_BYTES_MAX),
             route("/view-tokens", "POST", self.make_view_token),
             route("/requests", "POST", self.make_request),
             route("/sign-in-links", "POST", self.make_sign_in_link),
@@ -159,6 +163,20 @@ class Control:
 
         self._gate.writer.run(work)
         return json_answer({"commitments": [one.commitment for one in found]}, 201)
+
+    def keep_rules(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /rules: a rule document (its canonical bytes), kept for the policy that will name its digest."""
+        document = RuleDocument.from_bytes(body)
+        RuleSet.of(document).check()
+        row = {"digest": document.digest, "document": body, "received_ms": self._gate.clock()}
+
+        def work(connection: Connection) -> None:
+            known = sa.select(RULES.c.digest).where(RULES.c.digest == document.digest)
+            if connection.execute(known).first() is None:
+                connection.execute(sa.insert(RULES), row)
+
+        self._gate.writer.run(work)
+        return json_answer({"digest": document.digest}, 201)
 
     def make_view_token(self, _request: HttpRequest, _body: bytes) -> Answer:
         """POST /view-tokens: an address that lets its holder look at the list, never sign."""

@@ -21,6 +21,7 @@ from presspass.core.errors import Refusal
 from presspass.core.limits import (
     APPROVAL_BYTES_MAX,
     APPROVALS_PER_STATEMENT_MAX,
+    RULES_BYTES_MAX,
     STATEMENT_BYTES_MAX,
 )
 from presspass.core.roster import Details
@@ -264,6 +265,14 @@ def read_details(connection: Connection, commitments: Iterable[str]) -> list[Det
         if details is not None and details.commitment == commitment:
             found.append(details)
     return found
+
+
+def read_rules(connection: Connection, digest: str) -> bytes | None:
+    """What the gateway keeps as the rule document with this digest; None where it keeps nothing that could be one."""
+    r = g.RULES.c
+    fits = sa.func.length(r.document) <= RULES_BYTES_MAX
+    data = connection.execute(sa.select(r.document).where(r.digest == digest, fits)).scalar()
+    return data if isinstance(data, bytes) else None
 
 
 def _signatures(connection: Connection, request: str, statement: str) -> tuple[Approval, ...]:

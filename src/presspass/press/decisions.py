@@ -19,6 +19,7 @@ from presspass.core.statement import (
     FreezeBody,
     Kind,
     OriginBody,
+    PolicyBody,
     ReleaseBody,
     RevocationBody,
     RosterBody,
@@ -26,7 +27,7 @@ from presspass.core.statement import (
     UpstreamBody,
 )
 from presspass.keystore.envelopes import Vault
-from presspass.press import asks, bounds, desk, gatekeeper, journal, notices
+from presspass.press import asks, bounds, desk, gatekeeper, journal, notices, rulings
 from presspass.press.asks import Ask
 from presspass.press.books import Books
 from presspass.press.clock import Clock
@@ -34,7 +35,10 @@ from presspass.press.forges import Forges
 from presspass.press.inspection import Inspected, Inspection
 from presspass.press.log import check_recovery
 from presspass.press.log_keys import LogKeys
+from presspass.press.rulings import Ruling
 from presspass.press.signing import Signers
+from presspass.rules.document import RuleDocument
+from presspass.rules.question import Findings
 from presspass.store import journal_view as view
 from presspass.verify.chain import Verdict
 
@@ -44,6 +48,7 @@ _SET_ASIDE_MS = 60_000
 WAITING = frozenset(
     {Code.FROZEN, Code.UPSTREAM_MISSING, Code.CLOCK_UNTRUSTED, Code.IDENTITY_UNAVAILABLE}
     | {Code.IDENTITY_REVOKED, Code.SIGNER_MISSING, Code.LOG_KEY_MISSING}
+    | {Code.POLICY_DENIED, Code.POLICY_ERROR, Code.POLICY_RULES_MISSING}
     | {code for code in Code if code.value.startswith(("approval.", "quorum."))}
 )
 STATE_AFTER = {
@@ -66,6 +71,8 @@ class Decisions:
     forges: Forges
     _not_before_ms: dict[str, int] = field(default_factory=dict)
     _recovery_told: str = ""
+    #: Changes whose rules were found sound, and journalled, since this press began.
+    _rules_checked: set[str] = field(default_factory=set)
 
     def consider(self, ask: Ask, now_ms: int) -> None:
         """Does what follows from the signatures under this request now; nothing twice."""
@@ -100,14 +107,41 @@ class Decisions:
         if not verdict.reached:
             self._still_missing(ask, verdict, now_ms)
             return
+        # What was held once is asked again with the findings of then, and inspected again only once it may go out.
+        if self.books.read(view.ruling, ask.digest) is not None:
+            ruling = self._ruling(ask, verdict, None, now_ms)
+            if not ruling.allowed:
+                self._held(ask, verdict, ruling, now_ms)
+                return
         inspected = self.inspection.of(ask.statement)
-        self.books.writer.run(lambda c: self._approve(c, ask, verdict, inspected, now_ms))
+        ruling = self._ruling(ask, verdict, Findings.of(inspected.report), now_ms)
+        if not ruling.allowed:
+            self._held(ask, verdict, ruling, now_ms)
+            return
+        self.books.writer.run(lambda c: self._approve(c, ask, verdict, inspected, ruling, now_ms))
+
+    def _ruling(self, ask: Ask, verdict: Verdict, findings: Findings | None, now_ms: int) -> Ruling:
+        return self.books.read(lambda c: rulings.judge(c, ask.statement, verdict, findings, now_ms))
+
+    def _held(self, ask: Ask, verdict: Verdict, ruling: Ruling, now_ms: int) -> None:
+        """Enough have signed, and the rules do not let it out as things stand."""
+        try:
+            ruling.require()
+        except Refusal as refusal:
+            self._waits(ask, verdict, refusal, now_ms, ruling)
 
     def _approve(
-        self, connection: Connection, ask: Ask, verdict: Verdict, inspected: Inspected, now_ms: int
+        self,
+        connection: Connection,
+        ask: Ask,
+        verdict: Verdict,
+        inspected: Inspected,
+        ruling: Ruling,
+        now_ms: int,
     ) -> None:
         body = ask.statement.body_as(ReleaseBody)
         chain = self.books.chain(connection)
+        rulings.keep(connection, ask.statement, ruling, now_ms)
         self._enter_signed(connection, ask.digest, verdict, now_ms)
         if journal.decide(connection, ask.digest, "approved", now_ms):
             by = list(verdict.tally.counted)
@@ -133,16 +167,28 @@ class Decisions:
         try:
             verdict.require()
         except Refusal as refusal:
-            code, message = refusal.code.value, refusal.message
+            self._waits(ask, verdict, refusal, now_ms)
 
-            def work(connection: Connection) -> None:
-                self._enter_signed(connection, ask.digest, verdict, now_ms)
-                journal.decide(connection, ask.digest, "seen", now_ms, code, message)
-                if ask.approvals:  # before anybody has signed nothing is refused yet
-                    for one in dict.fromkeys((code, *(one.code.value for one in verdict.problems))):
-                        self.books.enter_refusal(connection, now_ms, "not-yet", ask.digest, one)
+    def _waits(
+        self,
+        ask: Ask,
+        verdict: Verdict,
+        refusal: Refusal,
+        now_ms: int,
+        ruling: Ruling | None = None,
+    ) -> None:
+        code, message = refusal.code.value, refusal.message
 
-            self.books.writer.run(work)
+        def work(connection: Connection) -> None:
+            self._enter_signed(connection, ask.digest, verdict, now_ms)
+            if ruling is not None:
+                rulings.keep(connection, ask.statement, ruling, now_ms)
+            journal.decide(connection, ask.digest, "seen", now_ms, code, message)
+            if ask.approvals:  # before anybody has signed nothing is refused yet
+                for one in dict.fromkeys((code, *(one.code.value for one in verdict.problems))):
+                    self.books.enter_refusal(connection, now_ms, "not-yet", ask.digest, one)
+
+        self.books.writer.run(work)
 
     def _consider_change(self, ask: Ask, now_ms: int) -> None:
         """Roster, policy, upstream, and the clearing of freezes: admitted when the quorum has signed and the veto
@@ -173,7 +219,12 @@ class Decisions:
                 self.log_keys.require(one.body.key)
         roster = roster_after(statement)
         details = [] if roster is None else self._details_of(roster)
-        self.books.writer.run(lambda c: self._approve_change(c, ask, verdict, details, now_ms))
+        document = self._rules_asked_for(statement, roster)
+        self.books.writer.run(
+            lambda c: self._approve_change(c, ask, verdict, details, document, now_ms)
+        )
+        if document is not None:
+            self._rules_checked.add(ask.digest)
         decision = self.books.decision(ask.digest)
         if not self._only_takes_away(moves) and not self._has_waited(
             statement, verdict, decision, now_ms
@@ -213,9 +264,12 @@ class Decisions:
         ask: Ask,
         verdict: Verdict,
         details: list[Details],
+        document: RuleDocument | None,
         now_ms: int,
     ) -> None:
         """Tells everybody in the roster still in force what is about to change, from the statement itself."""
+        if document is not None:
+            rulings.keep_rules(connection, document)
         self._enter_signed(connection, ask.digest, verdict, now_ms)
         if journal.decide(connection, ask.digest, "approved", now_ms):
             kind, by = ask.statement.kind.value, list(verdict.tally.counted)
@@ -235,6 +289,21 @@ class Decisions:
             raise Refusal(
                 Code.UPSTREAM_MISSING, f"{fault.message} The upstream waits for it.", hint
             ) from None
+
+    def _rules_asked_for(self, statement: Statement, roster: Roster | None) -> RuleDocument | None:
+        """The rules that come into force with the statement, checked; None where none do. From the gateway, believed by
+        their digest. Only for what enough people have signed: to check rules takes time.
+        """
+        bodies = [one.body for one in effects(statement)]
+        policy = next((body.policy for body in bodies if isinstance(body, PolicyBody)), None)
+        if policy is None or policy.rules is None or statement.digest in self._rules_checked:
+            return None
+        digest = policy.rules
+        data = self.books.ask_gateway(lambda c: asks.read_rules(c, digest))
+        document = rulings.read_document(data or self.books.read(view.rules, digest), digest)
+        after = roster or self.books.read(view.roster)
+        rulings.check_change(document, after, policy)
+        return document
 
     def _details_of(self, roster: Roster) -> list[Details]:
         known = {person.details for person in roster.people}

@@ -6,7 +6,8 @@ Inputs: the statement and its raw signatures, the press's own chains and journal
 3. its upstream is the one in force, and its file names are its project's and version's own;
 4. no file name was published with other bytes;
 5. a workload that asked is what the statement says of it, by its raw token;
-6. the signatures are enough (law 2).
+6. the signatures are enough (law 2);
+7. the rules in force let it out (`rulings`), for which the press must have inspected it itself.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from presspass.core.approval import Approval, approval_id
 from presspass.core.errors import Code, Refusal
 from presspass.core.statement import Intent, Kind, ReleaseBody, Statement, UpstreamBody
 from presspass.formats.filenames import parse_filename
-from presspass.press import journal, workloads
+from presspass.press import journal, rulings, workloads
 from presspass.press.asks import Ask
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
@@ -49,7 +50,7 @@ def check_not_restored(connection: Connection, statement: Statement) -> None:
 
 
 def check_release(connection: Connection, chain: Chain, ask: Ask, now_ms: int) -> Verdict:
-    """All six rules but the quorum itself; returns the count, which the caller requires or reports."""
+    """The first five rules; returns the count, which the caller requires or reports."""
     statement = ask.statement
     check_not_narrowed(connection, statement)
     check_requester(connection, statement)
@@ -132,16 +133,19 @@ def check_requester(connection: Connection, statement: Statement) -> None:
         )
 
 
-def check_still_wanted(connection: Connection, chain: Chain, statement: Statement) -> None:
+def check_still_wanted(
+    connection: Connection, chain: Chain, statement: Statement, now_ms: int
+) -> None:
     """What must hold before every byte that goes out, also long after the claim: no stop stands against it, nothing was
-    restored since, and the journalled signatures are still enough under the roster in force."""
+    restored since, and the journalled signatures are still enough under the roster and the rules in force."""
     check_not_restored(connection, statement)
     check_not_narrowed(connection, statement)
     check_requester(connection, statement)
     workloads.check_asked_by(connection, chain, statement)
-    evaluate(
-        connection, chain, statement, view.approvals_under(connection, statement.digest)
-    ).require()
+    approvals = view.approvals_under(connection, statement.digest)
+    verdict = evaluate(connection, chain, statement, approvals)
+    verdict.require()
+    rulings.require_still(connection, statement, verdict, now_ms)
 
 
 def check_unused(connection: Connection, statement: Statement) -> None:

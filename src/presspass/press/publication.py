@@ -112,16 +112,16 @@ def _go_on(tools: Tools, lease: Lease, statement: Statement) -> Callable[[], Non
 
     def ask() -> None:
         tools.look_dropped()
-        _renew(tools, lease, lambda c: _still_wanted(c, statement))
+        _renew(tools, lease, lambda c: _still_wanted(c, statement, tools.now_ms()))
 
     return ask
 
 
-def _still_wanted(connection: Connection, statement: Statement) -> None:
+def _still_wanted(connection: Connection, statement: Statement, now_ms: int) -> None:
     chain = journal.load_chain(connection)
     invariant(chain is not None, "nothing is claimed before genesis")
     if chain is not None:
-        gatekeeper.check_still_wanted(connection, chain, statement)
+        gatekeeper.check_still_wanted(connection, chain, statement, now_ms)
 
 
 def _publish_file(

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.statement import Kind, ReleaseBody, Statement, UpstreamBody
-from presspass.press import gatekeeper, journal, publication, workloads
+from presspass.press import gatekeeper, journal, publication, rulings, workloads
 from presspass.press.asks import Ask
 from presspass.press.books import Books
 from presspass.press.clock import Clock
@@ -21,6 +21,7 @@ from presspass.press.decisions import STATE_AFTER, WAITING, longest_window_ms
 from presspass.press.inspection import Inspected, Inspection
 from presspass.press.journal import Lease
 from presspass.press.publication import Tools
+from presspass.rules.question import Findings
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.verify.chain import Verdict
@@ -97,6 +98,7 @@ class Publications:
             lambda c: gatekeeper.check_release(c, self.books.chain(c), ask, now_ms)
         )
         verdict.require()
+        self.books.read(lambda c: rulings.require_still(c, ask.statement, verdict, now_ms))
         waited_ms = self.clock.elapsed_ms(decision.reached_ms or now_ms, now_ms)
         if waited_ms >= _veto_window_ms(verdict):
             self._start(ask, self.inspection.of(ask.statement), now_ms)
@@ -108,6 +110,10 @@ class Publications:
             chain = self.books.chain(connection)
             verdict = gatekeeper.check_release(connection, chain, ask, now_ms)
             verdict.require()
+            findings = Findings.of(inspected.report)
+            ruling = rulings.judge(connection, ask.statement, verdict, findings, now_ms)
+            ruling.require()
+            rulings.keep(connection, ask.statement, ruling, now_ms)
             body = ask.statement.body_as(ReleaseBody)
             if view.statement(connection, ask.digest) or journal.project_busy(
                 connection, body, ask.digest
@@ -156,7 +162,7 @@ class Publications:
         if lease is None:
             return
         try:
-            upstream, inspected = self._check_claimed(statement)
+            upstream, inspected = self._check_claimed(statement, now_ms)
         except Refusal as refusal:
             self._end_refused(digest, refusal, now_ms, lease)
         except Fault as fault:
@@ -166,10 +172,10 @@ class Publications:
         else:
             self._run(lease, statement, upstream, inspected, now_ms)
 
-    def _check_claimed(self, statement: Statement) -> tuple[UpstreamBody, Inspected]:
+    def _check_claimed(self, statement: Statement, now_ms: int) -> tuple[UpstreamBody, Inspected]:
         with self.books.writer.read() as connection:
             chain = self.books.chain(connection)
-            gatekeeper.check_still_wanted(connection, chain, statement)
+            gatekeeper.check_still_wanted(connection, chain, statement, now_ms)
             upstream = gatekeeper.upstream_of(connection, chain, statement.body_as(ReleaseBody))
         return upstream, self.inspection.of(statement)
 

@@ -16,6 +16,8 @@ from typing import Any, Final
 from presspass.core.delegation import VERSION_KINDS
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import RULE_TRIALS_MAX
+from presspass.core.policy import Policy
+from presspass.core.roster import Roster
 from presspass.rules.question import Context, Findings, Question
 from presspass.rules.ruleset import RuleSet
 from presspass.rules.texts import Rule
@@ -37,6 +39,18 @@ def check_not_locked(rules: RuleSet, approvers: int, groups: Sequence[str]) -> N
             f"{approvers} approvers that there could be, do they say that it may go out.",
             "presspass policy explain --rules FOLDER says which rule stands in the way.",
         )
+
+
+def approvers_of(roster: Roster, policy: Policy) -> int:
+    """How many identities could sign a release at most."""
+    keys = [key for key in roster.all_keys() if policy.counts(key)]
+    people = {person.id for key in keys if (person := roster.owner(key.id)) is not None}
+    return len(keys) if policy.profile == "solo" else len(people)
+
+
+def groups_of(roster: Roster) -> tuple[str, ...]:
+    """Every group that somebody is in."""
+    return tuple(sorted({group for person in roster.people for group in person.groups}))
 
 
 def lets_out(rules: RuleSet, package: str, approvers: int, groups: Sequence[str]) -> bool:

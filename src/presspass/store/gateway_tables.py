@@ -236,6 +236,15 @@ PERSON_DETAILS = Table(
     Column("details", LargeBinary, nullable=False),
 )
 
+#: Rule documents that a policy asked for names by their digest: canonical bytes.
+RULES = Table(
+    "rules",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("document", LargeBinary, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+)
+
 #: WebAuthn challenges handed out for enrolment, single use.
 CEREMONY = Table(
     "ceremony",

@@ -146,6 +146,29 @@ REBOUND = Table(
 )
 Index("rebound_by_publisher", REBOUND.c.publisher_statement)
 
+#: Rule documents of policies that a quorum has signed: canonical bytes by their SHA-256.
+RULES = Table(
+    "rules",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("document", LargeBinary, nullable=False),
+)
+
+#: What the rules were asked about each release last, also where the policy has none: the question (canonical JSON of
+#: `rules.question`, with the findings of the press's own inspection), under which document ("" for none), the answer.
+#: `rules`: ids of those that decided, joined by spaces.
+RULING = Table(
+    "ruling",
+    METADATA,
+    Column("statement", String(64), primary_key=True),
+    Column("question", LargeBinary, nullable=False),
+    Column("document", String(64), nullable=False, default=""),
+    Column("allowed", Integer, nullable=False),
+    Column("rules", String, nullable=False, default=""),
+    Column("at_ms", BigInteger, nullable=False),
+)
+Index("ruling_by_time", RULING.c.at_ms)
+
 #: Files that the press has sent and read back. One name per upstream has one content, for ever.
 PUBLISHED_FILE = Table(
     "published_file",

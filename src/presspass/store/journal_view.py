@@ -425,6 +425,66 @@ def delegation_used(connection: Connection, delegation: str, besides: str) -> in
     return int(connection.execute(query).scalar_one())
 
 
+def rules(connection: Connection, digest: str) -> bytes | None:
+    """The rule document with this digest, if a quorum has signed a policy that names it."""
+    query = sa.select(t.RULES.c.document).where(t.RULES.c.digest == digest)
+    data: bytes | None = connection.execute(query).scalar()
+    return data
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What the rules were asked about a release last, and what they said; columns of RULING."""
+
+    statement: str
+    question: bytes
+    document: str
+    allowed: int
+    rules: str
+    at_ms: int
+
+
+def ruling(connection: Connection, statement_digest: str) -> Ruling | None:
+    """What the rules were asked about this release; None while it was not."""
+    query = sa.select(t.RULING).where(t.RULING.c.statement == statement_digest)
+    row = connection.execute(query).first()
+    return None if row is None else Ruling(**row._mapping)
+
+
+def statement_of_release(connection: Connection, release: str) -> str | None:
+    """The newest statement by which the press has seen this release (the gate's id of the set)."""
+    d = t.DECISION.c
+    query = sa.select(d.statement).where(d.release == release).order_by(d.first_seen_ms.desc())
+    return connection.execute(query.limit(1)).scalar() if release else None
+
+
+def rulings(connection: Connection, after: tuple[int, str], count_max: int) -> list[Ruling]:
+    """Rulings later than `after` (time in ms, statement), oldest first."""
+    r = t.RULING.c
+    later = sa.or_(r.at_ms > after[0], sa.and_(r.at_ms == after[0], r.statement > after[1]))
+    query = sa.select(t.RULING).where(later).order_by(r.at_ms, r.statement).limit(count_max)
+    return [Ruling(**row._mapping) for row in connection.execute(query)]
+
+
+def released_at(
+    connection: Connection, upstream: str, project: str, besides: str
+) -> dict[str, int]:
+    """Statement to time (ms) of every release of `project` that the press verified at `upstream`, without `besides`."""
+    p = t.PUBLISHED_FILE.c
+    rows = connection.execute(
+        sa.select(p.statement, sa.func.max(p.verified_ms))
+        .where(p.upstream == upstream, p.project == project, p.statement != besides)
+        .group_by(p.statement)
+    )
+    return {str(statement): int(at_ms) for statement, at_ms in rows}
+
+
+def claimed_ms(connection: Connection, statement_digest: str) -> int | None:
+    """When the publication was claimed; None before that."""
+    query = sa.select(t.INTENT.c.claimed_ms).where(t.INTENT.c.statement == statement_digest)
+    return connection.execute(query).scalar()
+
+
 def last_release(connection: Connection, upstream: str, project: str) -> PublishedRelease | None:
     """The release of `project` that the press verified last at `upstream`, or None for a first release."""
     p = t.PUBLISHED_FILE.c

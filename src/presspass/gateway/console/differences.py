@@ -262,6 +262,10 @@ def _key_wait(value: object) -> str:
     )
 
 
+def _rules(value: object) -> str:
+    return "none" if value is None else f"{value}, to be read at /api/v1/rules/{value}"
+
+
 #: Per field: what it is, how its value reads, and the direction that lets more through ("" where there is none).
 _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "profile": ("Profile", str, ""),
@@ -272,6 +276,7 @@ _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "software_keys": ("Software keys count", _yes, "up"),
     "synced_passkeys": ("Synced passkeys count", _yes, "up"),
     "key_wait_s": ("A new key waits for", _key_wait, "down"),
+    "rules": ("Rules beyond the quorum", _rules, ""),
 }
 
 
@@ -300,6 +305,8 @@ def _policy(now: Policy, new: Policy) -> DifferenceView:
 def _looser(name: str, before: object, after: object, loosening: str) -> str:
     if name == "profile":
         return "One person with two keys would be enough." if after == "solo" else ""
+    if name == "rules" and before is not None:
+        return "Other rules are asked then: read them, or what they no longer ask is let through."
     if name == "key_wait_s" and after is None:
         return "This lets more through than the rule in force."
     if not isinstance(before, int) or not isinstance(after, int):
