@@ -20,6 +20,7 @@ FULL_MB: Final = 500
 CROWD_FILES: Final = 200
 GATEWAYS: Final = 8
 LEDGER_ENTRIES: Final = 1_000_000
+RULE_PACKAGES: Final = 10_000
 _DIGITS: Final = 4
 _NUMERIC: Final = frozenset({"value", "its value", "ratio"})
 _GOAL: Final = re.compile(r"(value|ratio) (<=|>=) (?:(peer_value) \+ )?([0-9.]+)")
@@ -80,6 +81,7 @@ def figures(
     crowd_files: int = CROWD_FILES,
     gateways: int = GATEWAYS,
     ledger_entries: int = LEDGER_ENTRIES,
+    rule_packages: int = RULE_PACKAGES,
 ) -> dict[str, Figure]:
     """Every figure by the key under which it is measured, in the order of the table.
 
@@ -130,6 +132,12 @@ def figures(
             f"a signed revocation, until {gateways} gateways on PostgreSQL refuse, p99",
             "s",
             "value <= 1",
+        ),
+        "decision": Figure(
+            f"a decision of the rules, {rule_packages:,} packages with rules of their own, p99, CPU",
+            "ms",
+            "value <= 5",
+            "the engine with all rules in one set",
         ),
         "ledger-batch": Figure(
             "entries appended to the ledger, 1,000 at a time", "entries/s", "value >= 50000"

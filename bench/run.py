@@ -38,6 +38,7 @@ _STEPS: Final[dict[str, Callable[[House, Sizes, Samples], None]]] = {
     "small wheels, 16 at a time": scenarios.crowd,
     "identities": scenarios.identities,
     "several gateways": scenarios.several_gateways,
+    "rules": scenarios.rules,
     "ledger": scenarios.the_ledger,
     "drop box": scenarios.dropped,
     "proofs": scenarios.some_proofs,

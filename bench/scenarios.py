@@ -18,14 +18,24 @@ from typing import Any, Final, TypeAlias
 import exchange
 import ledger
 import nodes
+import policies
 import procfs
 import proofs
 import rawhttp
-from figures import CROWD_FILES, FULL_MB, GATEWAYS, LEDGER_ENTRIES, Figure, figures
+from figures import (
+    CROWD_FILES,
+    FULL_MB,
+    GATEWAYS,
+    LEDGER_ENTRIES,
+    RULE_PACKAGES,
+    Figure,
+    figures,
+)
 from floors import DurableWrite, copy_s
 from house import PEOPLE, House
 from presspass.core.statement import Statement
 from presspass.drill.peers import PypiServer
+from presspass.rules.ruleset import RuleSet
 from rawhttp import Door, Line, Prepared, Wheel, must
 from wheels import LargeWheel, small_wheel
 
@@ -56,6 +66,10 @@ class Sizes:
     gateway_revocations: int = 100
     ledger_entries: int = LEDGER_ENTRIES
     ledger_appends: int = 1000
+    rule_packages: int = RULE_PACKAGES
+    rule_rounds: int = 3
+    rule_decisions: int = 2000
+    engine_decisions: int = 200
     drops: int = 50
     proofs: int = 12
     proof_checks: int = 2400
@@ -65,7 +79,13 @@ class Sizes:
     @property
     def figures(self) -> dict[str, Figure]:
         """The figures, named by what is done."""
-        return figures(self.large_mb, self.crowd_count, self.gateways, self.ledger_entries)
+        return figures(
+            self.large_mb,
+            self.crowd_count,
+            self.gateways,
+            self.ledger_entries,
+            self.rule_packages,
+        )
 
 
 FULL: Final = Sizes()
@@ -285,6 +305,17 @@ def the_ledger(house: House, sizes: Sizes, samples: Samples) -> None:
 def dropped(house: House, sizes: Sizes, samples: Samples) -> None:
     """A revocation that nobody signed, put into the drop box: past the gateway (law 8)."""
     samples.add("drop", exchange.dropped(house, sizes.drops))
+
+
+def rules(_house: House, sizes: Sizes, samples: Samples) -> None:
+    """Decisions about packages that each have rules of their own, and of the engine that sees all of them."""
+    sliced = RuleSet.of(policies.document(sizes.rule_packages))
+    for number in range(sizes.rule_rounds + 1):
+        ours = policies.decisions_ms(sliced, sizes.rule_decisions)
+        whole = policies.engine_ms(sliced, sizes.engine_decisions)
+        if number:
+            samples.add("decision", ours)
+            samples.add_beside("decision", whole)
 
 
 def some_proofs(house: House, sizes: Sizes, samples: Samples) -> None:

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +77,7 @@ class RuleSet:
     def check(self) -> None:
         """Validates the rules of every package."""
         for package in self.document.packages:
-            self.seen_for(package)
+            self._own(package)
 
     def seen_for(self, package: str) -> tuple[Rule, ...]:
         """The rules that are seen for this package."""
@@ -118,16 +117,20 @@ class RuleSet:
             return Decision(False, errors=("The engine comes to no decision.",))
         return Decision(answer.decision is cedarpy.Decision.Allow, named)
 
+    def _own(self, package: str) -> tuple[Rule, ...]:
+        """The rules that are a package's alone, validated."""
+        own = _validated(self.document.packages[package], f"packages/{package}.cedar")
+        _refuse_twice((*self.base.rules, *own))
+        return own
+
     def _slice(self, package: str) -> Slice:
-        text = self.document.packages.get(package)
-        if text is None:
+        if package not in self.document.packages:
             return self.base
         kept = self._kept.pop(package, None)
         if kept is None:
-            source = f"packages/{package}.cedar"
-            own = _validated(text, source)
-            _refuse_twice((*self.base.rules, *own))
-            kept = Slice((*self.base.rules, *own), self.base.policies.with_added_str(text))
+            seen = (*self.base.rules, *self._own(package))
+            text = self.document.packages[package]
+            kept = Slice(seen, self.base.policies.with_added_str(text))
         self._kept[package] = kept
         while len(self._kept) > RULE_SLICES_KEPT:
             self._kept.popitem(last=False)
@@ -161,8 +164,3 @@ def _refuse_twice(rules: tuple[Rule, ...]) -> None:
         if rule.id in seen:
             refuse(rule.where, f"Another rule is called {rule.id!r}: {seen[rule.id].where}.")
         seen[rule.id] = rule
-
-
-def tree_of(policies: str) -> object:
-    """A text as the engine's JSON."""
-    return json.loads(cedarpy.policies_to_json_str(policies))
