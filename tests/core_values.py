@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from presspass.core.approval import Signed
+from presspass.core.calendar import FreezeWindow, Holiday, leaves_open
 from presspass.core.delegation import VERSION_KINDS, DelegationBody
 from presspass.core.log import LogBody, LogRecovery
 from presspass.core.policy import PROFILES, Policy
@@ -72,8 +73,24 @@ def rosters(draw: st.DrawFn, people_max: int = 4, keys_each_max: int = 3) -> Ros
     return Roster(tuple(people))
 
 
+weekdays = st.sampled_from(["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"])
+offsets = st.sampled_from(["UTC", "+01:00", "-05:30", "+14:00"])
+moments = st.builds(
+    "{} {:02}:{:02}".format, weekdays, st.integers(0, 23), st.sampled_from([0, 30, 59])
+)
+freeze_windows = (
+    st.tuples(moments, moments, offsets)
+    .filter(lambda one: one[0] != one[1])
+    .map(lambda one: FreezeWindow("{} to {} {}".format(*one)))
+)
+holidays = st.builds(
+    "2026-{:02}-{:02} to 2026-{:02}-{:02} {}".format,
+    st.integers(1, 6), st.integers(1, 28), st.integers(7, 12), st.integers(1, 28), offsets,
+).map(Holiday)  # fmt: skip
 policies = st.builds(
     Policy,
+    freeze_windows=st.lists(freeze_windows, max_size=2).filter(leaves_open).map(tuple),
+    holidays=st.lists(holidays, max_size=2).map(tuple),
     profile=st.sampled_from(PROFILES),
     approvals=st.integers(1, 3),
     approval_life_s=st.integers(1, 86_400),
@@ -82,6 +99,7 @@ policies = st.builds(
     software_keys=st.booleans(),
     key_wait_s=st.none() | st.integers(0, 86_400),
     rules=st.none() | digests,
+    synced_passkeys=st.booleans(),
 )
 files = st.builds(ReleaseFile, name=texts, sha256=digests, size=st.integers(0, 2**31))
 

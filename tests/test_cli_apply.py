@@ -204,6 +204,7 @@ publishers:
         ("tiers:\n  default:\n    approvals: two\n", 3, "whole number", ""),
         ("tiers:\n  default:\n    approvals: 0\n", 3, "'approvals'", ""),
         ("tiers:\n  default:\n    veto_window: soon\n", 3, "no duration", ""),
+        ("tiers:\n  default:\n    holidays: [2026-13-01 UTC]\n", 3, "a day that there is", ""),
         ("tiers:\n  default:\n    software_keys: yes\n", 3, "'yes'", "true"),
         ("presspass: 2\n", 1, "format of the file '2'", "1"),
         ("a: [\n", 2, "no YAML", ""),

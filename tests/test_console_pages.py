@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 import console_world as w
 from console_browser import screens
+from presspass.core.calendar import Holiday
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import (
     ArtifactReport,
@@ -297,6 +298,7 @@ def test_every_rule_of_a_policy_has_words() -> None:
         (Policy(software_keys=True), True),
         (Policy(approvals=2), False),
         (Policy(approval_life_s=8 * 86_400), True),
+        (Policy(holidays=(Holiday("2026-12-24 UTC"),)), False),
         (Policy(profile="solo"), True),
     ],
 )

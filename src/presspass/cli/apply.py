@@ -168,11 +168,8 @@ def _with_rules(wanted: Wanted, now: InForce, folder: Path) -> tuple[Wanted, Rul
     named = (wanted.rules or {}).get("rules")
     if wanted.rules is None or named is None:
         return wanted, None
-    digest: str | None = str(named)
-    document = None
-    if digest == "none":
-        digest = None
-    elif digest != now.chain.policy.rules:
+    digest, document = str(named), None
+    if digest != now.chain.policy.rules:
         document = read_rules(folder / str(named))
         digest = document.digest
     return replace(wanted, rules={**wanted.rules, "rules": digest}), document

@@ -42,6 +42,7 @@ SECTIONS: Final = (
 )
 #: The tiers that a policy has today.
 TIERS: Final = ("default",)
+_NO_RULES: Final = "none"
 _NO_CREDENTIAL: Final = "0" * 64  # stands in a body until the secret was entered
 
 
@@ -84,7 +85,7 @@ class WantedUpstream:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The file. None: the section is missing, and stays as it is. `rules`: the members of the policy that it names; of
-    them, `rules` is a path, a digest or "none".
+    them, `rules` is a path or a digest, or None for none.
     """
 
     people: tuple[WantedPerson, ...] | None = None
@@ -204,8 +205,8 @@ def _rules(value: Value) -> dict[str, object]:
             rules[one.name] = _rule(name, one.name, found)
     block.done(_RULES)
     members = {name: one for name, one in rules.items() if name != "rules"}
-    _checked(value, Policy.from_json, {**Policy().to_json(), **members})
-    return rules
+    policy = _checked(value, Policy.from_json, {**Policy().to_json(), **members})
+    return {**rules, **{name: getattr(policy, name) for name in members}}
 
 
 def _rule(name: str, member: str, value: Value) -> object:
@@ -213,6 +214,11 @@ def _rule(name: str, member: str, value: Value) -> object:
         return _seconds(value, name)
     if name == "approvals":
         return _number(value, name)
+    if name in ("freeze_windows", "holidays"):
+        return list(_texts(value, name))
+    if name == "rules":
+        text = value.text(name)
+        return None if text == _NO_RULES else text
     return flag(value, name) if name in ("software_keys", "synced_passkeys") else value.text(name)
 
 
@@ -429,9 +435,11 @@ def _time(value: Value, what: str) -> int:
 
 
 def written_policy(policy: Policy) -> JsonObject:
-    """`tiers`, whole."""
+    """`tiers`, whole: also what a statement leaves out because it says nothing."""
     rules: JsonObject = {}
-    for name, value in policy.to_json().items():
+    nothing: JsonObject = {"freeze_windows": [], "holidays": []}
+    unsaid: JsonObject = {**nothing, "rules": _NO_RULES, "synced_passkeys": True}
+    for name, value in {**unsaid, **policy.to_json()}.items():
         short = name.removesuffix("_s")
         rules[short] = _duration(value) if name.endswith("_s") else _plain(value)
     return {TIERS[0]: rules}

@@ -85,6 +85,7 @@ class Code(StrEnum):
     LOG_SMALLER = "log.smaller"
     LOG_UNUSABLE = "log.unusable"
     # narrowing
+    FREEZE_WINDOW = "narrowing.freeze-window"
     FROZEN = "narrowing.frozen"
     NARROWING_CANNOT_CLEAR = "narrowing.cannot-clear"
     VETOED = "narrowing.vetoed"

@@ -1,9 +1,9 @@
 """The rules of one installation as a value: how many must approve, how long things last.
 
-A policy can only ask for more than the floor in `quorum`, never for less. Three members came later than the others, and
+A policy can only ask for more than the floor in `quorum`, never for less. Some members came later than the others, and
 a policy that was signed without them is read, and written again, without them: without `key_wait_s` it has neither the
 wait nor the exclusion that comes with it (ADR 0019), without `synced_passkeys` it accepts them, without `rules` nothing
-is asked beyond the quorum (ADR 0032).
+is asked beyond the quorum (ADR 0032), without `freeze_windows` and `holidays` there are none.
 """
 
 from __future__ import annotations
@@ -11,6 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from presspass.core.calendar import (
+    HOLIDAYS_MAX,
+    WINDOWS_MAX,
+    FreezeWindow,
+    Holiday,
+    leaves_open,
+    open_again,
+)
 from presspass.core.digests import JsonObject
 from presspass.core.roster import Key
 from presspass.core.strict import Members
@@ -27,7 +35,8 @@ class Policy:
 
     `key_wait_s`: how long a roster with a new key waits from the press's first sight; None in policies from before.
     `synced_passkeys`: whether passkeys count that are copied to other devices or a cloud. `rules`: SHA-256 of the rule
-    document that the press asks beyond the quorum; None for none.
+    document that the press asks beyond the quorum; None for none. `freeze_windows`, `holidays`: when the press holds
+    releases that are approved.
     """
 
     profile: str = "team"
@@ -39,6 +48,8 @@ class Policy:
     key_wait_s: int | None = KEY_WAIT_S
     synced_passkeys: bool = True
     rules: str | None = None
+    freeze_windows: tuple[FreezeWindow, ...] = ()
+    holidays: tuple[Holiday, ...] = ()
 
     def counts(self, key: Key) -> bool:
         """Whether a key of this kind counts at all; a passkey may still have been copied when it signs."""
@@ -60,14 +71,22 @@ class Policy:
         """The wait for a new key as it is kept: never shorter than the veto window."""
         return max(self.window_s, self.key_wait_s or 0)
 
+    def held(self, at_s: int) -> tuple[str, int] | None:
+        """The window or holiday that holds releases at this time, and when they go out again; None where none does."""
+        return open_again((*self.freeze_windows, *self.holidays), at_s)
+
     def to_json(self) -> JsonObject:
         wait = {} if self.key_wait_s is None else {"key_wait_s": self.key_wait_s}
         synced = {} if self.synced_passkeys else {"synced_passkeys": False}
         rules = {} if self.rules is None else {"rules": self.rules}
+        windows = [one.text for one in self.freeze_windows]
+        holidays = [one.text for one in self.holidays]
         return {
             **wait,
             **synced,
             **rules,
+            **({"freeze_windows": windows} if windows else {}),
+            **({"holidays": holidays} if holidays else {}),
             "approval_life_s": self.approval_life_s,
             "approvals": self.approvals,
             "profile": self.profile,
@@ -93,6 +112,22 @@ class Policy:
             if members.has("synced_passkeys")
             else True,
             rules=members.sha256("rules") if members.has("rules") else None,
+            freeze_windows=members.items("freeze_windows", _window, count_max=WINDOWS_MAX)
+            if members.has("freeze_windows")
+            else (),
+            holidays=members.items("holidays", _holiday, count_max=HOLIDAYS_MAX)
+            if members.has("holidays")
+            else (),
         )
         members.done()
+        if not leaves_open(policy.freeze_windows):
+            members.refuse("has freeze windows that leave no time open")
         return policy
+
+
+def _window(value: object) -> FreezeWindow:
+    return FreezeWindow(value if isinstance(value, str) else "")
+
+
+def _holiday(value: object) -> Holiday:
+    return Holiday(value if isinstance(value, str) else "")

@@ -432,6 +432,8 @@ _HINTS = {
 def _hint(facts: ReleaseFacts) -> str:
     if facts.code == Code.FROZEN.value:
         return "Find out why. People end a freeze: `presspass freeze --clear ID` on the gate's host asks them."
+    if facts.code == Code.FREEZE_WINDOW.value:
+        return "It goes out by itself then."
     if facts.state in (State.PUBLISHING, State.PUBLISHED) and facts.code:
         return "The press tries again by itself."
     if facts.state is State.AWAITING and facts.code:

@@ -46,7 +46,13 @@ _LOG = logging.getLogger("presspass.press")
 _SET_ASIDE_MS = 60_000
 #: Refusals after which a request can still be granted, once something else has happened (another person has signed).
 WAITING = frozenset(
-    {Code.FROZEN, Code.UPSTREAM_MISSING, Code.CLOCK_UNTRUSTED, Code.IDENTITY_UNAVAILABLE}
+    {
+        Code.FROZEN,
+        Code.FREEZE_WINDOW,
+        Code.UPSTREAM_MISSING,
+        Code.CLOCK_UNTRUSTED,
+        Code.IDENTITY_UNAVAILABLE,
+    }
     | {Code.IDENTITY_REVOKED, Code.SIGNER_MISSING, Code.LOG_KEY_MISSING}
     | {Code.POLICY_DENIED, Code.POLICY_ERROR, Code.POLICY_RULES_MISSING}
     | {code for code in Code if code.value.startswith(("approval.", "quorum."))}

@@ -8,16 +8,19 @@ Inputs: the statement and its raw signatures, the press's own chains and journal
 5. a workload that asked is what the statement says of it, by its raw token;
 6. the signatures are enough (law 2);
 7. the rules in force let it out (`rulings`), for which the press must have inspected it itself.
+Then a release that is approved waits for its veto window, and for the freeze windows and holidays of the policy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from sqlalchemy.engine import Connection
 
 from presspass.core.approval import Approval, approval_id
 from presspass.core.errors import Code, Refusal
+from presspass.core.policy import Policy
 from presspass.core.statement import Intent, Kind, ReleaseBody, Statement, UpstreamBody
 from presspass.formats.filenames import parse_filename
 from presspass.press import journal, rulings, workloads
@@ -98,6 +101,18 @@ def check_not_narrowed(connection: Connection, statement: Statement) -> None:
         if standing.is_ledger_behind
         else f"A quorum can clear it: presspass freeze --clear {standing.id}",
     )
+
+
+def check_not_held(policy: Policy, now_ms: int) -> None:
+    """Whether releases may begin to go out at this time; one that has begun goes on, since half a release is worse."""
+    held = policy.held(now_ms // 1000)
+    if held is not None:
+        until = datetime.fromtimestamp(held[1], UTC).strftime("%a %Y-%m-%d %H:%M UTC")
+        raise Refusal(
+            Code.FREEZE_WINDOW,
+            f"Releases are held until {until}, by the policy: {held[0]}.",
+            "It goes out by itself then.",
+        )
 
 
 def check_not_revoked(connection: Connection, statement: Statement) -> None:

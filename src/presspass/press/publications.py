@@ -101,6 +101,7 @@ class Publications:
         self.books.read(lambda c: rulings.require_still(c, ask.statement, verdict, now_ms))
         waited_ms = self.clock.elapsed_ms(decision.reached_ms or now_ms, now_ms)
         if waited_ms >= _veto_window_ms(verdict):
+            gatekeeper.check_not_held(self.books.read(self.books.chain).policy, now_ms)
             self._start(ask, self.inspection.of(ask.statement), now_ms)
 
     def _start(self, ask: Ask, inspected: Inspected, now_ms: int) -> None:
@@ -110,6 +111,7 @@ class Publications:
             chain = self.books.chain(connection)
             verdict = gatekeeper.check_release(connection, chain, ask, now_ms)
             verdict.require()
+            gatekeeper.check_not_held(chain.policy, now_ms)
             findings = Findings.of(inspected.report)
             ruling = rulings.judge(connection, ask.statement, verdict, findings, now_ms)
             ruling.require()

@@ -266,6 +266,11 @@ def _rules(value: object) -> str:
     return "none" if value is None else f"{value}, to be read at /api/v1/rules/{value}"
 
 
+def _times(value: object) -> str:
+    held = value if isinstance(value, tuple) else ()
+    return "; ".join(one.text for one in held) or "never"
+
+
 #: Per field: what it is, how its value reads, and the direction that lets more through ("" where there is none).
 _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "profile": ("Profile", str, ""),
@@ -277,7 +282,12 @@ _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "synced_passkeys": ("Synced passkeys count", _yes, "up"),
     "key_wait_s": ("A new key waits for", _key_wait, "down"),
     "rules": ("Rules beyond the quorum", _rules, ""),
+    "freeze_windows": ("Releases are held every week", _times, "fewer"),
+    "holidays": ("Releases are held on", _times, "fewer"),
 }
+
+
+_LOOSER = "This lets more through than the rule in force."
 
 
 def _policy(now: Policy, new: Policy) -> DifferenceView:
@@ -308,11 +318,13 @@ def _looser(name: str, before: object, after: object, loosening: str) -> str:
     if name == "rules" and before is not None:
         return "Other rules are asked then: read them, or what they no longer ask is let through."
     if name == "key_wait_s" and after is None:
-        return "This lets more through than the rule in force."
+        return _LOOSER
+    if loosening == "fewer" and isinstance(before, tuple) and isinstance(after, tuple):
+        return "" if set(before) <= set(after) else _LOOSER
     if not isinstance(before, int) or not isinstance(after, int):
         return ""
     looser = (loosening == "up" and after > before) or (loosening == "down" and after < before)
-    return "This lets more through than the rule in force." if looser else ""
+    return _LOOSER if looser else ""
 
 
 # --- upstream -----------------------------------------------------------------------------------------------------
