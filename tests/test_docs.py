@@ -468,16 +468,17 @@ def test_every_decision_has_its_parts_and_is_listed() -> None:
 
 
 def test_the_example_of_the_library_checks_the_example_proof(tmp_path: Path) -> None:
-    (source,) = blocks(DOCS / "trust-root.md", "python")
+    one_file, many_proofs = blocks(DOCS / "trust-root.md", "python")
     for one in docs_examples.EXAMPLE.iterdir():
         (tmp_path / one.name).write_bytes(one.read_bytes())
 
-    def said() -> str:
+    def said(source: str = one_file) -> str:
         words = [sys.executable, "-P", "-c", source]
         done = subprocess.run(words, cwd=tmp_path, text=True, capture_output=True, check=True)
         return done.stdout
 
     assert said().startswith("demo-1.0.tar.gz was approved by p-")
+    assert "demo-1.0.tar.gz.presspass.json: valid for demo-1.0.tar.gz with" in said(many_proofs)
     (tmp_path / "demo-1.0.tar.gz").write_bytes(b"another file")
     assert said().startswith("not valid: ") and "[proof.wrong-file]" in said()
 

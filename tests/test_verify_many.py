@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from presspass.core.digests import canonical, parse_canonical
 from presspass.core.errors import Code, Refusal
-from presspass.verify import verifier
-from presspass.verify.proof import Proof, Valid, check_proof
+from presspass.verify import many, verifier
+from presspass.verify.proof import Proof, Valid, check_proof, file_of
 from presspass.verify.public_keys import load
 from presspass.verify.verifier import Verifier
 from proof_world import FILE, Paper
@@ -154,6 +154,48 @@ def test_what_a_verifier_keeps_is_bounded_and_used_again(monkeypatch: pytest.Mon
     admitted = {id(chain.after) for chain in one._kept.values()}
     one.check(PROOFS[3], **ASKED)
     assert {id(chain.after) for chain in one._kept.values()} == admitted
+
+
+def test_a_kept_chain_is_taken_only_where_the_chain_of_the_proof_stands() -> None:
+    one, value = Verifier(PAPER.genesis.to_bytes()), json.loads(PROOFS[3])
+    one.check(PROOFS[3], **ASKED)
+    chain, empty = value["chain"], {**value, "chain": []}
+    around = {"a": 1, "chain": chain, "file": ""}
+    hidden = [
+        {**empty, "attestations": [around]},
+        {**empty, "attestations": [around, *value["attestations"]]},
+        {**empty, "release": {**value["release"], **around}},
+        {**value, "attestations": [{**around, "chain": []}]},
+        {**value, "release": {**value["release"], **around, "chain": []}},
+        {name: value[name] for name in value if name != "attestations"},
+        {**value, "chain": [*chain, {"file": ""}]},
+    ]
+    for data in map(canonical, hidden):
+        assert isinstance(fresh(data), Code)
+        assert outcome(lambda data=data: one.check(data, **ASKED)) == fresh(data)
+
+
+def test_in_several_processes_each_proof_gets_the_answer_of_a_fresh_check_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(many, "_BATCH", 3)
+    monkeypatch.setattr(many, "_BATCHES_ALONE", 1)
+    wanted = [outcome(lambda data=data: by_itself(data)) for data in PROOFS]
+    for processes in (1, 2):
+        found = many.check_all(PAPER.genesis.to_bytes(), iter(PROOFS * 2), processes=processes)
+        assert [one.code if isinstance(one, Refusal) else one for one in found] == wanted * 2
+
+
+def by_itself(data: bytes) -> Valid:
+    proof = Proof.from_bytes(data)
+    file = file_of(proof)
+    return check_proof(
+        proof,
+        filename=file.name,
+        sha256=file.sha256,
+        size=file.size,
+        trust_root=PAPER.genesis.digest,
+    )
 
 
 def test_what_is_no_trust_root_makes_no_verifier() -> None:

@@ -112,7 +112,8 @@ def _trust(
 
     try:
         with trust.open("rb") as file:
-            trust_root = load_trust_root(file.read(STATEMENT_BYTES_MAX + 1))
+            trust_root = file.read(STATEMENT_BYTES_MAX + 1)
+        load_trust_root(trust_root)
         keys = tuple(map(VerifierKey.from_text, witnesses))
     except OSError as error:
         raise CannotSayError(f"The trust root {trust} cannot be read: {error.strerror}.") from None
@@ -129,14 +130,14 @@ def _source(proofs: Path | None, url: str | None, trust: Trust) -> Iterator[Sour
     if proofs is None:
         require_gate("install-check --url")
         from presspass.cli.client import Gate
+        from presspass.verify.verifier import Verifier
 
         with Gate(str(url).rstrip("/").removesuffix("/log")) as gate:
-            yield OfGate(gate, trust)
+            yield OfGate(gate, Verifier(trust.trust_root, trust.witnesses))
         return
     folder, paths = Folder(), sorted(proofs.glob(PROOFS))
     with progress("proofs", len(paths)) as done:
-        for path in paths:
-            folder.add(path, trust)
+        for _ in folder.add(paths, trust):
             done(1)
     yield folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -18,18 +19,20 @@ from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.ledger.note import VerifierKey
 from presspass.core.ledger.revocations import RevocationHead
 from presspass.core.limits import LOCK_FILE_BYTES_MAX, PROOF_BYTES_MAX
-from presspass.core.statement import ReleaseBody, ReleaseFile
+from presspass.core.statement import ReleaseBody
 from presspass.formats.npm_lock import read_npm_lock
 from presspass.formats.pins import Lock, Pin, Unpinned
 from presspass.formats.python_lock import read_pylock, read_uv_lock
 from presspass.formats.requirement_file import read_requirements
 from presspass.verify.log_chain import LogChain
-from presspass.verify.proof import Proof, Valid, check_proof
+from presspass.verify.many import check_all
+from presspass.verify.proof import Proof, Valid, file_of
 from presspass.verify.revocations import check_not_revoked, no_head, open_head
 
 if TYPE_CHECKING:
     from presspass.cli.client import Gate
     from presspass.core.digests import JsonObject
+    from presspass.verify.verifier import Verifier
 
 Hash = tuple[str, str]
 PROOFS = "*.presspass.json"
@@ -148,25 +151,37 @@ class Folder:
     valid: dict[Hash, list[Valid]] = field(default_factory=dict)
     wrong: dict[Hash, Refusal] = field(default_factory=dict)
 
-    def add(self, path: Path, trust: Trust) -> None:
-        """Takes one in; what cannot be read as a proof is told of and is none."""
+    def add(self, paths: Iterable[Path], trust: Trust) -> Iterator[None]:
+        """Takes them in, one at each step; what cannot be read as a proof is told of and is none."""
+        pending = deque[tuple[Path, bytes]]()
+
+        def proofs() -> Iterator[bytes]:
+            for path in paths:
+                try:
+                    with path.open("rb") as file:
+                        data = file.read(PROOF_BYTES_MAX + 1)
+                except OSError as error:
+                    note(f"{safe(path)} cannot be read: {error.strerror}")
+                    continue
+                pending.append((path, data))
+                yield data
+
+        for said in check_all(trust.trust_root, proofs(), trust.witnesses):
+            path, data = pending.popleft()
+            if isinstance(said, Valid):
+                for pinned in (("sha256", said.file.sha256), ("sha512", said.sha512)):
+                    self.valid.setdefault(pinned, []).append(said)
+            else:
+                self._refused(path, data, said)
+            yield
+
+    def _refused(self, path: Path, data: bytes, refusal: Refusal) -> None:
         try:
-            with path.open("rb") as file:
-                proof = Proof.from_bytes(file.read(PROOF_BYTES_MAX + 1))
-            claimed = _file_of(proof).sha256
-        except OSError as error:
-            note(f"{safe(path)} cannot be read: {error.strerror}")
+            claimed = file_of(Proof.from_bytes(data)).sha256
+        except Refusal as unreadable:
+            note(f"{safe(path)} is no proof: {safe(unreadable.message)}")
             return
-        except Refusal as refusal:
-            note(f"{safe(path)} is no proof: {safe(refusal.message)}")
-            return
-        try:
-            valid = trust.check(proof)
-        except Refusal as refusal:
-            self.wrong["sha256", claimed] = refusal
-            return
-        for pinned in (("sha256", valid.file.sha256), ("sha512", valid.sha512)):
-            self.valid.setdefault(pinned, []).append(valid)
+        self.wrong["sha256", claimed] = refusal
 
     def find(self, pinned: Hash) -> list[Valid]:
         found = self.valid.get(pinned, [])
@@ -180,7 +195,7 @@ class OfGate:
     """The proofs that a gate serves by the SHA-256 of their files."""
 
     gate: Gate
-    trust: Trust
+    verifier: Verifier
 
     def find(self, pinned: Hash) -> list[Valid]:
         algorithm, digits = pinned
@@ -197,7 +212,7 @@ class OfGate:
             raise
         except Fault as fault:
             raise CannotSayError(fault.message) from None
-        valid = self.trust.check(Proof.from_bytes(data))
+        valid = self.verifier.open(data)
         if valid.file.sha256 != digits:
             raise Refusal(Code.PROOF_WRONG_FILE, "The gate's proof is about another file.")
         return [valid]
@@ -205,29 +220,18 @@ class OfGate:
 
 @dataclass(slots=True)
 class Trust:
-    """By what proofs are judged. `trust_root`: digest of genesis; `head`: a revocation head as it was given, None for
-    none; `max_age_s`, `now_s`: how old it may be, and Unix seconds; `log_chain`: what leads to the key that signed it.
+    """By what proofs are judged. `trust_root`: the content of its file; `head`: a revocation head as it was given, None
+    for none; `max_age_s`, `now_s`: how old it may be, and Unix seconds; `log_chain`: what leads to the key that signed
+    it.
     """
 
-    trust_root: str
+    trust_root: bytes
     witnesses: tuple[VerifierKey, ...]
     head: bytes | None
     max_age_s: int | None
     now_s: int
     log_chain: LogChain | None = None
     _heads: dict[VerifierKey, RevocationHead] = field(default_factory=dict)
-
-    def check(self, proof: Proof) -> Valid:
-        """The offline check of a proof, of which the file itself is not here."""
-        file = _file_of(proof)
-        return check_proof(
-            proof,
-            filename=proof.filename,
-            sha256=file.sha256,
-            size=file.size,
-            trust_root=self.trust_root,
-            witnesses=self.witnesses,
-        )
 
     def check_standing(self, valid: Valid) -> None:
         """Refuses what was revoked, with `proof.revocation-unknown` where that cannot be said."""
@@ -239,15 +243,6 @@ class Trust:
             self._heads[valid.log] = open_head(self.head, valid, self.log_chain)
         head = self._heads[valid.log]
         check_not_revoked(head, valid, max_age_s=self.max_age_s, now_s=self.now_s)
-
-
-def _file_of(proof: Proof) -> ReleaseFile:
-    """The file that a proof says it is about."""
-    body = proof.release.statement.body_as(ReleaseBody)
-    found = next((one for one in body.files if one.name == proof.filename), None)
-    if found is None:
-        raise Refusal(Code.PROOF_INVALID, "The proof is about no file of its release.")
-    return found
 
 
 # the verdict

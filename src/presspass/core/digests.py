@@ -37,6 +37,13 @@ def canonical(value: Mapping[str, Any]) -> bytes:
     return rfc8785.dumps(dict(value))
 
 
+def is_canonical_of(data: bytes, value: Mapping[str, Any]) -> bool:
+    """Whether `data` is the canonical form of `value`, which has no numbers in it: what is written alike then is alike,
+    and need not be read again.
+    """
+    return _plain_text(value) == data or canonical(value) == data
+
+
 def parse_canonical(data: bytes, *, bytes_max: int, what: str) -> JsonObject:
     """Reads canonical JSON and nothing else.
 

@@ -224,6 +224,7 @@ BACKUP_MANIFEST_BYTES_MAX = 16 * MIB
 BACKUP_MEMBERS_MAX = 100_000
 DISK_FREE_BYTES_MIN = 4 * GIB  # below this, `doctor` warns: two copies of the largest file
 CHAINS_KEPT_BYTES_MAX = 16 * MIB  # that one verifier keeps, as their statements stand in proofs
+KEYS_LOADED_MAX = 256  # public keys that one process keeps ready, of each kind
 PROOF_BYTES_MAX = 16 * MIB
 LOCK_FILE_BYTES_MAX = 64 * MIB  # of pip, uv or npm
 

@@ -18,6 +18,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -26,8 +27,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from presspass.core.approval import Approval, Signed
-from presspass.core.digests import JsonObject, canonical
+from presspass.core.digests import JsonObject, canonical, is_canonical_of
 from presspass.core.errors import Code, Refusal
+from presspass.core.limits import KEYS_LOADED_MAX
 from presspass.core.policy import Policy
 from presspass.core.roster import Key, b64u
 from presspass.core.signer import ECDSA_P256, ECDSA_P384, ED25519, RSA_PSS, SignerBody
@@ -177,10 +179,11 @@ def check(envelopes: Sequence[object], about: Attestable, signer: SignerBody) ->
         sha512 = {one["digest"]["sha256"]: one["digest"]["sha512"] for one in first["subject"]}
         version = first["predicate"]["verifier"]["version"]["presspass"]
         _check_words(sha512, version, about.release.files)
-        expected = [encode(one) for one in statements(about, sha512, version)]
+        expected = statements(about, sha512, version)
+        same = len(payloads) == len(expected) and all(map(is_canonical_of, payloads, expected))
     except (KeyError, TypeError, ValueError, IndexError, RecursionError):
         raise _malformed() from None
-    if payloads != expected:
+    if not same:
         raise Refusal(Code.PROOF_INVALID, "The attestation is about something else.")
     return sha512
 
@@ -228,6 +231,7 @@ def _verify(signer: SignerBody, signature: bytes, message: bytes) -> None:
         key.verify(signature, message, salted, algorithm)
 
 
+@lru_cache(KEYS_LOADED_MAX)
 def _load(signer: SignerBody) -> Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
     """The key, if it is one of its scheme; ValueError otherwise."""
     scheme = signer.scheme
@@ -265,6 +269,7 @@ def check_signer(signer: SignerBody) -> None:
         )
 
 
+@lru_cache(KEYS_LOADED_MAX)
 def key_id(signer: SignerBody) -> str:
     """The key id that securesystemslib gives the key: SHA-256 of its canonical JSON description, hex."""
     described = {

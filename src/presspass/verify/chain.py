@@ -83,6 +83,8 @@ class Verdict:
 
     def require(self) -> None:
         """Refuses, saying what is missing and what was worth nothing, unless every count is reached."""
+        if self.reached:
+            return
         try:
             for electorate in self.electorates:
                 quorum.require(electorate, self.signed)

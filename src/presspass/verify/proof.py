@@ -286,6 +286,15 @@ def check_proof(
     return check_after(chain, proof, ReleaseFile(filename, sha256, size), witnesses)
 
 
+def file_of(proof: Proof) -> ReleaseFile:
+    """The file that a proof says it is about; refuses with `proof.invalid` where its release names none."""
+    body = proof.release.statement.body_as(ReleaseBody)
+    found = next((one for one in body.files if one.name == proof.filename), None)
+    if found is None:
+        raise Refusal(Code.PROOF_INVALID, "The proof is about no file of its release.")
+    return found
+
+
 def require_genesis(proof: Proof, trust_root: str) -> None:
     """Step 1 of the module's list."""
     if proof.genesis.digest != trust_root:

@@ -14,10 +14,11 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from presspass.core.digests import JsonObject
 from presspass.core.ledger.note import VerifierKey
-from presspass.core.limits import CHAINS_KEPT_BYTES_MAX
+from presspass.core.limits import CHAINS_KEPT_BYTES_MAX, PROOF_BYTES_MAX
 from presspass.core.statement import GenesisBody, ReleaseFile, Statement
 from presspass.verify.chain import Chain
 from presspass.verify.proof import (
@@ -25,9 +26,15 @@ from presspass.verify.proof import (
     SignedStatement,
     Valid,
     check_after,
+    file_of,
     parse_proof,
     require_genesis,
 )
+
+#: How the chain of a proof begins and ends in its canonical form. In JSON a comma before a quotation mark that opens a
+#: string stands between two members or items, so what begins like this is always a member, and never part of a text.
+_BEGIN: Final = b',"chain":['
+_END: Final = b'],"file":"'
 
 
 class _Text:
@@ -37,8 +44,9 @@ class _Text:
 
     def __init__(self, proof: JsonObject) -> None:
         links = proof.get("chain")
-        self._links = links if isinstance(links, list) else []  # else it is refused when it is read
-        text = json.dumps(self._links)[1:-1].encode()
+        found = links if isinstance(links, list) else []  # else it is refused when it is read
+        self._links = [_written(link) for link in found]
+        text = b",".join(self._links)
         self.digest = hashlib.sha256(text).digest()
         self.size = len(text)
 
@@ -46,9 +54,14 @@ class _Text:
         """What `digest` is where the chain ends earlier: after one statement, after two, …"""
         digest, found = hashlib.sha256(), list[bytes]()
         for link in self._links[:-1]:
-            digest.update(b", " * bool(found) + json.dumps(link).encode())
+            digest.update(b"," * bool(found) + link)
             found.append(digest.digest())
         return found
+
+
+def _written(link: object) -> bytes:
+    """As it stood in the canonical text that it was read from: members keep their order."""
+    return json.dumps(link, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +91,47 @@ class Verifier:
         """What this proof file says of the file with this name, SHA-256 (hex) and size in bytes; refuses, with the
         reason, where it does not hold.
         """
+        return self._check(proof, ReleaseFile(filename, sha256, size))
+
+    def open(self, proof: bytes) -> Valid:
+        """The same where the file is not here: it is the one that `Valid.file` names."""
+        return self._check(proof, None)
+
+    def _check(self, proof: bytes, file: ReleaseFile | None) -> Valid:
+        read, chain = self._read(proof)
+        return check_after(chain, read, file or file_of(read), self._witnesses)
+
+    def _read(self, proof: bytes) -> tuple[Proof, Chain]:
+        """The proof, and the state after its chain, all of which is admitted."""
+        without = self._without_kept(proof)
+        if without is not None:
+            value, kept = without
+            read = Proof.from_json(value, self._genesis, kept.links)
+            require_genesis(read, self._genesis.digest)
+            return read, kept.after
         value = parse_proof(proof)
         text = _Text(value)
-        kept = self._longest(text)
-        read = Proof.from_json(value, self._genesis, kept.links if kept else ())
+        begun = self._longest(text)
+        read = Proof.from_json(value, self._genesis, begun.links if begun else ())
         require_genesis(read, self._genesis.digest)
-        chain = self._admit(read, text, kept)
-        return check_after(chain, read, ReleaseFile(filename, sha256, size), self._witnesses)
+        return read, self._admit(read, text, begun)
+
+    def _without_kept(self, proof: bytes) -> tuple[JsonObject, _Kept] | None:
+        """A proof without its chain, and that chain, where it is wholly kept: it need not be read again.
+
+        The text of an array can be replaced by that of another, here of an empty one, and JSON stays JSON, canonical
+        JSON canonical. `_BEGIN` stands once in the rest, so it is that of the proof's own member.
+        """
+        begin = proof.find(_BEGIN) + len(_BEGIN)
+        end = proof.find(_END, begin)
+        if len(proof) > PROOF_BYTES_MAX or begin < len(_BEGIN) or end < 0:
+            return None
+        kept = self._find(hashlib.sha256(proof[begin:end]).digest())
+        rest = proof[:begin] + proof[end:]
+        if kept is None or rest.count(_BEGIN) != 1:
+            return None
+        value = parse_proof(rest)
+        return (value, kept) if value.get("chain") == [] else None
 
     def _longest(self, text: _Text) -> _Kept | None:
         """The longest kept beginning of the chain."""
