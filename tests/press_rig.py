@@ -63,6 +63,8 @@ class Rig:
     names: Sequence[str] = ("ana", "ben", "cleo")
     lease_ms: int = 1_000
     forge_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     keys: dict[str, SoftwarePasskey] = field(default_factory=dict)
     genesis: Statement = field(init=False)
     rows: Writer = field(init=False)
@@ -89,7 +91,7 @@ class Rig:
     def details(self, name: str) -> Details:
         return Details(
             name.title(),
-            (f"mailto:{name}@team.invalid",),
+            self.addresses.get(name, (f"mailto:{name}@team.invalid",)),
             self.forge_ids.get(name, ()),
             sha256_hex(name.encode())[:32],
         )
@@ -99,7 +101,7 @@ class Rig:
             Person(
                 f"p-{name}",
                 self.details(name).commitment,
-                ("approvers",),
+                self.groups.get(name, ("approvers",)),
                 (replaced.get(name, key).key,),
             )
             for name, key in sorted(self.keys.items())

@@ -37,6 +37,7 @@ from presspass.core.statement import (
     UpstreamBody,
 )
 from presspass.press import asks, journal, log, notices
+from presspass.press.outbox import Outbox
 from presspass.store import database, ledger_check, ledger_view, migrate
 from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as t
@@ -618,9 +619,9 @@ def test_narrowings_ledger_and_notices_run_on_both(engines: Engines) -> None:
     assert run(lambda c: view.person_details(c, ana.commitment)) == ana
     people = tuple(type(one)(one.id, ana.commitment, (), one.keys) for one in paper.roster().people)
     roster = type(paper.roster())(people)
-    assert run(lambda c: notices.tell(c, roster, "about", "subject", "body", 1)) == 1
-    assert run(lambda c: notices.tell(c, roster, "about", "subject", "body", 1)) == 0
-    assert notices.deliver_due(writer, [], 2) == 0
+    assert run(lambda c: notices.tell(c, roster.people, "about", "subject", "body", 1)) == 1
+    assert run(lambda c: notices.tell(c, roster.people, "about", "subject", "body", 1)) == 0
+    assert Outbox(writer, []).deliver_due(2) == 0
     run(lambda c: [c.execute(table.delete()) for table in reversed(t.METADATA.sorted_tables)])
     writer.close()
 
@@ -814,6 +815,11 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
         run("DROP TABLE revocation_head")
         run("DROP TABLE rules")
         run("DROP TABLE ruling")
+        run("DROP TABLE reminded")
+        run("DROP INDEX notice_by_due")
+        run("DROP INDEX notice_by_address")
+        for column in ("person", "urgent", "made_ms"):
+            run(f"ALTER TABLE notice DROP COLUMN {column}")
         run("DROP INDEX ix_proof_sha256")
         run("ALTER TABLE proof DROP COLUMN cosignatures")
         run("DROP TABLE ledger_mention")

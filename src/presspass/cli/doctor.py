@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import click
 
-from presspass.cli import doctor_addresses, doctor_ledger
+from presspass.cli import doctor_addresses, doctor_ledger, doctor_notices
 from presspass.cli.checks import BAD, OK, WARN, Line
 from presspass.cli.exits import REFUSED
 from presspass.cli.options import example, format_option, home_option
@@ -58,8 +58,8 @@ _WALL_BACK_S_MAX = 60.0
 def doctor_command(home: Path, upstreams: bool, webhook_secret: bool, as_json: bool) -> int:
     """Check a home and this machine: configuration, folders and their modes, databases, locks, clock, disk space, the
     drop box, whether gateway and press answer, and what isolation can be had; the gate's names, certificate and RP id,
-    and, by asking it at its own addresses, reachability and the proxy in front; people, stops, the ledger and its
-    witnesses. Each finding comes with its fix.
+    and, by asking it at its own addresses, reachability and the proxy in front; people, whether they can be told,
+    stops, the ledger and its witnesses. Each finding comes with its fix.
 
     Exit codes: 0 nothing is bad (there may be warnings); 1 something is bad.
     """
@@ -374,6 +374,7 @@ def _genesis(home: Path, config: Config) -> Iterator[Line]:
         yield Line(OK, "genesis", f"sealed: {standing.genesis}")
         yield from _reach(home, standing.policy)
         yield from _narrowings(home)
+        yield from doctor_notices.notices(home, config)
         yield from doctor_ledger.ledger(home, config)
 
 

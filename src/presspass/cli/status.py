@@ -26,6 +26,7 @@ from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault
 from presspass.core.lifecycle import SETTLED, State
 
+_UNDELIVERED_MAX: Final = 20
 _POLL_FIRST_S, _POLL_MAX_S = 0.2, 3.0
 #: States in which a release or request will not change by itself any more.
 _ENDED: Final = frozenset({"stale", *(state.value for state in SETTLED)})
@@ -218,6 +219,10 @@ def _overview(home: Path, page: bool, as_json: bool) -> None:
         }
         for one in ask_journal(home, journal_view.narrowings)
     ]
+    overview["undelivered"] = [
+        {"address": one.address, "subject": one.subject, "error": one.error, "dead": one.dead}
+        for one in ask_journal(home, lambda c: journal_view.undelivered(c, _UNDELIVERED_MAX))
+    ]
     emit_json(overview) if as_json else _show_overview(overview)
 
 
@@ -239,6 +244,11 @@ def _show_overview(overview: JsonObject) -> None:
     freezes = [one for one in overview["narrowings"] if one["what"] != "veto"]
     shown = [{**one, "target": one["target"] or "everything"} for one in freezes]
     _section("Freezes", ("target", "reason", "id"), shown)
+    if overview["undelivered"]:
+        late = [
+            {**one, "dead": "given up" if one["dead"] else ""} for one in overview["undelivered"]
+        ]
+        _section("Notices not delivered", ("subject", "address", "dead", "error"), late)
     vetoes = len(overview["narrowings"]) - len(freezes)
     say(f"Vetoes: {vetoes or 'none'}{', each of them final' if vetoes else ''}")
 

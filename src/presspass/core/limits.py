@@ -137,6 +137,18 @@ EVIDENCE_CHAIN_MAX = 100_000
 EVIDENCE_BYTES_MAX = 64 * MIB
 EVIDENCE_ENTRIES_PER_ACT_MAX = 64
 
+# notices
+NOTICE_ATTEMPTS_MAX = 35  # with the pauses between them a little more than a day
+NOTICE_PAUSE_S_MAX = 3600  # doubled by each failure from two seconds on
+NOTICES_APART_MAX = 3  # due for one address at once; more are one message
+NOTICE_ROUNDS_MAX = 5  # in one window; then what is not urgent waits for the next
+NOTICE_WINDOW_S = 600
+NOTICES_LISTED_MAX = 50  # in one message, with their texts; the others are counted
+DIGEST_S_MIN = 300
+DIGEST_S_MAX = 7 * 86_400
+REMINDER_S_MAX = 86_400  # before a request expires
+ESCALATE_S_MIN = 60
+
 # press
 REPORT_BYTES_MAX = 32 * MIB
 UPSTREAM_ANSWER_BYTES_MAX = 16 * MIB

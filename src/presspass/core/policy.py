@@ -3,7 +3,8 @@
 A policy can only ask for more than the floor in `quorum`, never for less. Some members came later than the others, and
 a policy that was signed without them is read, and written again, without them: without `key_wait_s` it has neither the
 wait nor the exclusion that comes with it (ADR 0019), without `synced_passkeys` it accepts them, without `rules` nothing
-is asked beyond the quorum (ADR 0032), without `freeze_windows` and `holidays` there are none.
+is asked beyond the quorum (ADR 0032), without `freeze_windows` and `holidays` there are none,
+without `escalate_after_s` nothing is escalated.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from presspass.core.calendar import (
     open_again,
 )
 from presspass.core.digests import JsonObject
+from presspass.core.limits import ESCALATE_S_MIN
 from presspass.core.roster import Key
 from presspass.core.strict import Members
 
@@ -37,6 +39,8 @@ class Policy:
     `synced_passkeys`: whether passkeys count that are copied to other devices or a cloud. `rules`: SHA-256 of the rule
     document that the press asks beyond the quorum; None for none. `freeze_windows`, `holidays`: when the press holds
     releases that are approved.
+    `escalate_after_s`: how long a request is undecided before `escalate_to` is told, a group or "" for everybody;
+    None: never.
     """
 
     profile: str = "team"
@@ -50,6 +54,8 @@ class Policy:
     rules: str | None = None
     freeze_windows: tuple[FreezeWindow, ...] = ()
     holidays: tuple[Holiday, ...] = ()
+    escalate_after_s: int | None = None
+    escalate_to: str = ""
 
     def counts(self, key: Key) -> bool:
         """Whether a key of this kind counts at all; a passkey may still have been copied when it signs."""
@@ -87,6 +93,10 @@ class Policy:
             **rules,
             **({"freeze_windows": windows} if windows else {}),
             **({"holidays": holidays} if holidays else {}),
+            **(
+                {} if self.escalate_after_s is None else {"escalate_after_s": self.escalate_after_s}
+            ),
+            **({"escalate_to": self.escalate_to} if self.escalate_to else {}),
             "approval_life_s": self.approval_life_s,
             "approvals": self.approvals,
             "profile": self.profile,
@@ -118,6 +128,12 @@ class Policy:
             holidays=members.items("holidays", _holiday, count_max=HOLIDAYS_MAX)
             if members.has("holidays")
             else (),
+            escalate_after_s=members.integer(
+                "escalate_after_s", low=ESCALATE_S_MIN, high=30 * _DAY_S
+            )
+            if members.has("escalate_after_s")
+            else None,
+            escalate_to=members.name("escalate_to") if members.has("escalate_to") else "",
         )
         members.done()
         if not leaves_open(policy.freeze_windows):

@@ -78,6 +78,7 @@ class Books:
         body: str,
         now_ms: int,
         also: Roster | None = None,
+        urgent: bool = True,
     ) -> None:
         """Journals a notice to everybody in the roster in force, and in `also`."""
-        notices.tell_everybody(connection, about, subject, body, now_ms, also)
+        notices.tell_everybody(connection, about, subject, body, now_ms, also, urgent)

@@ -405,6 +405,7 @@ class Decisions:
                 f"A {ask.statement.kind.value} waits for signatures",
                 f"Look: {place}",
                 now_ms,
+                urgent=False,
             )
 
         self.books.writer.run(work)

@@ -1,7 +1,7 @@
 """What forges are told about releases that a workload asked for: a status at its commit, and an event at the end.
 
 A row is made at the press's first sight of a release. What follows from its decision is journalled as notices, which
-are sent and tried again as all others (`notices.deliver_due`). A later state takes the place of an earlier one that was
+are sent and tried again as all others (`press.outbox`). A later state takes the place of an earlier one that was
 not delivered yet: a forge never hears "pending" after "success".
 """
 

@@ -5,7 +5,7 @@ One loop. Each turn, in this order, because stopping wins over starting:
 2. time: while the clock cannot be trusted, nothing else happens;
 3. orders from the press's own host (genesis, credentials, recovery);
 4. statements: first sight journalled, signatures counted, chains moved, releases approved;
-5. publications that are due, each in a thread of its own under a lease;
+5. publications that are due, each in a thread of its own under a lease, and reminders of what nobody decides;
 6. notices, and cosignatures of witnesses, each in a thread of its own.
 """
 
@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from presspass.core.errors import Refusal
-from presspass.notify import Channel
-from presspass.press import journal, notices
+from presspass.press import journal
 from presspass.press.aside import Aside
 from presspass.press.books import Books
 from presspass.press.clock import Clock
@@ -28,9 +26,11 @@ from presspass.press.doors import Doors
 from presspass.press.forges import Forges
 from presspass.press.heads import Heads
 from presspass.press.narrowings import Narrowings
+from presspass.press.outbox import Outbox
 from presspass.press.pending import Pending
 from presspass.press.publication import Tools
 from presspass.press.publications import Publications
+from presspass.press.reminders import Reminders
 from presspass.press.witnesses import Witnesses
 from presspass.press.workloads import Workloads
 from presspass.store import journal_view as view
@@ -55,7 +55,8 @@ class Press:
     heads: Heads
     forges: Forges
     witnesses: Witnesses
-    channels: Sequence[Channel] = ()
+    outbox: Outbox
+    reminders: Reminders
     _jumps_kept: tuple[tuple[int, int], ...] | None = None
     _notices: Aside = field(init=False)
     _cosigning: Aside = field(init=False)
@@ -86,6 +87,7 @@ class Press:
             for ask in found:
                 self.decisions.consider(ask, now_ms)
             self.publications.turn(found, now_ms)
+            self.reminders.look(found, now_ms)
             self._notices.begin(now_ms)
             if self.witnesses.witnesses:
                 self._cosigning.begin(now_ms)
@@ -122,4 +124,4 @@ class Press:
     def _tell(self, now_ms: int) -> int:
         self.forges.look(now_ms)
         ending = self._notices.closing.is_set
-        return notices.deliver_due(self.books.writer, self.channels, now_ms, ending)
+        return self.outbox.deliver_due(now_ms, ending)

@@ -20,6 +20,9 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.ledger.note import COSIGNATURE, VerifierKey
 from presspass.core.limits import (
     CONFIG_BYTES_MAX,
+    DIGEST_S_MAX,
+    DIGEST_S_MIN,
+    PEOPLE_PER_ROSTER_MAX,
     PROXIES_MAX,
     ROLE_CHARS_MAX,
     URL_CHARS_MAX,
@@ -166,6 +169,14 @@ class WitnessSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DigestSettings:
+    """One `[[digest]]`: `person` (id in the roster) gets what is not urgent in one message every `every_s` seconds."""
+
+    person: str
+    every_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class SignerSettings:
     """One `[[signer]]`: a key that the press may sign attestations with, once people have put it in force.
 
@@ -198,6 +209,7 @@ class Config:
     forges: tuple[ForgeSettings, ...] = ()
     witnesses: tuple[WitnessSettings, ...] = ()
     signers: tuple[SignerSettings, ...] = ()
+    digests: tuple[DigestSettings, ...] = ()
     upload_url: str = ""
     tls: Tls = field(default_factory=Tls)
     next_origin: str = ""
@@ -247,6 +259,7 @@ class Config:
         parts.append("\n[sign_in]\n" + _fields(self.sign_in))
         parts += ["\n[[forge]]\n" + _fields(one) for one in self.forges]
         parts += ["\n[[witness]]\n" + _fields(one) for one in self.witnesses]
+        parts += ["\n[[digest]]\n" + _fields(one) for one in self.digests]
         parts += ["\n[[signer]]\n" + _fields(one) for one in self.signers]
         return "".join(parts)
 
@@ -343,6 +356,7 @@ def _config(value: object) -> Config:
         forges=members.optional("forge", _read_forges) or (),
         witnesses=members.optional("witness", _read_witnesses) or (),
         signers=members.optional("signer", _read_signers) or (),
+        digests=members.optional("digest", _read_digests) or (),
     )
     members.done()
     _check_addresses(config)
@@ -506,6 +520,25 @@ def _read_witness(value: object) -> WitnessSettings:
     return found
 
 
+def _read_digests(value: object) -> tuple[DigestSettings, ...]:
+    found = Members({"digest": value}, CONFIG_NAME).items(
+        "digest", _read_digest, count_max=PEOPLE_PER_ROSTER_MAX
+    )
+    if len({one.person for one in found}) != len(found):
+        raise _invalid("two [[digest]] sections name the same person")
+    return found
+
+
+def _read_digest(value: object) -> DigestSettings:
+    section = Members(value, f"section [[digest]] of {CONFIG_NAME}")
+    found = DigestSettings(
+        person=section.name("person"),
+        every_s=section.integer("every_s", low=DIGEST_S_MIN, high=DIGEST_S_MAX),
+    )
+    section.done()
+    return found
+
+
 def _read_mail(section: Members) -> Mail:
     return Mail(
         host=section.text("host", chars_max=253, empty=True),
@@ -566,6 +599,7 @@ _Section = (
     | Dial
     | ForgeSettings
     | WitnessSettings
+    | DigestSettings
     | SignerSettings
 )
 

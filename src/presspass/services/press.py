@@ -59,12 +59,14 @@ from presspass.press.log import Log
 from presspass.press.log_keys import NAME as LOG_KEY
 from presspass.press.log_keys import LogKeys
 from presspass.press.narrowings import Narrowings
+from presspass.press.outbox import Outbox
 from presspass.press.pending import Pending
 from presspass.press.press import Press
 from presspass.press.publication import Tools
 from presspass.press.publications import Publications
 from presspass.press.publishers import Publisher
 from presspass.press.publishers.pypi import PyPIPublisher
+from presspass.press.reminders import Reminders
 from presspass.press.signing import PressKey, Signers, Token, read_signer, signer_of
 from presspass.press.witnesses import Witness, Witnesses
 from presspass.press.workloads import Workloads
@@ -290,7 +292,8 @@ def composed(
         heads=Heads(writer, log, clock),
         forges=reports,
         witnesses=Witnesses(writer, narrowings, witnesses(config), post),
-        channels=(*channels(config, home), *told),
+        outbox=outbox(writer, config, home, told),
+        reminders=Reminders(books, clock),
     )
     try:
         _check_chain(writer)
@@ -395,6 +398,12 @@ def channels(config: Config, home: Path) -> tuple[Channel, ...]:
             Mail(mail.host, mail.port, mail.sender, mail.starttls, mail.username, password)
         )
     return tuple(found)
+
+
+def outbox(writer: Writer, config: Config, home: Path, told: Sequence[Channel]) -> Outbox:
+    """Where notices wait, with every way out. `told`: the forges."""
+    digests = {one.person: one.every_s for one in config.digests}
+    return Outbox(writer, (*channels(config, home), *told), digests)
 
 
 def forges(config: Config, home: Path) -> tuple[Forge, ...]:

@@ -295,7 +295,8 @@ PROOF = Table(
     Column("cosignatures", Integer, nullable=False, server_default="0"),
 )
 
-#: Messages to people, sent until they are delivered or hopeless. `dedupe` makes each one once.
+#: Messages to people, sent until they are delivered or hopeless. The constraint makes each one once. `person`: id, ""
+#: for a forge. `urgent`: 1 where it waits for no digest and no limit; `made_ms`: since when it is to be told.
 NOTICE = Table(
     "notice",
     METADATA,
@@ -308,5 +309,19 @@ NOTICE = Table(
     Column("next_ms", BigInteger, nullable=False),
     Column("sent_ms", BigInteger),
     Column("error", String, nullable=False, default=""),
+    Column("person", String(128), nullable=False, server_default=""),
+    Column("urgent", Integer, nullable=False, server_default="1"),
+    Column("made_ms", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("about", "address", "subject", name="each_notice_once"),
+)
+Index("notice_by_due", NOTICE.c.sent_ms, NOTICE.c.next_ms)
+Index("notice_by_address", NOTICE.c.address, NOTICE.c.sent_ms)
+
+#: What people were told of a request that nobody has decided, once each: "expires", "escalated".
+REMINDED = Table(
+    "reminded",
+    METADATA,
+    Column("statement", String(64), primary_key=True),
+    Column("what", String(16), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
 )

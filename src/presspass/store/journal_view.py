@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 from presspass.core.approval import Approval
 from presspass.core.digests import parse_canonical
 from presspass.core.effects import Effect, effects, roster_after
+from presspass.core.limits import NOTICE_ATTEMPTS_MAX
 from presspass.core.log import LogBody
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
@@ -592,3 +593,27 @@ def proof_names(connection: Connection, statement_digest: str) -> list[str]:
         .order_by(t.PROOF.c.filename)
     )
     return [name for (name,) in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A notice that could not be delivered yet (`dead`: will not be tried again), and why."""
+
+    address: str
+    person: str
+    subject: str
+    error: str
+    attempts: int
+    dead: bool
+
+
+def undelivered(connection: Connection, count_max: int) -> list[Undelivered]:
+    """Notices that failed at least once and did not arrive, the dead ones first, the newest first of each."""
+    n = t.NOTICE.c
+    rows = connection.execute(
+        sa.select(n.address, n.person, n.subject, n.error, n.attempts)
+        .where(n.sent_ms.is_(None), n.attempts > 0)
+        .order_by(n.attempts.desc(), n.made_ms.desc(), n.id)
+        .limit(count_max)
+    )
+    return [Undelivered(*row, row.attempts >= NOTICE_ATTEMPTS_MAX) for row in rows]

@@ -271,6 +271,14 @@ def _times(value: object) -> str:
     return "; ".join(one.text for one in held) or "never"
 
 
+def _escalates(value: object) -> str:
+    return "never" if value is None else _seconds(value)
+
+
+def _whom(value: object) -> str:
+    return str(value) or "everybody"
+
+
 #: Per field: what it is, how its value reads, and the direction that lets more through ("" where there is none).
 _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "profile": ("Profile", str, ""),
@@ -284,6 +292,8 @@ _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "rules": ("Rules beyond the quorum", _rules, ""),
     "freeze_windows": ("Releases are held every week", _times, "fewer"),
     "holidays": ("Releases are held on", _times, "fewer"),
+    "escalate_after_s": ("Without a decision, others are told after", _escalates, ""),
+    "escalate_to": ("Told then", _whom, ""),
 }
 
 
