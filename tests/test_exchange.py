@@ -19,9 +19,10 @@ from gateway_world import PROJECT, HttpAnswer, until
 from presspass.cli.workflow_path import read_workflow_path
 from presspass.core.digests import sha256_hex
 from presspass.core.roster import b64u
-from presspass.core.statement import ReleaseFile, set_bytes
+from presspass.core.statement import PolicyBody, ReleaseFile, set_bytes
 from presspass.drill.packages import make_sdist
 from presspass.drill.world.issuer import Issuer
+from presspass.rules.document import RuleDocument
 from presspass.store import gateway_tables as g
 from presspass.store import journal_tables as j
 from workload_world import AUDIENCE, CHANGED, WORKFLOW, WorkloadWorld, real_time
@@ -490,3 +491,37 @@ def test_S13_a_bot_within_its_grant_asks_and_no_further(tmp_path: Path) -> None:
             "delegation.outside-window",
             400,
         )
+
+
+def put_rules(world: WorkloadWorld, text: str, **packages: str) -> None:
+    """Puts a policy with these rules into the press's journal as admitted."""
+    document, journal = RuleDocument(text, packages), world.world.journal
+    body = PolicyBody(replace(journal.policy, rules=document.digest))
+    data = document.to_bytes()
+    journal.write(sa.insert(j.RULES).values(digest=document.digest, document=data))
+    journal._admit(journal.statement(body, journal.heads().policy), "policy")
+
+
+def test_rules_refuse_a_pass_and_files_at_the_door_and_say_which(world: WorkloadWorld) -> None:
+    """A courtesy: whatever the doors let in, the press asks itself."""
+    asking = '@id("asking") permit (principal, action in [Action::"exchange", Action::"stage"], resource);'
+    put_rules(world, asking, greet=(
+        '@id("bound-workflow") @message("not from a changed workflow")'
+        ' forbid (principal, action == Action::"exchange", resource) unless { context.workflow_unchanged };'
+        '@id("no-major") forbid (principal, action == Action::"stage", resource)'
+        ' when { context.version_kind == "first" || context.version_kind == "major" };'
+    ))  # fmt: skip
+    person = world.world.token()
+    refused(world.upload(person, "greet-1.0.tar.gz"), "policy.denied", 403)
+    secret = world.pass_(ref="refs/heads/main", event_name="workflow_dispatch")
+    answer = world.upload(secret, "greet-1.0.tar.gz")
+    refused(answer, "policy.denied", 403)
+    assert b"no-major" in answer.body and world.world.count(g.RELEASE) == 0
+    assert world.upload(secret, "greet-1.0rc1.tar.gz").status == 202
+    commit = world.repository.commit({WORKFLOW: CHANGED})
+    changed = replace(world.job, workflow_sha=commit, sha=commit)
+    answer = world.mint(world.token(job=changed))
+    refused(answer, "policy.denied")
+    assert b"bound-workflow" in answer.body
+    put_rules(world, "")
+    refused(world.mint(world.token()), "policy.denied")

@@ -29,7 +29,7 @@ from presspass.store import journal_view as view
 from test_press_laws import wait_for, watch
 
 POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
-QUORUM = """
+QUORUM = """@id("asking") permit (principal, action in [Action::"exchange", Action::"stage"], resource);
 @id("quorum") permit (principal, action == Action::"publish", resource)
 when { context.approvals >= context.approvals_needed };
 """
@@ -256,6 +256,7 @@ def test_what_was_asked_is_explained_and_other_rules_are_held_against_it(
     said = told(capsys, "explain", held.digest, *home, code=1)
     assert said["decided_by"] == ["two-look"] and said["question"]["context"]["approvals"] == 1
     assert [(one["id"], one["applies"]) for one in said["rules"]] == [
+        ("asking", False),
         ("quorum", True),
         ("two-look", True),
     ]

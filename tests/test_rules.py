@@ -24,7 +24,7 @@ from presspass.rules.question import Context, Findings, Question
 from presspass.rules.ruleset import Decision, RuleSet
 from presspass.rules.texts import NARROWING_ACTIONS
 
-QUORUM = """
+QUORUM = """@id("asking") permit (principal, action in [Action::"exchange", Action::"stage"], resource);
 @id("quorum")
 permit (principal, action == Action::"publish", resource)
 when { context.approvals >= context.approvals_needed };
@@ -84,8 +84,8 @@ def test_a_question_that_does_not_fit_the_schema_is_refused_by_every_rule(
     everything = rules('@id("all") permit (principal, action == Action::"publish", resource);')
     whole = Context.attributes
 
-    def lacking(self: Context) -> dict[str, object]:
-        return {name: value for name, value in whole(self).items() if name != "findings"}
+    def lacking(self: Context, action: str) -> dict[str, object]:
+        return {name: value for name, value in whole(self, action).items() if name != "findings"}
 
     monkeypatch.setattr(Context, "attributes", lacking)
     decision = everything.decide(ORDINARY)
@@ -138,6 +138,17 @@ def test_whatever_is_asked_the_answer_is_yes_only_where_every_rule_says_so(
     assert Question.from_json(json.loads(json.dumps(question.to_json()))) == replace(
         question, context=replace(question.context, approver_groups=tuple(sorted(set(groups))))
     )
+
+
+@pytest.mark.parametrize("action", ["exchange", "stage"])
+def test_what_is_not_known_yet_at_a_door_cannot_be_asked_about_there(action: str) -> None:
+    text = f'@id("x") forbid (principal, action == Action::"{action}", resource)'
+    assert "approvals" in refused(text + " when { context.approvals < 2 };")
+    both = rules(QUORUM + text + " when { context.weekday == 7 };")
+    sunday = replace(asked(weekday=7), action=action)
+    assert both.decide(sunday) == Decision(False, ("x",))
+    assert both.decide(replace(ORDINARY, action=action)) == Decision(True, ("asking",))
+    assert both.decide(asked(weekday=7)).allowed
 
 
 # --- slices -----------------------------------------------------------------------------------------------------------
@@ -198,10 +209,10 @@ def test_semicolons_in_texts_and_comments_end_no_rule() -> None:
 def test_a_rule_without_an_id_one_id_twice_and_a_template_are_refused() -> None:
     assert "no id" in refused("permit (principal, action, resource);")
     assert "no id" in refused('@id("") permit (principal, action, resource);')
-    assert "'quorum'" in refused(QUORUM + QUORUM)
+    assert "'asking'" in refused(QUORUM + QUORUM)
     assert "template" in refused('@id("t") permit (principal == ?principal, action, resource);')
     twice = rules(QUORUM, {"demo": QUORUM})
-    with pytest.raises(Refusal, match="'quorum'"):
+    with pytest.raises(Refusal, match="'asking'"):
         twice.check()
 
 
@@ -254,6 +265,11 @@ def test_a_document_reads_back_and_nothing_else_is_one() -> None:
     "text",
     [
         "",
+        QUORUM.partition("\n")[2],
+        QUORUM.partition("\n")[0],
+        QUORUM.replace(
+            '(principal, action in [Action::"exchange", ', "(principal is Publisher, action in ["
+        ),
         '@id("a") forbid (principal, action, resource);' + QUORUM,
         QUORUM + FORBID + " unless { context.approvals >= 4 };",
         QUORUM + FORBID + ' unless { context.approver_groups.contains("nobody") };',
@@ -276,7 +292,7 @@ def test_rules_that_let_nothing_out_are_refused(text: str) -> None:
         QUORUM + FORBID + ' unless { context.version_kind == "older" };',
         '@id("p") permit (principal == Person::"ana", action, resource);',
         '@id("p") permit (principal in Group::"security", action, resource);',
-        '@id("p") permit (principal, action, resource) when { context.findings.high > 0 };',
+        QUORUM.replace("context.approvals >=", "context.findings.high > 0 && context.approvals >="),
         QUORUM + FORBID + " unless { context has hours_since_last_release && "
         "context.hours_since_last_release > 300 };",
     ],
@@ -311,7 +327,8 @@ def test_an_explanation_says_which_part_of_which_rule_is_missing() -> None:
         ' unless { context.approvals >= 2 && context.approver_groups.contains("security") };'
     )  # fmt: skip
     said = explain(rules(text, demo="critical"), asked(approvals=1, approvals_needed=2))
-    quorum, held = said.rules
+    asking, quorum, held = said.rules
+    assert asking.missing == ('action in [Action::"exchange", Action::"stage"]',)
     assert not said.decision.allowed
     assert quorum.missing == ("context.approvals >= context.approvals_needed",)
     assert held.applies and [part.text for part in held.parts] == [
@@ -320,7 +337,7 @@ def test_an_explanation_says_which_part_of_which_rule_is_missing() -> None:
         "context.files > 0",
         'not ((context.approvals >= 2) && (context.approver_groups.contains("security")))',
     ]
-    assert said.to_json()["rules"][0]["applies"] is False
+    assert said.to_json()["rules"][1]["applies"] is False
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
@@ -345,7 +362,7 @@ def folder(tmp_path: Path) -> Path:
 def test_check_and_test_read_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["policy", "check", str(folder), "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["held"], told["packages"], told["rules"]) == (["demo"], 1, ["quorum"])
+    assert (told["held"], told["packages"], told["rules"]) == (["demo"], 1, ["asking", "quorum"])
     assert run(["policy", "test", str(folder)]) == 0
     assert "ok    demo is held" in capsys.readouterr().out
 

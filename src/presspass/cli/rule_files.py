@@ -23,6 +23,7 @@ from presspass.rules.question import PRINCIPALS, Question
 
 CASES: Final = "tests.yaml"
 _CASE: Final = (
+    "action",
     "context",
     "expect",
     "groups",

@@ -19,6 +19,8 @@ from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import ORDINARY, Circumstances
 from presspass.core.roster import Roster
 from presspass.core.statement import UpstreamBody
+from presspass.rules.document import RuleDocument
+from presspass.rules.ruleset import RuleSet
 from presspass.store import journal_view
 from presspass.store.address import Place
 from presspass.store.database import ChangeSignal, Reader, exists
@@ -85,6 +87,7 @@ class Journal:
         self._lock = threading.Lock()
         self._rules = Rules()
         self._versions: dict[tuple[str, str], frozenset[str]] = {}
+        self._rule_set: RuleSet | None = None
         self.refresh()
 
     @property
@@ -155,6 +158,18 @@ class Journal:
                 lambda c: journal_view.published_versions(c, upstream, project)
             )
         return versions[key]
+
+    def rule_set(self) -> RuleSet | None:
+        """What the policy in force asks beyond the quorum; None where it asks nothing."""
+        digest = self._rules.policy.rules
+        known = self._rule_set
+        if digest is None or (known is not None and known.document.digest == digest):
+            return known if digest else None
+        data = self.read(lambda c: journal_view.rules(c, digest))
+        if data is None:
+            raise Refusal(Code.POLICY_RULES_MISSING, "The rules in force are not here.")
+        self._rule_set = RuleSet.of(RuleDocument.from_bytes(data))
+        return self._rule_set
 
     def close(self) -> None:
         """Closes the database."""

@@ -21,6 +21,9 @@ from presspass.rules.texts import Rule
 
 _ANYTHING: Final = {"op": "All"}
 _PATH = re.compile(r"(?<!\w)\(([\w.]+)\)")
+_WHOLE_SCOPE = re.compile(
+    r"permit ?\((?P<principal>principal.*), (?P<action>action.*), (?P<resource>resource.*?)\)"
+)
 _SCOPE: Final = ("principal", "action", "resource")
 
 
@@ -148,8 +151,8 @@ def _text(tree: JsonObject) -> str:
 
 
 def _scope_text(tree: JsonObject, name: str) -> str:
-    inner = _text(tree).removeprefix("permit(").split(") ")[0].removesuffix(");")
-    return next(one.strip() for one in inner.split(", ") if one.strip().startswith(f"{name} "))
+    found = _WHOLE_SCOPE.match(_text(tree))
+    return found[name] if found else name
 
 
 def _condition_text(tree: JsonObject) -> str:

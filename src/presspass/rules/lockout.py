@@ -18,12 +18,13 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.limits import RULE_TRIALS_MAX
 from presspass.core.policy import Policy
 from presspass.core.roster import Roster
-from presspass.rules.question import Context, Findings, Question
+from presspass.rules.question import EXCHANGE, PUBLISH, STAGE, Context, Findings, Question
 from presspass.rules.ruleset import RuleSet
 from presspass.rules.texts import Rule
 
 #: Stands for every package without rules and tier of its own; no package is called so.
 _ANY_PACKAGE: Final = "any-other-package"
+_BATCH: Final = 500
 _LONGS: Final = ("files", "hours_since_last_release", "releases_last_hour")
 
 
@@ -54,24 +55,30 @@ def groups_of(roster: Roster) -> tuple[str, ...]:
 
 
 def lets_out(rules: RuleSet, package: str, approvers: int, groups: Sequence[str]) -> bool:
-    """Whether some release of this package could go out."""
+    """Whether some release of this package could go out: be asked for, staged and published."""
     seen = rules.seen_for(package)
-    dimensions = _dimensions(seen, approvers, groups)
     best = Context(
         approvals=approvers,
         approvals_needed=1,
         approver_groups=tuple(groups),
         requester_signed=True,
     )
-    for principal in _principals(seen):
-        own = principal[0] == "Person"
-        question = Question(principal, tuple(groups) if own else (), package)
+    dimensions = _dimensions(seen, approvers, groups)
+
+    def may(principal: tuple[str, str], action: str) -> bool:
+        own = tuple(groups) if principal[0] == "Person" else ()
+        question = Question(principal, own, package, context=best, action=action)
         trials = islice(_trials(best, dimensions), RULE_TRIALS_MAX)
-        while some := list(islice(trials, 500)):
+        while some := list(islice(trials, _BATCH)):
             asked = [replace(question, context=context) for context in some]
             if any(one.allowed for one in rules.decide_all(asked)):
                 return True
-    return False
+        return False
+
+    who = _principals(seen)
+    return any(may(one, PUBLISH) for one in who) and any(
+        may(one, STAGE) and (one[0] != "Publisher" or may(one, EXCHANGE)) for one in who
+    )
 
 
 def _principals(seen: Sequence[Rule]) -> list[tuple[str, str]]:

@@ -11,6 +11,15 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.findings import Report, Severity
 
 PUBLISH: Final = "publish"
+EXCHANGE: Final = "exchange"
+STAGE: Final = "stage"
+ACTIONS: Final = (EXCHANGE, STAGE, PUBLISH)
+_AT_EXCHANGE: Final = frozenset(
+    {"hour_utc", "hours_since_last_release", "releases_last_hour", "requester_resolved"}
+    | {"weekday", "workflow_unchanged", "workload"}
+)
+#: What is known when files are on their way, of the attributes of a release.
+_KNOWN: Final = {EXCHANGE: _AT_EXCHANGE, STAGE: _AT_EXCHANGE | {"version", "version_kind"}}
 PRINCIPALS: Final = ("Person", "Publisher", "Unproved")
 NO_FINDING: Final = "none"
 _NUMBER_MAX: Final = 2**53 - 1
@@ -67,9 +76,14 @@ class Context:
         groups = sorted(set(self.approver_groups))
         return {**asdict(self), "approver_groups": groups, "highest_finding": self.findings.highest}
 
-    def attributes(self) -> JsonObject:
-        """As the engine takes it: an attribute that is absent is left out."""
-        return {name: value for name, value in self.to_json().items() if value is not None}
+    def attributes(self, action: str = PUBLISH) -> JsonObject:
+        """As the engine takes it: an attribute that is absent, or not known yet at this action, is left out."""
+        known = _KNOWN.get(action)
+        return {
+            name: value
+            for name, value in self.to_json().items()
+            if value is not None and (known is None or name in known)
+        }
 
     @classmethod
     def from_json(cls, value: object, what: str = "context") -> Context:
@@ -144,13 +158,13 @@ class Question:
         texts = {name: _typed(one, str, f"{what}.{name}") for name, one in given.items()}
         found = cls(**texts, **pairs, context=context)
         if (
-            found.action != PUBLISH
+            found.action not in ACTIONS
             or len(found.principal) != 2
             or found.principal[0] not in PRINCIPALS
         ):
             _refuse(
                 what,
-                f"asks for another action than publish, or has a principal other than {PRINCIPALS}",
+                f"asks for another action than {ACTIONS}, or has a principal other than {PRINCIPALS}",
             )
         return found
 
@@ -161,7 +175,7 @@ class Question:
             "principal": {"type": kind, "id": id},
             "action": {"type": "Action", "id": self.action},
             "resource": {"type": "Package", "id": self.package},
-            "context": self.context.attributes(),
+            "context": self.context.attributes(self.action),
         }
 
     def entities(self, tier: str) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ from presspass.core.publisher import (
 from presspass.core.statement import ReleaseFile, set_bytes
 from presspass.core.workload import Workload
 from presspass.formats.jwt import Jwt, parse_jwt
-from presspass.gateway import events, passes, people, stops
+from presspass.gateway import early, events, passes, people, stops
 from presspass.gateway.gate import Gate
 from presspass.gateway.stops import Stop
 from presspass.gateway.workflow_files import keep_workflow
@@ -199,6 +199,10 @@ class Minting:
         if changed:
             self._check_changed(chain, body, workload)
         person = delegation[1].person if delegation else self._person(chain, workload)
+        early.require_exchange(
+            self.gate, body.name, body.upstream, (asked.project,) if asked.project else body.projects,
+            resolved=bool(person), unchanged=not changed,
+        )  # fmt: skip
         return _Found(
             token, workload, body, statement, workflow, path, content,
             delegation, person, changed, set_digest,

@@ -20,7 +20,7 @@ from presspass.core.lifecycle import State
 from presspass.core.limits import FORM_TEXT_BYTES_MAX
 from presspass.formats.filenames import ArtifactName, parse_filename
 from presspass.formats.upload_form import FileStart, FormReader, UploadForm
-from presspass.gateway import events, rights, sets, tokens
+from presspass.gateway import early, events, rights, sets, tokens
 from presspass.gateway.gate import Gate
 from presspass.gateway.http import ClientGoneError, Receive, Scope, Send, header, json_answer, reply
 from presspass.gateway.problems import (
@@ -193,6 +193,7 @@ class _Upload:
         rights.require_project(
             right, self._name.project, self._name.version, self._gate.projects_of(right)
         )
+        early.require_stage(self._gate, right, self._name.project, self._name.version)
         self._intake = Intake(self._gate.blobs, self._keeper, self._gate.pool, start.digests)
 
     async def _store(self, form: UploadForm, right: Right) -> Answer:
