@@ -299,8 +299,10 @@ class Rig:
         with contextlib.suppress(IntegrityError):  # the same set is asked for again
             self.rows.run(lambda c: c.execute(g.RELEASE.insert().values(**row)))
 
-    def freeze(self, name: str, project: str = "", reason: str = "looks wrong") -> Statement:
-        statement = self.statement(FreezeBody("set", project, (), reason))
+    def freeze(
+        self, name: str, project: str = "", reason: str = "looks wrong", *, deny_open: bool = False
+    ) -> Statement:
+        statement = self.statement(FreezeBody("set", project, (), reason, deny_open))
         approval = self.approval(statement, name)
         row = {"statement": statement.to_bytes(), "approval": approval.to_bytes(), "received_ms": 1}
         self.rows.run(lambda c: c.execute(g.NARROWING.insert().values(**row)))

@@ -35,6 +35,13 @@ def test_a_dropped_freeze_needs_no_key_and_is_read_by_the_press(drop: Path) -> N
     assert (found.what, found.target, found.reason) == ("freeze", "my-project", "leak")
 
 
+def test_a_dropped_freeze_that_denies_what_is_open_says_so_and_no_other_does(drop: Path) -> None:
+    assert run(["freeze", "--deny-all", "--drop", str(drop), "--yes"]) == exits.DONE
+    [found] = DropBox(drop).look()
+    assert (found.what, found.target, found.denies) == ("freeze", "", True)
+    assert run(["freeze", "--deny-all", "--clear", "0", "--home", str(drop)]) == exits.CANNOT_SAY
+
+
 def test_a_freeze_of_everything_is_asked_about_and_a_no_leaves_nothing(
     drop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -48,6 +49,7 @@ from presspass.gateway.console import (
     views,
 )
 from presspass.gateway.console import ballots as ballot_views
+from presspass.gateway.console.models import Overview, ReleaseLine
 from presspass.verify.history import Words
 
 CONSOLE = Path(views.__file__).parent
@@ -281,6 +283,30 @@ def test_a_report_that_cannot_be_read_cannot_be_approved_on_the_page() -> None:
 
 
 # --- other statements ---------------------------------------------------------------------------------------------
+
+
+def test_what_waits_is_listed_by_its_risk_and_says_what_is_unusual() -> None:
+    def line(id: str, opened_ms: int, **more: Any) -> ReleaseLine:
+        return ReleaseLine(id, "main", id, "1.0", "", State.AWAITING, opened_ms, **more)
+
+    lines = (
+        line("newest", 9),
+        line("oldest", 1),
+        line("first-one", 8, first=True),
+        line("revived", 7, unusual=("line-revived",)),
+        line("worst-one", 6, worst="high"),
+    )
+    page = pages.list_page(Overview(lines))
+    assert [one.id for one in page.waiting] == [
+        "worst-one",
+        "revived",
+        "first-one",
+        "oldest",
+        "newest",
+    ]
+    shown = bytes(views.render("list.html", SEALED, page=page).body).decode()
+    assert "unusual version: line-revived" in shown
+    assert shown.count("first release") == 1
 
 
 def test_every_rule_of_a_policy_has_words() -> None:

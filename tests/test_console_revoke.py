@@ -143,10 +143,16 @@ def test_a_person_freezes_a_project_and_everything_with_a_passkey_on_a_phone(
         expect(page.locator("#outcome")).to_contain_text("greet-me: frozen, signed by")
         page.get_by_role("button", name="Freeze everything").click()
         expect(page.locator("#outcome")).to_contain_text("everything: frozen, signed by")
-        expect(page.locator("#stopped-count")).to_have_text("2")
+        page.get_by_role("button", name="Deny all and freeze").click()
+        expect(page.locator("#outcome")).to_contain_text("everything: denied and frozen, signed by")
+        expect(page.locator("#stopped-count")).to_have_text("3")
     rows = world.world.rows(sa.select(g.NARROWING.c.statement).order_by(g.NARROWING.c.id))
     bodies = [Statement.from_bytes(row.statement).body for row in rows]
-    assert bodies == [FreezeBody("set", "greet-me", (), ""), FreezeBody("set", "", (), "")]
+    assert bodies == [
+        FreezeBody("set", "greet-me", (), ""),
+        FreezeBody("set", "", (), ""),
+        FreezeBody("set", "", (), "", deny_open=True),
+    ]
 
 
 def test_a_freeze_of_no_project_is_asked_for_again_and_signs_nothing(

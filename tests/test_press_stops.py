@@ -1,7 +1,9 @@
-"""What stops releases, and what ends that: freeze windows and holidays, by the press's own clock."""
+"""What stops releases, and what ends that: freeze windows and holidays, by the press's own clock; one act that denies
+whatever is open and freezes."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,12 +14,15 @@ import pytest
 
 from press_rig import TOKEN, Rig, rigs
 from presspass.core.calendar import FreezeWindow, Holiday
+from presspass.core.errors import Code, Refusal
 from presspass.core.policy import Policy
-from presspass.core.statement import PolicyBody
+from presspass.core.statement import FreezeBody, PolicyBody, Statement
 from presspass.drill.packages import make_wheel
 from presspass.drill.world.clock import WorldClock
 from presspass.drill.world.registry import Registry
+from presspass.press import journal
 from presspass.press.clock import Clock
+from presspass.press.press import Press
 from presspass.store import journal_view as view
 
 POLICY = Policy(veto_window_s=0, software_keys=True, key_wait_s=0)
@@ -87,3 +92,75 @@ def test_a_holiday_ends_when_a_quorum_takes_it_out_of_the_policy(
         rig.sign(change, "cleo")
         rig.until(press, change.digest, "admitted")
         rig.until(press, statement.digest, "verified")
+
+
+# --- deny all and freeze ------------------------------------------------------------------------------------------
+
+
+def deny_all(rig: Rig, way: str, project: str = "") -> None:
+    if way == "gateway":
+        rig.freeze("cleo", project, deny_open=True)
+        return
+    freeze = {"project": project, "reason": "too many", "deny_open": True}
+    (rig.home / "drop" / "stop.json").write_text(json.dumps({"freeze": freeze}))
+
+
+def clear_freezes(rig: Rig, press: Press, **changes: int) -> None:
+    ids = [one.id for one in rig.journal(view.narrowings) if one.what == "freeze"]
+    clear = rig.statement(FreezeBody("clear", "", tuple(sorted(ids)), ""), **changes)
+    rig.request(clear)
+    rig.sign(clear, "ana", "ben")
+    rig.until(press, clear.digest, "admitted")
+
+
+def ask(
+    rig: Rig, press: Press, folder: Path, version: str, project: str = "demo", **changes: int
+) -> Statement:
+    return rig.stage(press, wheel(folder, version, project), project, version, **changes)
+
+
+@pytest.mark.parametrize("way", ["gateway", "drop box"])
+def test_one_act_denies_whatever_is_open_and_freezes_and_the_quorum_ends_the_freeze_alone(
+    make_rig: Callable[..., Rig], tmp_path: Path, way: str
+) -> None:
+    rig = make_rig(replace(POLICY, veto_window_s=3600))
+    world = WorldClock(wall_s=float(int(time.time())))
+    with rig.press(Clock(world.wall, world.monotonic)) as press:
+        rig.upstream(press)
+        waiting, approved = (ask(rig, press, tmp_path, one) for one in ("1.0", "1.1"))
+        change = rig.statement(PolicyBody(POLICY), rig.journal(view.heads).policy)
+        rig.request(change)
+        rig.sign(approved, "ben")
+        rig.until(press, approved.digest, "approved")
+        rig.stays(press, waiting.digest, "seen")
+        unseen = ask(rig, press, tmp_path, "1.2")
+        deny_all(rig, way)
+        for one in (waiting, approved, unseen, change):
+            assert rig.until(press, one.digest, "rejected").code == "narrowing.vetoed"
+        world.advance(60)
+        now = int(world.wall())
+        later = ask(rig, press, tmp_path, "1.3", "other", issued_at=now)
+        rig.sign(later, "ben")
+        assert rig.stays(press, later.digest, "seen").code == "narrowing.frozen"
+        clear_freezes(rig, press, issued_at=now)
+        rig.sign(approved, "cleo")
+        rig.stays(press, approved.digest, "rejected")
+        rig.until(press, later.digest, "approved")
+        assert not rig.registry.uploads
+
+
+def test_denying_what_is_open_of_one_project_leaves_the_others(
+    make_rig: Callable[..., Rig], tmp_path: Path
+) -> None:
+    rig = make_rig()
+    with rig.press() as press:
+        rig.upstream(press)
+        denied, kept = (ask(rig, press, tmp_path, "1.0", one) for one in ("demo", "other"))
+        deny_all(rig, "gateway", "Demo")
+        rig.until(press, denied.digest, "rejected")
+        rig.sign(kept, "ben")
+        rig.until(press, kept.digest, "verified")
+        with pytest.raises(Refusal) as refusal:
+            veto = next(one for one in rig.journal(view.narrowings) if one.what == "veto")
+            press.books.writer.run(lambda c: journal.clear(c, [veto.id], "0" * 64))
+        assert refusal.value.code is Code.NARROWING_CANNOT_CLEAR

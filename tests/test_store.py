@@ -594,7 +594,7 @@ def test_narrowings_ledger_and_notices_run_on_both(engines: Engines) -> None:
     assert run(lambda c: journal.latch(c, id="b", what="veto", **veto))
     assert [one.id for one in run(view.narrowings)] == ["a", "b"]
     assert run(lambda c: journal.vetoed(c, release))
-    blocked = run(lambda c: journal.blocking(c, release.digest, veto_of(release).digest, "demo"))
+    blocked = run(lambda c: journal.blocking(c, release))
     assert blocked is not None
     run(lambda c: journal.first_sight(c, release, "", 1))
     run(lambda c: journal.reject_stopped(c, ledger, release.digest, 2, Code.VETOED, "no"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from presspass.core.approval import Approval
 from presspass.core.errors import Fault
-from presspass.core.statement import RevocationBody
+from presspass.core.statement import FreezeBody, RevocationBody
 
 
 def drop_signed(folder: Path, statement: bytes, approval: Approval) -> Path:
@@ -18,9 +18,10 @@ def drop_signed(folder: Path, statement: bytes, approval: Approval) -> Path:
     return _drop(folder, {"statement": statement.decode("utf-8"), "approval": approval.to_json()})
 
 
-def drop_unsigned_freeze(folder: Path, project: str, reason: str) -> Path:
+def drop_unsigned_freeze(folder: Path, body: FreezeBody) -> Path:
     """A freeze that nobody signed: whoever may write here may stop publishing, and nothing else."""
-    return _drop(folder, {"freeze": {"project": project, "reason": reason}})
+    denies = {"deny_open": True} if body.deny_open else {}
+    return _drop(folder, {"freeze": {"project": body.project, "reason": body.reason, **denies}})
 
 
 def drop_unsigned_veto(folder: Path, digest: str, reason: str) -> Path:

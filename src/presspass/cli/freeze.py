@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     epilog=example(
         "presspass freeze --reason 'token leaked' --url https://gate.example --key ~/.ssh/id_ed25519",
         "presspass freeze --project greet --drop /mnt/presspass-drop",
+        "presspass freeze --deny-all --drop /mnt/presspass-drop",
         "presspass freeze --clear 3f2a81c0 --home /srv/presspass",
     ),
 )
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     help="Past the gate: into this drop box; there no key is needed.",
 )
 @click.option(
+    "--deny-all", is_flag=True, help="Veto everything that is open, too; no quorum gives that back."
+)
+@click.option(
     "--clear",
     multiple=True,
     help="End this freeze (its id, or a beginning that no other has; repeatable): asks the approvers.",
@@ -51,7 +55,7 @@ if TYPE_CHECKING:
 @home_option
 @format_option
 def freeze_command(
-    project: str, reason: str, url: str | None, drop: Path | None, clear: tuple[str, ...],
+    project: str, reason: str, url: str | None, drop: Path | None, deny_all: bool, clear: tuple[str, ...],
     key: Path | None, software_passkey: Path | None, yes: bool, home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Publish nothing any more, of --project or at all, until a quorum clears it.
@@ -59,30 +63,35 @@ def freeze_command(
     One enrolled person's signature is enough and works at once. With --drop the freeze does not pass the gateway;
     there it needs no signature at all, since whoever may write to the drop box may stop things.
 
+    --deny-all vetoes in the same act whatever is open of it: releases that wait or are approved, and without --project
+    also changes of people, keys and rules. What was denied must be asked for anew.
+
     --clear, on the gate's host, makes the opposite request; it needs the full number of approvals. The ids stand in
     `presspass status`; that of a restored press begins with `restored-`. A veto is final.
 
     Exit codes: 0 handed in; 1 refused; 4 the gate cannot be reached (then use --drop).
     """
+    if clear and deny_all:
+        raise click.UsageError("--deny-all stops, --clear starts again: one of them.")
     if clear:
         _clear(home, clear, reason, as_json)
         return
     if (url is None) == (drop is None):
         raise click.UsageError("Give one of --url or --drop.")
     what = f"everything of {project}" if project else "EVERYTHING"
-    if not yes and not confirm(f"Stop publishing {what}, until a quorum clears it?", "--yes"):
+    denied = " Veto whatever of it is open, for good?" if deny_all else ""
+    question = f"Stop publishing {what}, until a quorum clears it?{denied}"
+    if not yes and not confirm(question, "--yes"):
         raise click.Abort
-    project = _normal(project)
+    body = FreezeBody("set", _normal(project), (), reason, deny_all)
     if drop is not None:
-        path = _drop(drop, project, reason, key, software_passkey, home)
+        path = _drop(drop, body, key, software_passkey, home)
         emit_json({"dropped": str(path)}) if as_json else say(
             f"dropped; the press will read {path}"
         )
         return
     with Gate(str(url)) as gate:
-        statement = (
-            standing_of_gate(gate).statement(FreezeBody("set", project, (), reason)).to_bytes()
-        )
+        statement = standing_of_gate(gate).statement(body).to_bytes()
         approval = make_signer(key, software_passkey, gate.base).sign(statement)
         value = {"statement": statement.decode("utf-8"), "approval": approval.to_json()}
         answer = gate.post_json("/api/v1/narrowings", canonical(value))
@@ -90,18 +99,13 @@ def freeze_command(
 
 
 def _drop(
-    drop: Path,
-    project: str,
-    reason: str,
-    key: Path | None,
-    software_passkey: Path | None,
-    home: Path,
+    drop: Path, body: FreezeBody, key: Path | None, software_passkey: Path | None, home: Path
 ) -> Path:
     if key is None and software_passkey is None:
-        return drop_unsigned_freeze(drop, project, reason)
+        return drop_unsigned_freeze(drop, body)
     from presspass.services.config import read_config
 
-    statement = standing_of_home(home).statement(FreezeBody("set", project, (), reason)).to_bytes()
+    statement = standing_of_home(home).statement(body).to_bytes()
     approval = make_signer(key, software_passkey, read_config(home).origin).sign(statement)
     return drop_signed(drop, statement, approval)
 

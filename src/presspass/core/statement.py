@@ -297,15 +297,20 @@ class PolicyBody:
 
 @dataclass(frozen=True, slots=True)
 class FreezeBody:
-    """`action` set: publish nothing of `project` ("" for all). `action` clear: end the named narrowings."""
+    """`action` set: publish nothing of `project` ("" for all). `action` clear: end the named narrowings.
+
+    `deny_open`: veto everything of it that is asked for, too; only with `set`, and no member at all where it is false.
+    """
 
     action: str
     project: str
     narrowings: tuple[str, ...]
     reason: str
+    deny_open: bool = False
 
     def to_json(self) -> JsonObject:
         return {
+            **({"deny_open": True} if self.deny_open else {}),
             "action": self.action,
             "narrowings": list(self.narrowings),
             "project": self.project,
@@ -320,10 +325,13 @@ class FreezeBody:
             project=members.text("project", empty=True),
             narrowings=members.names("narrowings", count_max=1000),
             reason=members.text("reason", chars_max=1000, empty=True),
+            deny_open=members.has("deny_open") and members.boolean("deny_open"),
         )
         members.done()
         if (body.action == "clear") != bool(body.narrowings):
             members.refuse("must name narrowings when it clears, and only then")
+        if body.action == "clear" and body.deny_open:
+            members.refuse("both clears and denies")
         return body
 
 

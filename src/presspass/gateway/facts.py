@@ -5,7 +5,7 @@ All of it is for people to look at. Nothing that is computed here decides anythi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from presspass.core.statement import (
     ReleaseFile,
     Statement,
 )
+from presspass.core.versioning import unusual
 from presspass.gateway import asking, history, identities, people, requests, stops, tokens
 from presspass.gateway.console import differences
 from presspass.gateway.console.models import (
@@ -155,8 +156,9 @@ class Facts:
             lines = (
                 self._request_line(connection, rules, requests.read(r), situation) for r in asked
             )
+            published = self._published(row.project for row in releases if _waits(row))
             return Overview(
-                tuple(self._release_line(connection, rules, row) for row in releases),
+                tuple(self._release_line(connection, rules, row, published) for row in releases),
                 tuple(line for line in lines if line is not None),
             )
 
@@ -337,9 +339,21 @@ class Facts:
             decision=self.decision(request.digest),
         )
 
-    def _release_line(self, connection: Connection, rules: Rules, row: sa.Row[Any]) -> ReleaseLine:
+    def _published(self, projects: Iterable[str]) -> dict[tuple[str, str], dict[str, int]]:
+        """When the press had published what of these, by (upstream, project)."""
+        wanted = frozenset(projects)
+        if not wanted or not self._gate.journal.rules.sealed:
+            return {}
+        return self._gate.journal.read(lambda c: journal_view.published_at(c, wanted))
+
+    def _release_line(
+        self, connection: Connection, rules: Rules, row: sa.Row[Any],
+        published: Mapping[tuple[str, str], Mapping[str, int]],
+    ) -> ReleaseLine:  # fmt: skip
         needed = counted = 0
-        if row.state == State.AWAITING.value:
+        before: Mapping[str, int] | None = None
+        if _waits(row):
+            before = published.get((row.upstream, row.project), {})
             request, count = requests.find(connection, row.statement), None
             if request:
                 count = self.count(connection, rules, request)
@@ -348,6 +362,8 @@ class Facts:
         return ReleaseLine(
             row.id, row.upstream, row.project, row.version, row.requester, State(row.state),
             row.opened_ms, row.code, _worst(report_of(connection, row.review)), needed, counted,
+            first=before is not None and not before,
+            unusual=() if before is None else unusual(row.version, before, row.opened_ms),
         )  # fmt: skip
 
     def _request_line(
@@ -477,6 +493,10 @@ def _signature(request: Request, one: Received, revoked: frozenset[str]) -> Sign
         one.note,
         revoked=_id(one.approval) in revoked,
     )
+
+
+def _waits(row: sa.Row[Any]) -> bool:
+    return bool(row.state == State.AWAITING.value)
 
 
 def _worst(report: bytes | None) -> str:

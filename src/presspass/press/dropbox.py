@@ -1,7 +1,8 @@
 """The drop box: narrowings that reach the press without the gateway (law 8).
 
 A folder that people who may stop a release can write to. Each file ends in `.json` and says one of
-`{"freeze": {"project": "", "reason": "…"}}`, `{"veto": {"statement": "<digest>", "reason": "…"}}`,
+`{"freeze": {"project": "", "reason": "…"}}` (with `"deny_open": true` it vetoes what is open too),
+`{"veto": {"statement": "<digest>", "reason": "…"}}`,
 `{"revoke": {"what": "pass", "target": "<hash>", "reason": "…"}}`, or carries a signed narrowing
 `{"statement": "<text>", "approval": {…}}`. Signed or not, it is latched: stopping must be easier than
 starting. Files stay where they are: a press restored from an old backup reads them again.
@@ -36,7 +37,7 @@ _FILES_MAX = 10_000
 @dataclass(frozen=True, slots=True)
 class Dropped:
     """One narrowing as found. `what`: freeze, veto, or of REVOCABLE; `target`: project ("" for all), statement digest,
-    or what is revoked.
+    or what is revoked. `denies`: a freeze that vetoes everything open of its target, too.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Dropped:
     reason: str
     statement: Statement | None = None
     approval: Approval | None = None
+    denies: bool = False
 
 
 @dataclass(slots=True)
@@ -129,10 +131,19 @@ def read_dropped(data: bytes, place: str = "") -> Dropped:
             if isinstance(told, dict) and "project" in told
             else ""
         )
-        dropped = Dropped(id, "freeze", project.strip(), _reason(inner, told))
+        denies = inner.has("deny_open") and inner.boolean("deny_open")
+        reason = _reason(inner, told)
+        dropped = Dropped(id, "freeze", project.strip(), reason, denies=denies)
     inner.done()
     members.done()
     return dropped
+
+
+def set_freeze(statement: Statement, body: FreezeBody, approval: Approval) -> Dropped:
+    """A freeze that somebody has signed, whichever way it came."""
+    return Dropped(
+        statement.digest, "freeze", body.project, body.reason, statement, approval, body.deny_open
+    )
 
 
 def _signed(members: Members) -> Dropped:
@@ -144,7 +155,7 @@ def _signed(members: Members) -> Dropped:
     members.done()
     body, digest = statement.body, statement.digest
     if isinstance(body, FreezeBody) and body.action == "set":
-        return Dropped(digest, "freeze", body.project, body.reason, statement, approval)
+        return set_freeze(statement, body, approval)
     if isinstance(body, RevocationBody) and statement.intent is Intent.APPROVE:
         return Dropped(digest, body.what, body.target, body.reason, statement, approval)
     if statement.intent is not Intent.VETO:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 from presspass.core.approval import Approval, approval_id
 from presspass.core.errors import Code, Refusal
 from presspass.core.policy import Policy
-from presspass.core.statement import Intent, Kind, ReleaseBody, Statement, UpstreamBody
+from presspass.core.statement import Kind, ReleaseBody, Statement, UpstreamBody
 from presspass.formats.filenames import parse_filename
 from presspass.press import journal, rulings, workloads
 from presspass.press.asks import Ask
@@ -85,14 +85,14 @@ def evaluate(
 
 def check_not_narrowed(connection: Connection, statement: Statement) -> None:
     """Rule 2, first half; asked again before every single file."""
-    body = statement.body_as(ReleaseBody)
     check_not_revoked(connection, statement)
-    veto = statement.with_intent(Intent.VETO).digest
-    standing = journal.blocking(connection, statement.digest, veto, body.project)
+    standing = journal.blocking(connection, statement)
     if standing is None:
         return
     if standing.what == "veto":
-        raise Refusal(Code.VETOED, "The release was vetoed.", standing.reason)
+        alone = not view.is_open_target(standing.target)
+        how = "" if alone else ", with everything that was open"
+        raise Refusal(Code.VETOED, f"The release was vetoed{how}.", standing.reason)
     scope = standing.target or "everything"
     raise Refusal(
         Code.FROZEN,

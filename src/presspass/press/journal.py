@@ -293,22 +293,44 @@ def recover_ledger(connection: Connection, statement: str) -> tuple[str, ...]:
     return found
 
 
-def blocking(
-    connection: Connection, digest: str, veto_digest: str, project: str
-) -> view.Narrowing | None:
-    """The narrowing that forbids this release now, if any: its veto, a freeze of its project, or of everything."""
+def blocking(connection: Connection, statement: Statement) -> view.Narrowing | None:
+    """The narrowing that forbids this release now, if any: a veto, which is final, before a freeze of its project, or
+    of everything."""
+    veto = _veto_of(connection, statement)
+    if veto is not None:
+        return veto
+    project = statement.body_as(ReleaseBody).project
     for one in view.narrowings(connection):
-        if one.what == "veto" and one.target in (digest, veto_digest):
-            return one
         if one.what == "freeze" and (not one.target or canonicalize_name(one.target) == project):
             return one
     return None
 
 
 def vetoed(connection: Connection, statement: Statement) -> bool:
-    """Whether anybody has vetoed this statement."""
+    """Whether anybody has vetoed this statement, alone or with everything that was open."""
+    return _veto_of(connection, statement) is not None
+
+
+def _veto_of(connection: Connection, statement: Statement) -> view.Narrowing | None:
     twins = (statement.digest, statement.with_intent(Intent.VETO).digest)
-    return any(one.what == "veto" and one.target in twins for one in view.narrowings(connection))
+    body = statement.body
+    project = body.project if isinstance(body, ReleaseBody) else ""
+    for one in view.narrowings(connection):
+        if one.what != "veto":
+            continue
+        if one.target in twins:
+            return one
+        if one.denies_open_of(project) and _was_open(connection, statement, one.seen_ms):
+            return one
+    return None
+
+
+def _was_open(connection: Connection, statement: Statement, then_ms: int) -> bool:
+    """Whether this was asked for by then: by its own time, or by the press's first sight, whichever is earlier."""
+    d = t.DECISION.c
+    seen = sa.select(d.first_seen_ms).where(d.statement == statement.digest)
+    first_ms = connection.execute(seen).scalar()
+    return statement.issued_at * 1000 <= then_ms or (first_ms is not None and first_ms <= then_ms)
 
 
 def project_busy(connection: Connection, body: ReleaseBody, digest: str) -> bool:

@@ -20,8 +20,9 @@ from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.statement import FreezeBody, Intent
 from presspass.press import asks, journal, notices
 from presspass.press.clock import Clock
-from presspass.press.dropbox import DropBox, Dropped
+from presspass.press.dropbox import DropBox, Dropped, set_freeze
 from presspass.press.log import Log
+from presspass.store import journal_view as view
 from presspass.store.database import Reader, Writer
 
 _LOG = logging.getLogger("presspass.press")
@@ -81,11 +82,7 @@ class Narrowings:
         for freeze in found.freezes:
             body = freeze.statement.body
             if isinstance(body, FreezeBody) and body.action == "set":
-                digest = freeze.statement.digest
-                stop = Dropped(
-                    digest, "freeze", body.project, body.reason, freeze.statement, freeze.approval
-                )
-                self.latch(stop, "gateway")
+                self.latch(set_freeze(freeze.statement, body, freeze.approval), "gateway")
         for one in found.stops:
             stop = Dropped(one.id, one.what, one.target, one.reason, one.statement, one.approval)
             self.latch(stop, one.source[:16] or "gateway")
@@ -146,6 +143,9 @@ class Narrowings:
             }
             journal.log_entry(connection, self.log, now_ms, entry)
             text = f"{what} of {target or 'everything'}. {found.reason}"
+            if found.denies:
+                text = f"Everything that was open is vetoed. {text}"
+                self._deny_open(connection, found, by, source, now_ms)
             if what == "person":
                 text += notices.left_text(connection)
             subject = _SUBJECTS.get(what, f"{what} revoked")
@@ -155,6 +155,21 @@ class Narrowings:
             said = found.reason or word
             journal.reject_stopped(connection, self.log, target, now_ms, code, said)
         return new
+
+    def _deny_open(
+        self, connection: Connection, found: Dropped, by: str, source: str, now_ms: int
+    ) -> None:
+        """One veto of all that is asked for by now; each request ends when it is looked at next. As every veto it stays
+        when the freeze is cleared."""
+        veto = {
+            "id": sha256_hex(f"denied\n{found.id}".encode()),
+            "what": "veto",
+            "target": view.open_target(found.target),
+            "by": by,
+            "source": source,
+        }
+        journal.latch(connection, reason=found.reason, now_ms=now_ms, **veto)
+        journal.log_entry(connection, self.log, now_ms, {"kind": "narrowing", **veto})
 
     def _signer(self, found: Dropped) -> str:
         """Whose signature it carries; "" for nobody's. Whether to stop is not made to depend on it."""

@@ -5,12 +5,13 @@ What a reader gets here is the press's word. The gateway shows it to people; the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 import sqlalchemy as sa
+from packaging.utils import canonicalize_name
 from sqlalchemy.engine import Connection
 
 from presspass.core.approval import Approval
@@ -39,6 +40,7 @@ from presspass.store.database import Prepared
 
 GENESIS = "genesis"
 #: Source of a freeze that only the recovery of the ledger ends; the fact that says how large a tree others have seen.
+_OPEN: Final = "open:"
 LEDGER_BEHIND: Final = "witness"
 LEDGER_SEEN: Final = "ledger-seen"
 _LOG: Final = Prepared(
@@ -79,6 +81,23 @@ class Narrowing:
     def is_ledger_behind(self) -> bool:
         """Whether it stands because others have seen another ledger. (Of others the source is what a gateway says.)"""
         return (self.what, self.target, self.source) == ("freeze", "", LEDGER_BEHIND)
+
+    def denies_open_of(self, project: str) -> bool:
+        """Whether it vetoes whatever was open of this project; of what is no release, "", when it vetoes everything."""
+        if self.what != "veto" or not is_open_target(self.target):
+            return False
+        denied = self.target.removeprefix(_OPEN)
+        return not denied or canonicalize_name(denied) == project
+
+
+def open_target(project: str) -> str:
+    """What a veto of everything open of a project ("": of all) has for a target; no digest, and no other's name."""
+    return f"{_OPEN}{project}"
+
+
+def is_open_target(target: str) -> bool:
+    """Whether a veto with this target is of everything that was open."""
+    return target.startswith(_OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -527,6 +546,23 @@ def published_versions(connection: Connection, upstream: str, project: str) -> f
         sa.select(p.version).distinct().where(p.upstream == upstream, p.project == project)
     )
     return frozenset(version for (version,) in rows)
+
+
+def published_at(
+    connection: Connection, projects: Collection[str]
+) -> dict[tuple[str, str], dict[str, int]]:
+    """By (upstream, project): when the press had published each version, in milliseconds; versions of these alone."""
+    p = t.PUBLISHED_FILE.c
+    columns = (p.upstream, p.project, p.version)
+    rows = connection.execute(
+        sa.select(*columns, sa.func.min(p.verified_ms).label("at_ms"))
+        .where(p.project.in_(projects))
+        .group_by(*columns)
+    )
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for row in rows:
+        found.setdefault((row.upstream, row.project), {})[row.version] = int(row.at_ms)
+    return found
 
 
 def statements_of(connection: Connection, project: str, version: str) -> list[str]:

@@ -147,6 +147,8 @@ class Account:
             self.frozen.pop(line.id, None)
         elif line.kind == "narrowing" and line.what == "freeze":
             self.frozen[line.id] = line.target
+        elif ends and line.target == "open:":  # everything that was open
+            self.approved &= set(self.intents)
         elif ends and line.target not in self.intents:
             self.approved.discard(line.target)
 

@@ -41,7 +41,7 @@ from presspass.gateway.console.bindings import (
 from presspass.gateway.console.items import DifferenceView, Item
 from presspass.gateway.console.models import RequestFacts, Situation
 from presspass.gateway.console.text import duration, listed, plural
-from presspass.store.journal_view import Narrowing
+from presspass.store.journal_view import Narrowing, is_open_target
 
 
 def view(facts: RequestFacts, situation: Situation) -> DifferenceView:
@@ -430,6 +430,8 @@ _STOP_WORDS = {
 
 def narrowing_words(one: Narrowing) -> str:
     """One narrowing in a few words: "Frozen: acme-http", "Revoked: the publisher acme-ci", "Vetoed: request 0123…"."""
+    if one.what == "veto" and is_open_target(one.target):
+        return f"Vetoed: what was open of {one.target.partition(':')[2] or 'everything'}"
     if one.what == "veto":
         return f"Vetoed: request {one.target[:16]}"
     if one.what in _STOP_WORDS:
@@ -445,7 +447,14 @@ def _freeze(body: FreezeBody, facts: RequestFacts, situation: Situation) -> Diff
         return DifferenceView(
             f"Freeze {what}",
             "what is frozen",
-            (Item("added", f"Nothing of {what} is published", reason),),
+            (
+                Item("added", f"Nothing of {what} is published", reason),
+                *(
+                    (Item("removed", f"What is open of {what} is vetoed"),)
+                    if body.deny_open
+                    else ()
+                ),
+            ),
         )
     known = {one.id: one for one in (*facts.narrowings, *situation.narrowings)}
     items = []

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from presspass.core.errors import Refusal
+from presspass.core.findings import Severity
 from presspass.core.lifecycle import State
 from presspass.core.quorum import Electorate, Tally
+from presspass.core.risk import Waiting
 from presspass.core.statement import ChainedBody, Intent, ReleaseFile, UpstreamBody
 from presspass.store.journal_view import Decision, Narrowing
 from presspass.verify.history import Words
@@ -194,7 +196,9 @@ class RequestFacts:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseLine:
-    """One release in the list. `worst`: highest severity of its findings, "" while there is no report."""
+    """One release in the list. `worst`: highest severity of its findings, "" while there is no report. `first`,
+    `unusual`: nothing of the package was published before, what is unusual about the version; of what waits alone.
+    """
 
     id: str
     upstream: str
@@ -207,6 +211,14 @@ class ReleaseLine:
     worst: str = ""
     needed: int = 0
     counted: int = 0
+    first: bool = False
+    unusual: tuple[str, ...] = ()
+
+    @property
+    def waiting(self) -> Waiting:
+        """What counts for its place in the list."""
+        highest = Severity(self.worst) if self.worst else None
+        return Waiting(highest, bool(self.unusual), self.first, since_ms=self.opened_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from presspass.core.errors import Code, Refusal
 from presspass.core.findings import parse_report
 from presspass.core.lifecycle import SETTLED, State
+from presspass.core.risk import by_risk
 from presspass.gateway.console import askers, ballots, differences, review
 from presspass.gateway.console.items import DifferenceView
 from presspass.gateway.console.models import (
@@ -267,7 +268,11 @@ def list_page(overview: Overview, own: str | None = None) -> ListPage:
     if own is not None:
         releases, requests = tuple(one for one in releases if one.requester == own), ()
     return ListPage(
-        waiting=tuple(one for one in releases if one.state is State.AWAITING),
+        waiting=tuple(
+            by_risk(
+                (one for one in releases if one.state is State.AWAITING), lambda one: one.waiting
+            )
+        ),
         requests=tuple(one for one in requests if not one.settled),
         running=tuple(
             one for one in releases if one.state is not State.AWAITING and one.state not in SETTLED

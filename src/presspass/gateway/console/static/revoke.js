@@ -83,6 +83,11 @@ function revoke(button) {
   });
 }
 
+function denyAll() {
+  const body = { action: "set", deny_open: true, narrowings: [], project: "", reason: reason() };
+  stop("freeze", body, "everything", "denied and frozen", () => {});
+}
+
 function freeze(project) {
   const body = { action: "set", narrowings: [], project, reason: reason() };
   stop("freeze", body, project || "everything", "frozen", () => (element("project").value = ""));
@@ -109,3 +114,4 @@ else if (!keys.length) buttons.forEach((one) => (one.disabled = true));
 for (const one of document.querySelectorAll("button[data-what]")) one.addEventListener("click", () => revoke(one));
 element("freeze-one").addEventListener("click", freezeOne);
 element("freeze-all").addEventListener("click", () => freeze(""));
+element("deny-all").addEventListener("click", denyAll);
