@@ -118,8 +118,12 @@ def screens(folder: Path) -> tuple[w.World, dict[str, str]]:
     revoked = w.narrowing("publisher", "old-ci", "Its runner was taken over")
     world.known = w.identities()
     world.done = w.done()
+    world.named, world.held = w.packages(), w.in_force()
     paths["revoke"] = "/revoke"  # after the list: it has brought the cookie
     paths["history"] = "/history"
+    paths |= {room: f"/{room}" for room in ("packages", "publishers", "upstreams")}
+    paths["package"] = "/packages?upstream=main-index&project=acme-http"
+    paths["policy-in-force"] = "/policy"
     paths["history-asked"] = "/history?person=alice&policy=7"
     world.now = Situation(
         True, (freeze, revoked, veto), software_keys=True, zones_separated=False, names=w.NAMES

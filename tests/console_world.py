@@ -22,9 +22,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from presspass.core.approval import Approval, Signed
+from presspass.core.delegation import DelegationBody
 from presspass.core.errors import Refusal
 from presspass.core.lifecycle import State
 from presspass.core.policy import Policy
+from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import Electorate, count
 from presspass.core.roster import Details, Key, Person, Roster, b64u
 from presspass.core.statement import (
@@ -46,7 +48,11 @@ from presspass.gateway.console import (
     Ballot,
     History,
     Identities,
+    InForce,
     Overview,
+    PackageLine,
+    Packages,
+    PolicyStep,
     ReleaseFacts,
     ReleaseLine,
     RequestFacts,
@@ -274,6 +280,8 @@ class World:
     viewers: dict[str, Viewer] = field(default_factory=dict)
     known: Identities | None = None
     done: History = field(default_factory=History)
+    named: Packages = field(default_factory=Packages)
+    held: InForce | None = None
     words: list[Words] = field(default_factory=list)
     accepted: list[Approval] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -292,6 +300,17 @@ class World:
 
     def viewer(self, secret: str) -> Viewer | None:
         return self.viewers.get(secret)
+
+    def packages(self, begins: str, after: str) -> Packages:
+        lines = (one for one in self.named.lines if one.project.startswith(begins))
+        return replace(self.named, lines=tuple(lines), further="" if after else self.named.further)
+
+    def versions(self, upstream: str, project: str) -> tuple[ReleaseLine, ...]:
+        lines = self.list_of.releases
+        return tuple(one for one in lines if (one.upstream, one.project) == (upstream, project))
+
+    def in_force(self) -> InForce | None:
+        return self.held
 
     def identities(self) -> Identities | None:
         return self.known
@@ -630,3 +649,68 @@ def overview() -> Overview:
         RequestLine(GENESIS, "policy", "veto window", day_before, "admitted", True, 2, 2),
     )
     return Overview(lines, requests)
+
+
+def packages() -> Packages:
+    """Packages with a hostile name, without a release, at an upstream that is gone."""
+    lines = overview().releases
+    return Packages(
+        (
+            PackageLine(
+                "main-index", "acme-http", "custody", ("acme-ci", "renovator"), 3, lines[3]
+            ),
+            PackageLine("main-index", "acme-new", "custody", ("acme-ci",)),
+            PackageLine("gone", "acme-\u202egpj", "", (), 1, lines[5]),
+        ),
+        "acme-zlib",
+    )
+
+
+def in_force() -> InForce:
+    """Two registries, a workflow, one that its statement says something odd about, a bot, and three policies."""
+    bound = PublisherBody(
+        name="acme-ci",
+        upstream="main-index",
+        projects=("acme-core", "acme-http"),
+        issuer="https://issuer.example",
+        provider="github",
+        ids=(("repository_id", "1001"), ("repository_owner_id", "501")),
+        repository="acme/http",
+        repository_url="https://forge.example/acme/http",
+        workflow=".github/workflows/release.yml",
+        workflow_sha256=sha256(WORKFLOW),
+        refs=("refs/tags/v*",),
+        protected_refs_only=True,
+        events=("push",),
+        environment="release",
+        self_hosted=False,
+        delegated_only=False,
+    )
+    bot = DelegationBody(
+        name="patches",
+        publisher="acme-ci",
+        person="alice",
+        projects=("acme-http",),
+        version_kinds=("patch",),
+        count=5,
+        not_before=NOW_S,
+        not_after=NOW_S + 30 * 86_400,
+    )
+    plain = replace(REGISTRY, name="trial", upload_url="http://127.0.0.1:1/legacy/")
+    first, second = Policy(), Policy(approvals=2, veto_window_s=600)
+    return InForce(
+        upstreams=((sha256(b"up"), REGISTRY), (sha256(b"trial"), plain)),
+        publishers=(
+            (sha256(b"bound"), bound),
+            (
+                sha256(b"open"),
+                replace(bound, name="open-ci", protected_refs_only=False, environment=""),
+            ),
+        ),
+        delegations=((sha256(b"bot"), bot),),
+        policies=(
+            PolicyStep(1, GENESIS, (NOW_S - 90_000) * 1000, first),
+            PolicyStep(2, sha256(b"second"), (NOW_S - 80_000) * 1000, second),
+            PolicyStep(3, sha256(b"third"), NOW_S * 1000, replace(second, veto_window_s=60)),
+        ),
+    )

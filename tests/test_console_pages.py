@@ -40,6 +40,7 @@ from presspass.core.statement import FreezeBody, PolicyBody, RosterBody
 from presspass.gateway.console import (
     Ballot,
     History,
+    InForce,
     Situation,
     Viewer,
     differences,
@@ -584,6 +585,83 @@ def test_pages_lead_to_history_for_who_may_see_everything(
         assert link not in get(world, path)[2]
     assert get(world, "/history", Cookie="presspass_session=sees")[0] == 200
     assert get(world, "/history", Cookie="presspass_session=own")[0] == 403
+
+
+PAGES_OF_ALL = ("/packages", "/publishers", "/upstreams", "/policy")
+
+
+@pytest.mark.parametrize("path", PAGES_OF_ALL)
+def test_what_is_in_force_is_for_who_may_see_everything(
+    served: tuple[w.World, dict[str, str]], path: str
+) -> None:
+    world, _ = served
+    viewer = Viewer("alice", "Alice Osei", "oidc", ("auditor",), w.NOW_S * 1000, True, False)
+    world.viewers = {"sees": viewer, "own": replace(viewer, sees_everything=False)}
+    assert get(world, path)[0] == 401
+    assert get(world, path, Cookie="presspass_session=own")[0] == 403
+    status, _, body = get(world, path, Cookie="presspass_session=sees")
+    assert status == 200
+    assert f'href="{path}" aria-current="page"' in body
+    assert get(world, path, Cookie=COOKIE)[0] == 200
+    assert 'class="rooms"' not in get(world, "/c", Cookie="presspass_session=own")[2]
+
+
+def test_packages_are_found_by_the_beginning_of_their_name_and_lead_to_their_versions(
+    served: tuple[w.World, dict[str, str]],
+) -> None:
+    world, _ = served
+    body = get(world, "/packages", Cookie=COOKIE)[2]
+    assert "\u202e" not in body and "U+202E" in body
+    assert "no release yet" in body and "which is not in force" in body
+    (further,) = re.findall(r'rel="next" href="([^"]+)"', body)
+    assert 'rel="next"' not in get(world, further.replace("&amp;", "&"), Cookie=COOKIE)[2]
+    found = get(world, "/packages?name=acme-h", Cookie=COOKIE)[2]
+    assert "acme-new" not in found and 'value="acme-h"' in found
+    (address,) = re.findall(r'href="(/packages[?]upstream=[^"]+)"', found)
+    versions = get(world, address.replace("&amp;", "&"), Cookie=COOKIE)[2]
+    assert re.findall(r'href="/r/(list.)"', versions) == ["list0", "list3", "list4"]
+    none = get(world, "/packages?name=%3Cb%3E", Cookie=COOKIE)[2]
+    assert "begins with &lt;b&gt;" in none
+
+
+def test_the_policy_stands_in_words_with_every_change_of_it(
+    served: tuple[w.World, dict[str, str]],
+) -> None:
+    world, _ = served
+    body = re.sub(r"<[^>]+>", "", get(world, "/policy", Cookie=COOKIE)[2])
+    now, changes = body.split("Every policy so far")
+    assert re.search(r"Time to veto after the last signature\s*1 minute", now)
+    assert changes.index("Policy 3") < changes.index("Policy 2") < changes.index("Policy 1")
+    assert "10 minutes → 1 minute This lets more through than the rule in force." in changes
+    assert "1 → 2" in changes and "1 rule changes, 1 of them lets more through." in changes
+
+
+def test_publishers_and_upstreams_say_what_they_may_and_what_is_odd_about_them(
+    served: tuple[w.World, dict[str, str]],
+) -> None:
+    world, _ = served
+    body = get(world, "/publishers", Cookie=COOKIE)[2]
+    assert "acme-core, acme-http" in body and "Delegation patches" in body
+    assert 'href="/history?publisher=acme-ci"' in body and f'/q/{w.sha256(b"bot")}"' in body
+    odd = re.findall(r'<li class="odd">\s*<h2 class="title">([^<]+)', body)
+    assert odd == ["Publisher open-ci"]
+    body = get(world, "/upstreams", Cookie=COOKIE)[2]
+    assert "Plain http" in body and "sealed at the press" in body
+    assert w.REGISTRY.credential not in body
+
+
+@pytest.mark.parametrize("path", PAGES_OF_ALL[1:])
+def test_before_genesis_nothing_is_in_force_and_the_page_says_so(path: str) -> None:
+    with w.serving(w.World()) as world:
+        status, _, body = get(world, path, Cookie=COOKIE)
+    assert status == 404 and "not sealed yet" in body
+
+
+@pytest.mark.parametrize("path", PAGES_OF_ALL[1:3])
+def test_an_empty_page_says_what_to_do(path: str) -> None:
+    with w.serving(w.World(held=InForce())) as world:
+        assert "presspass " in get(world, path, Cookie=COOKIE)[2]
+        assert "presspass token" in get(world, "/packages", Cookie=COOKIE)[2]
 
 
 def test_the_cookie_is_bound_to_the_host_where_there_is_https() -> None:

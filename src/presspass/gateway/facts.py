@@ -28,13 +28,15 @@ from presspass.core.statement import (
     Statement,
 )
 from presspass.core.versioning import unusual
-from presspass.gateway import asking, history, identities, people, requests, stops, tokens
+from presspass.gateway import asking, history, identities, in_force, people, requests, stops, tokens
 from presspass.gateway.console import differences
 from presspass.gateway.console.models import (
     Ballot,
     History,
     Identities,
+    InForce,
     Overview,
+    Packages,
     ReleaseFacts,
     ReleaseLine,
     RequestFacts,
@@ -178,6 +180,18 @@ class Facts:
             sees_everything=bool(session.roles & SEE_EVERYTHING),
             may_ask=Role.ADMIN in session.roles,
         )
+
+    def packages(self, begins: str, after: str) -> Packages:
+        """A page of packages by name."""
+        return in_force.packages(self._gate, begins, after)
+
+    def versions(self, upstream: str, project: str) -> tuple[ReleaseLine, ...]:
+        """The sets of one package, the newest first."""
+        return in_force.versions(self._gate, upstream, project)
+
+    def in_force(self) -> InForce | None:
+        """What people have put in force; None before genesis."""
+        return in_force.in_force(self._gate)
 
     def identities(self) -> Identities | None:
         """What can be revoked; None before genesis."""

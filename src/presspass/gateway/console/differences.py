@@ -69,9 +69,9 @@ def _one(facts: RequestFacts, body: ChainedBody, situation: Situation) -> Differ
         case RosterBody(), OriginBody():
             return _origin(before.roster, body, situation, _policy_before(facts))
         case PolicyBody(), PolicyBody():
-            return _policy(before.policy, body.policy)
+            return policy_view(before.policy, body.policy)
         case ((UpstreamBody() | None), UpstreamBody()):
-            return _upstream(before, body)
+            return upstream_view(before, body)
         case ((PublisherBody() | None), PublisherBody()):
             return publisher_view(before, body)
         case ((DelegationBody() | None), DelegationBody()):
@@ -300,7 +300,8 @@ _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
 _LOOSER = "This lets more through than the rule in force."
 
 
-def _policy(now: Policy, new: Policy) -> DifferenceView:
+def policy_view(now: Policy, new: Policy) -> DifferenceView:
+    """What another policy changes, what lets more through first; what stays is among it."""
     items = []
     for one in fields(Policy):
         before, after = getattr(now, one.name), getattr(new, one.name)
@@ -372,7 +373,8 @@ def _log(facts: RequestFacts, new: LogBody) -> DifferenceView:
     return DifferenceView(title, f"log {new.origin}", (item,))
 
 
-def _upstream(now: UpstreamBody | None, new: UpstreamBody) -> DifferenceView:
+def upstream_view(now: UpstreamBody | None, new: UpstreamBody) -> DifferenceView:
+    """A new registry, or what changes about one."""
     subject = f"upstream {new.name}"
     if now is None:
         facts = tuple((words, getattr(new, name)) for name, words in _UPSTREAM_FIELDS.items())

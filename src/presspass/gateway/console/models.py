@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from presspass.core.delegation import DelegationBody
 from presspass.core.errors import Refusal
 from presspass.core.findings import Severity
 from presspass.core.lifecycle import State
+from presspass.core.policy import Policy
+from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import Electorate, Tally
 from presspass.core.risk import Waiting
 from presspass.core.statement import ChainedBody, Intent, ReleaseFile, UpstreamBody
@@ -335,6 +338,51 @@ class History:
     refusal: Refusal | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PackageLine:
+    """One package that this gate knows. `mode`: how its upstream is published to, "" while that is not in force;
+    `publishers`: names of those that may ask for it; `sets`: how many there were, all states; `last`: the newest that
+    went out, else the newest, None where there was none.
+    """
+
+    upstream: str
+    project: str
+    mode: str
+    publishers: tuple[str, ...] = ()
+    sets: int = 0
+    last: ReleaseLine | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """A page of packages by name. `further`: the name after which the next page begins, "" for none."""
+
+    lines: tuple[PackageLine, ...] = ()
+    further: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStep:
+    """A policy that is or was in force. `digest`: of the statement that brought it, as its page is called; `number`:
+    genesis' is 1.
+    """
+
+    number: int
+    digest: str
+    since_ms: int
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What people have put in force: (digest of its statement, what it holds) by name; policies oldest first."""
+
+    upstreams: tuple[tuple[str, UpstreamBody], ...] = ()
+    publishers: tuple[tuple[str, PublisherBody], ...] = ()
+    delegations: tuple[tuple[str, DelegationBody], ...] = ()
+    policies: tuple[PolicyStep, ...] = ()
+
+
 class Deps(Protocol):
     """What the console needs of the gateway. Calls may block: they run in worker threads, several at a time."""
 
@@ -366,6 +414,18 @@ class Deps(Protocol):
 
     def viewer(self, secret: str) -> Viewer | None:
         """Who is signed in by this session secret, now; None for nobody."""
+        ...
+
+    def packages(self, begins: str, after: str) -> Packages:
+        """Packages whose name begins like this, by name, beyond `after`."""
+        ...
+
+    def versions(self, upstream: str, project: str) -> tuple[ReleaseLine, ...]:
+        """The sets of a package, the newest first, as many as a page holds."""
+        ...
+
+    def in_force(self) -> InForce | None:
+        """What people have put in force; None before genesis."""
         ...
 
     def identities(self) -> Identities | None:

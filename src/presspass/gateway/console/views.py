@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from presspass.gateway.console import differences, pages, revoking, text
+from presspass.gateway.console import differences, pages, revoking, rulebook, text
 from presspass.gateway.console.models import Deps, Situation
 from presspass.verify.history import Words
 
@@ -60,6 +60,15 @@ _ASSET_TYPES: Final = {
 VIEW_COOKIE: Final = "presspass_view"
 SESSION_COOKIE: Final = "presspass_session"
 LEAVING_COOKIE: Final = "presspass_leaving"
+_NOT_SEALED = "This gate is not sealed yet: nothing is in force."
+_ROOMS: Final = (
+    ("/c", "Releases"),
+    ("/packages", "Packages"),
+    ("/publishers", "Publishers"),
+    ("/upstreams", "Upstreams"),
+    ("/policy", "Policy"),
+    ("/history", "History"),
+)
 _NOT_FOUND = (
     "There is nothing at this address. Links to requests are long: check that it was copied whole."
 )
@@ -117,6 +126,7 @@ def _templates() -> Environment:
         "asset": _asset,
         "narrowing_words": differences.narrowing_words,
         "is_unusual": pages.is_unusual,
+        "rooms": _ROOMS,
     }
     return environment
 
@@ -239,6 +249,45 @@ class Console:
     def history(self, request: Request) -> Response:
         """GET /history?key=…&policy=…: what the press has carried out, for who may see everything."""
         situation = situation_of(self._deps, request)
+        if (refused := self._refuse_all(request, situation)) is not None:
+            return refused
+        words = Words.of(request.query_params.multi_items())
+        found = self._deps.history(words, request.query_params.get("further", ""))
+        page = pages.history_page(found, words, situation)
+        return render("history.html", situation, page.status, page=page)
+
+    def packages(self, request: Request) -> Response:
+        """GET /packages?name=…: what may be published, by name; with ?upstream=…&project=…, one package's sets."""
+        situation = situation_of(self._deps, request)
+        if (refused := self._refuse_all(request, situation)) is not None:
+            return refused
+        asked = request.query_params
+        upstream, project = asked.get("upstream", ""), asked.get("project", "")
+        if project:
+            lines = self._deps.versions(upstream, project)
+            return render(
+                "package.html", situation, lines=lines, upstream=upstream, project=project
+            )
+        name = asked.get("name", "").strip()
+        found = self._deps.packages(name, asked.get("further", ""))
+        further = urlencode({"name": name, "further": found.further}) if found.further else ""
+        return render("packages.html", situation, lines=found.lines, name=name, further=further)
+
+    def in_force(self, request: Request) -> Response:
+        """GET /upstreams, /publishers and /policy: what people have put in force."""
+        situation = situation_of(self._deps, request)
+        if (refused := self._refuse_all(request, situation)) is not None:
+            return refused
+        found = self._deps.in_force()
+        if found is None:
+            return error_page(404, _NOT_SEALED, situation=situation)
+        room = request.url.path.strip("/")
+        if room == "policy":
+            return render("policy.html", situation, page=rulebook.policies(found))
+        return render("cards.html", situation, page=rulebook.cards(room, found, situation))
+
+    def _refuse_all(self, request: Request, situation: Situation) -> Response | None:
+        """The answer for who may not see everything; None for who may."""
         if not self._may_look(request, situation):
             return self._no_view(situation)
         if situation.viewer is not None and not situation.viewer.sees_everything:
@@ -246,10 +295,7 @@ class Console:
             return error_page(
                 403, "Your roles do not let you see what others did.", hint, situation=situation
             )
-        words = Words.of(request.query_params.multi_items())
-        found = self._deps.history(words, request.query_params.get("further", ""))
-        page = pages.history_page(found, words, situation)
-        return render("history.html", situation, page.status, page=page)
+        return None
 
     def _may_look(self, request: Request, situation: Situation) -> bool:
         """Whether more than single releases is for this one to see: somebody signed in, or with a view token."""
@@ -306,6 +352,10 @@ def routes(deps: Deps) -> list[Route]:
         ("/c", console.list),
         ("/revoke", console.revoke),
         ("/history", console.history),
+        ("/packages", console.packages),
+        ("/publishers", console.in_force),
+        ("/upstreams", console.in_force),
+        ("/policy", console.in_force),
         ("/assets/{name}", _serve_asset),
         ("/favicon.ico", _favicon),
     ]
