@@ -16,6 +16,7 @@ from presspass.core.policy import PROFILES, Policy
 from presspass.core.publisher import IDENTITY_CLAIMS, WITH_REF, WITH_WORKFLOW, PublisherBody
 from presspass.core.roster import KEY_KINDS, Key, Person, Roster
 from presspass.core.signer import ATTESTATION, ED25519, SCHEMES, SIGNERS, SignerBody
+from presspass.core.standing import FINDINGS, KINDS, LIFE_S_MAX, StandingBody
 from presspass.core.statement import (
     HEAD_AT_GENESIS,
     REVOCABLE,
@@ -168,6 +169,29 @@ def delegation_bodies(draw: st.DrawFn) -> DelegationBody:
     )
 
 
+@st.composite
+def standing_bodies(draw: st.DrawFn) -> StandingBody:
+    """A standing approval, or one that is retired."""
+
+    def some(values: st.SearchStrategy[str], low: int) -> tuple[str, ...]:
+        return tuple(sorted(draw(st.sets(values, min_size=low, max_size=3))))
+
+    projects = some(names, 0)
+    return StandingBody(
+        name=draw(names),
+        upstream=draw(names),
+        publishers=some(names, 1 if projects else 0),
+        projects=projects,
+        version_kinds=some(st.sampled_from(KINDS), 1 if projects else 0),
+        worst_finding=draw(st.sampled_from(FINDINGS)),
+        daily=draw(st.integers(1, 1000)),
+        daily_per_project=draw(st.integers(1, 1000)),
+        not_after=draw(st.integers(0, LIFE_S_MAX)),
+        read_every=draw(st.integers(1, 100)),
+        read_within_s=draw(st.integers(3600, 7 * 86_400)),
+    )
+
+
 upstream_bodies = st.builds(
     UpstreamBody,
     name=names,
@@ -227,6 +251,7 @@ chained_bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.UPSTREAM: upstream_bodies,
     Kind.PUBLISHER: publisher_bodies(),
     Kind.DELEGATION: delegation_bodies(),
+    Kind.STANDING: standing_bodies(),
     Kind.SIGNER: usable_signers,
 }
 changes = st.lists(st.one_of(*chained_bodies.values()), min_size=1, max_size=5, unique_by=subject)
@@ -245,6 +270,7 @@ bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.FREEZE: set_freezes | clearings,
     Kind.PUBLISHER: publisher_bodies(),
     Kind.DELEGATION: delegation_bodies(),
+    Kind.STANDING: standing_bodies(),
     Kind.REVOCATION: st.builds(
         RevocationBody,
         st.sampled_from([what for what in REVOCABLE if what not in ("release", "file")]),

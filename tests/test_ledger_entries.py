@@ -43,6 +43,9 @@ VALUES: dict[str, Any] = {
         "zones": "separated",
         "about": "0" * 16,
         "workload": True,
+        "standing": "0" * 64,
+        "chosen": True,
+        "chance": "0" * 128,
     },
 }
 TEXT = st.text(max_size=2 * NAME_CHARS_MAX) | st.just("\U0010ffff" * NAME_CHARS_MAX)
@@ -117,7 +120,7 @@ def test_the_reference_lists_every_kind_and_no_other() -> None:
 def test_an_entry_has_the_members_of_its_kind_in_the_reference_and_no_others(kind: str) -> None:
     must, may = documented()[kind]
     entry = {"kind": kind, "space": "main", **{name: VALUES[name] for name in must}}
-    if kind in ("approved", "admitted"):
+    if kind in ("approved", "admitted", "read-afterwards"):
         entry["by"] = ["p-ana"]
     if kind != "verified":
         entry["at"] = 1

@@ -38,6 +38,7 @@ from presspass.core.log import LogBody
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details, Roster
 from presspass.core.signer import SignerBody
+from presspass.core.standing import StandingBody
 from presspass.core.statement import (
     Body,
     BundleBody,
@@ -276,7 +277,7 @@ def _show_body(asked: Asked, body: Body) -> None:
             _show_freeze(body)
         case OriginBody():
             _show_origin(asked, body)
-        case PublisherBody() | DelegationBody():
+        case PublisherBody() | DelegationBody() | StandingBody():
             _show_named(body)
         case LogBody():
             _show_log(body)
@@ -312,8 +313,8 @@ def _show_publishers(asked: Asked) -> None:
         say(safe(line), fg="yellow" if unusual else None)
 
 
-def _show_named(body: PublisherBody | DelegationBody) -> None:
-    """A publisher or delegation, whole: what the gate says of the one in force is not asked."""
+def _show_named(body: PublisherBody | DelegationBody | StandingBody) -> None:
+    """A publisher, delegation or standing approval, whole: what the gate says of the one in force is not asked."""
     kind, name = subject(body)
     gone = "" if body.projects else "  (retired: it may ask for nothing any more)"
     say(f"  {kind.value} {safe(name)}{gone}")

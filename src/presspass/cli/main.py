@@ -36,6 +36,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "upstream": ("upstream", "Registries that the press publishes to."),
     "publisher": ("publisher", "Which workload may ask for which packages."),
     "delegation": ("delegation", "What a bot may ask for, for whom."),
+    "standing": ("standing", "Releases approved in advance, within bounds."),
     "signer": ("signer", "Which key signs attestations."),
     "log": ("log", "Which key signs the ledger; recovery of a ledger."),
     "identity": ("identity", "What a CI job's identity says."),

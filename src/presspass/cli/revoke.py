@@ -1,5 +1,5 @@
-"""`revoke`: end what a workload, run, person, bot, pass, publisher, delegation or approval may do, or take back a
-release or file; one signature.
+"""`revoke`: end what a workload, run, person, bot, pass, publisher, delegation, standing approval or approval may
+do, or take back a release or file; one signature.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ def revoke_command(
     person       an id, or a name (on the gate's host)
     publisher    its name; `bot` says the same of a bot's
     delegation   its name
+    standing     the name of a standing approval
     pass         its hash, the pass itself, or - to read it from standard input
     approval     REQUEST:KEY, the digest of the request and the fingerprint of the key
     release      the digest of its statement, or NAME==VERSION (on the gate's host)
@@ -208,6 +209,13 @@ def _delegation(wanted: _Wanted) -> str:
     return wanted.typed
 
 
+def _standing(wanted: _Wanted) -> str:
+    known = chain_of(wanted.home).standings if wanted.at_home else {wanted.typed: None}
+    if wanted.typed not in known:
+        raise _unknown("standing approval", wanted, known)
+    return wanted.typed
+
+
 def _release(wanted: _Wanted) -> str:
     if is_sha256(compact(wanted.typed)) or not wanted.at_home:
         return _hash(
@@ -264,6 +272,7 @@ _TARGETS: Final[dict[str, Callable[[_Wanted], str]]] = {
     "publisher": _publisher,
     "release": _release,
     "run": _run,
+    "standing": _standing,
     "workload": _workload,
 }
 

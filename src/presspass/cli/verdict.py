@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from presspass.core.ledger.revocations import RevocationHead
+    from presspass.verify.standing import Passed
 
 
 def verdict(valid: Valid, head: RevocationHead | None = None, *, as_json: bool) -> str:
@@ -38,7 +39,10 @@ def lines(valid: Valid, head: RevocationHead | None) -> list[str]:
         f"  release      {safe(valid.release.project)} {safe(valid.release.version)} at {safe(valid.upstream)}, {at}"
     )
     say(f"  asked by     {_requester(valid)}")
-    say(f"  approved by  {', '.join(map(safe, valid.approved_by))}")
+    if valid.standing is None:
+        say(f"  approved by  {', '.join(map(safe, valid.approved_by))}")
+    else:
+        said += _standing(valid.standing)
     for key, kind in valid.keys:
         copied = ", synced: copied to other devices or a cloud" if key in valid.synced else ""
         say(f"               {kind} {key[:16]}…{copied}")
@@ -63,6 +67,20 @@ def lines(valid: Valid, head: RevocationHead | None) -> list[str]:
         say(f"  revocations  not among them at {when(head.time_s)}, entry {head.size}")
         say("Valid; what was revoked after that time is not known here.")
     return said
+
+
+def _standing(passed: Passed) -> list[str]:
+    """Under what it passed, who signed that, and within which bounds; numbers, findings and version are the press's
+    word.
+    """
+    body, by = passed.body, ", ".join(map(safe, passed.approved_by))
+    return [
+        f"  approved by  nobody for this release alone: it passed under the standing approval {safe(body.name)}",
+        f"               signed by {by}, asked for on {when(passed.asked_at)}, until {when(body.not_after)}",
+        f"  bounds       {', '.join(body.version_kinds)}; findings up to {body.worst_finding}; "
+        f"{body.daily_per_project} a day of a package, {body.daily} in all",
+        f"               publishers {', '.join(map(safe, body.publishers))}",
+    ]
 
 
 def _requester(valid: Valid) -> str:

@@ -15,6 +15,7 @@ from presspass.core.log import LogBody
 from presspass.core.publisher import WITH_REF, PublisherBody
 from presspass.core.roster import Details, Person, Roster
 from presspass.core.signer import SignerBody
+from presspass.core.standing import StandingBody
 from presspass.core.statement import ChainedBody, Kind, OriginBody, RosterBody, UpstreamBody
 
 #: What is in force of a chain; None where nothing is.
@@ -111,13 +112,13 @@ def _without_commitment(body: dict[str, object]) -> dict[str, object]:
 def _sign(old: ChainedBody | None, new: ChainedBody) -> str:
     if old == new:
         return "same"
-    if isinstance(new, PublisherBody | DelegationBody) and not new.projects:
+    if isinstance(new, PublisherBody | DelegationBody | StandingBody) and not new.projects:
         return "removed"
     return "changed" if old and not _is_retired(old) else "added"
 
 
 def _is_retired(body: ChainedBody) -> bool:
-    return isinstance(body, PublisherBody | DelegationBody) and not body.projects
+    return isinstance(body, PublisherBody | DelegationBody | StandingBody) and not body.projects
 
 
 _SELF_HOSTED: Final = (
@@ -144,10 +145,17 @@ _ENTRIES_ARE_LOST: Final = (
 )
 
 
+_NOBODY_LOOKS: Final = (
+    "What it covers goes out without anybody looking at it first, for as long as it holds."
+)
+
+
 def odd_about(old: ChainedBody | None, new: ChainedBody) -> tuple[str, ...]:
     """Why people should look twice at what a statement says of one thing; not for what they have accepted before."""
     if isinstance(new, LogBody):
         return (_COMPARE_LOG_KEY, *((_ENTRIES_ARE_LOST,) if new.recovery else ()))
+    if isinstance(new, StandingBody) and new.projects:
+        return (_NOBODY_LOOKS,)
     if not isinstance(new, PublisherBody) or not new.projects:
         return ()
     found = []

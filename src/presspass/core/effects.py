@@ -8,7 +8,8 @@
 3. A member's digest is SHA-256 over the bundle's digest and the member's chain, so that nobody can choose it, and
    whoever has the bundle can tell which member it is.
 4. What only takes away: keys, groups or people out of the roster, projects from a publisher or delegation, and nothing
-   else.
+   else. A standing approval that is signed anew never does: it holds for the publishers in force now, so that fewer
+   words may let more through than before. One person ends it at once by a revocation.
 """
 
 from __future__ import annotations

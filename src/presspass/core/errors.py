@@ -137,6 +137,18 @@ class Code(StrEnum):
     RELEASE_SET_CLOSED = "release.set-closed"
     RELEASE_STALE = "release.stale"
     RELEASE_WRONG_STATE = "release.wrong-state"
+    # standing approvals
+    STANDING_CHANGED = "standing.changed"
+    STANDING_ENDED = "standing.ended"
+    STANDING_EXPIRED = "standing.expired"
+    STANDING_FINDING = "standing.finding"
+    STANDING_NOT_COVERED = "standing.not-covered"
+    STANDING_SIGNERS = "standing.signers"
+    STANDING_SPENT = "standing.spent"
+    STANDING_UNASSESSED = "standing.unassessed"
+    STANDING_UNBOUND = "standing.unbound"
+    STANDING_UNUSABLE = "standing.unusable"
+    STANDING_VERSION = "standing.version-kind"
     # statements
     SIGNER_MISSING = "signer.missing"
     SIGNER_UNUSABLE = "signer.unusable"

@@ -31,6 +31,7 @@ from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Roster
 from presspass.core.signer import SignerBody
+from presspass.core.standing import StandingBody
 from presspass.core.strict import Members
 
 FORMAT: Final = "presspass/statement/v1"
@@ -39,7 +40,7 @@ HEAD_AT_GENESIS: Final = "0" * 64
 
 
 class Kind(StrEnum):
-    """The kinds in use. Later kinds (plan, standing …) join here, none changes its meaning."""
+    """The kinds in use. Later kinds (plan …) join here, none changes its meaning."""
 
     GENESIS = "genesis"
     RELEASE = "release"
@@ -49,6 +50,7 @@ class Kind(StrEnum):
     FREEZE = "freeze"
     PUBLISHER = "publisher"
     DELEGATION = "delegation"
+    STANDING = "standing"
     REVOCATION = "revocation"
     ORIGIN = "origin"
     SIGNER = "signer"
@@ -335,13 +337,14 @@ class FreezeBody:
         return body
 
 
-#: What a revocation can end, and what its target is: a person's id, the name of a publisher or delegation, the hash of
-#: a pass, the key of a workload or of one run (`core.workload`), an approval (`core.approval.approval_id`), the
-#: digest of a release's statement, the SHA-256 of a file under whatever name.
+#: What a revocation can end, and what its target is: a person's id, the name of a publisher, delegation or standing
+#: approval, the hash of a pass, the key of a workload or of one run (`core.workload`), an approval
+#: (`core.approval.approval_id`), the digest of a release's statement, the SHA-256 of a file under whatever name.
 REVOCABLE: Final = (
     "person",
     "publisher",
     "delegation",
+    "standing",
     "pass",
     "workload",
     "run",
@@ -453,13 +456,22 @@ class GenesisBody:
 
 #: What may stand in a bundle. A move to another origin does not: it replaces every key, and stands alone. Nor does what
 #: concerns the log: it must not wait for, nor be hidden among, other changes.
-MemberBody = RosterBody | PolicyBody | UpstreamBody | PublisherBody | DelegationBody | SignerBody
+MemberBody = (
+    RosterBody
+    | PolicyBody
+    | UpstreamBody
+    | PublisherBody
+    | DelegationBody
+    | StandingBody
+    | SignerBody
+)
 _MEMBERS: Final[dict[Kind, type[Any]]] = {
     Kind.ROSTER: RosterBody,
     Kind.POLICY: PolicyBody,
     Kind.UPSTREAM: UpstreamBody,
     Kind.PUBLISHER: PublisherBody,
     Kind.DELEGATION: DelegationBody,
+    Kind.STANDING: StandingBody,
     Kind.SIGNER: SignerBody,
 }
 #: What a chain is made of: the kinds that name a predecessor.

@@ -24,7 +24,7 @@ from presspass.store.gateway_tables import APPROVAL, NARROWING, RELEASE
 from presspass.verify.approvals import verify_approval
 from presspass.verify.chain import veto_of
 
-#: A release takes signatures until the press has begun to send it.
+#: A release takes signatures until the press has begun to send it; after that only if it is to be read afterwards.
 _SIGNABLE = frozenset({State.AWAITING.value, State.APPROVED.value})
 
 
@@ -41,7 +41,9 @@ def accept(gate: Gate, digest: str, body: bytes, note: str = "") -> Request:
         raise Refusal(Code.REQUEST_NOT_FOUND, "There is no request with this digest.")
     rules = gate.journal.now()
     signed = _signed_statement(request, approval)
-    request.statement.check_alive(gate.clock() // 1000)
+    to_be_read = signed.intent is Intent.APPROVE and gate.journal.is_to_be_read(digest)
+    if not to_be_read:
+        request.statement.check_alive(gate.clock() // 1000)
     _check(rules, signed, approval, narrowing=signed.intent is Intent.VETO)
     owner = rules.roster.owner(approval.key)
 
@@ -49,7 +51,8 @@ def accept(gate: Gate, digest: str, body: bytes, note: str = "") -> Request:
         # A veto is taken from whoever has a key: it can only stop something.
         if owner is not None and signed.intent is Intent.APPROVE:
             stops.require_present(gate, connection, owner.id)
-        _store(connection, request, approval, note[:VETO_NOTE_CHARS_MAX], gate.clock())
+        said = note[:VETO_NOTE_CHARS_MAX]
+        _store(connection, request, approval, said, gate.clock(), to_be_read=to_be_read)
 
     gate.writer.run(work)
     return request
@@ -161,7 +164,13 @@ def _key(rules: Rules, approval: Approval) -> Key:
 
 
 def _store(
-    connection: Connection, request: Request, approval: Approval, note: str, now_ms: int
+    connection: Connection,
+    request: Request,
+    approval: Approval,
+    note: str,
+    now_ms: int,
+    *,
+    to_be_read: bool,
 ) -> None:
     query = sa.select(APPROVAL.c.statement, APPROVAL.c.key).where(
         APPROVAL.c.request == request.digest
@@ -169,7 +178,8 @@ def _store(
     stored = [(row.statement, row.key) for row in connection.execute(query)]
     if (approval.statement, approval.key) in stored:
         return
-    _check_signable(connection, request)
+    if not to_be_read:
+        _check_signable(connection, request)
     # Counted for each intent by itself: a veto is never crowded out by approvals.
     if (
         sum(statement == approval.statement for statement, _ in stored)

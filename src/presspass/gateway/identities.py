@@ -17,6 +17,7 @@ from presspass.core.approval import approval_id
 from presspass.core.digests import JsonObject
 from presspass.core.limits import IDENTITIES_PER_KIND_MAX
 from presspass.core.roster import b64u
+from presspass.core.standing import bounds
 from presspass.core.statement import REVOCABLE, FreezeBody, Statement
 from presspass.core.workload import workload_key
 from presspass.gateway import people, stops
@@ -84,6 +85,7 @@ class _Look:
             "person": self._people,
             "publisher": self._publishers,
             "delegation": self._delegations,
+            "standing": self._standings,
             "pass": self._passes,
             "workload": self._workloads,
             "run": self._runs,
@@ -142,6 +144,12 @@ class _Look:
                 ("until", when(body.not_after * 1000)),
             )
             yield Revocable("delegation", name, name, facts)
+
+    def _standings(self) -> Iterable[Revocable]:
+        for name, (_, body) in sorted(self.chain.standings.items()):
+            if body.projects:
+                facts = (*bounds(body), ("until", when(body.not_after * 1000)))
+                yield Revocable("standing", name, name, facts)
 
     def _used(self, digest: str) -> int:
         return self.gate.journal.read(lambda c: journal_view.delegation_used(c, digest, ""))

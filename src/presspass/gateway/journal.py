@@ -139,6 +139,14 @@ class Journal:
             return ORDINARY
         return self.read(lambda c: journal_view.circumstances(c, body))
 
+    def is_to_be_read(self, statement: str) -> bool:
+        """Whether this release went out under a standing approval, was chosen to be read, and nobody has."""
+        rules = self._rules
+        if rules.chain is None or not rules.chain.standings:
+            return False
+        waiting = self.read(journal_view.to_be_read)
+        return any(one.statement == statement for one in waiting)
+
     def published(self, upstream: str, project: str, version: str) -> dict[str, str]:
         """Names and SHA-256 of what the press has published of this version, as of the last `refresh` or later.
 

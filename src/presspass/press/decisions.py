@@ -15,6 +15,7 @@ from presspass.core.limits import RECOVERY_WAIT_S
 from presspass.core.log import LogBody
 from presspass.core.roster import Details, Roster
 from presspass.core.signer import SignerBody
+from presspass.core.standing import check_review
 from presspass.core.statement import (
     FreezeBody,
     Kind,
@@ -27,7 +28,7 @@ from presspass.core.statement import (
     UpstreamBody,
 )
 from presspass.keystore.envelopes import Vault
-from presspass.press import asks, bounds, desk, gatekeeper, journal, notices, rulings
+from presspass.press import asks, bounds, desk, gatekeeper, journal, notices, rulings, standing
 from presspass.press.asks import Ask
 from presspass.press.books import Books
 from presspass.press.clock import Clock
@@ -41,9 +42,11 @@ from presspass.rules.document import RuleDocument
 from presspass.rules.question import Findings
 from presspass.store import journal_view as view
 from presspass.verify.chain import Verdict
+from presspass.verify.standing import Passed
 
 _LOG = logging.getLogger("presspass.press")
 _SET_ASIDE_MS = 60_000
+_NOT_LET_THROUGH_KEPT = 1000
 #: Refusals after which a request can still be granted, once something else has happened (another person has signed).
 WAITING = frozenset(
     {
@@ -55,7 +58,8 @@ WAITING = frozenset(
     }
     | {Code.IDENTITY_REVOKED, Code.SIGNER_MISSING, Code.LOG_KEY_MISSING}
     | {Code.POLICY_DENIED, Code.POLICY_ERROR, Code.POLICY_RULES_MISSING}
-    | {code for code in Code if code.value.startswith(("approval.", "quorum."))}
+    | {code for code in Code if code.value.startswith(("approval.", "quorum.", "standing."))}
+    - {Code.STANDING_UNUSABLE}
 )
 STATE_AFTER = {
     Code.STATEMENT_EXPIRED: "expired",
@@ -79,6 +83,8 @@ class Decisions:
     _recovery_told: str = ""
     #: Changes whose rules were found sound, and journalled, since this press began.
     _rules_checked: set[str] = field(default_factory=set)
+    #: By release: the standing approval that its review does not pass, and why. The same bytes are not read each turn.
+    _not_let_through: dict[str, tuple[str, Refusal]] = field(default_factory=dict)
 
     def consider(self, ask: Ask, now_ms: int) -> None:
         """Does what follows from the signatures under this request now; nothing twice."""
@@ -110,21 +116,39 @@ class Decisions:
         verdict = self.books.read(
             lambda c: gatekeeper.check_release(c, self.books.chain(c), ask, now_ms)
         )
-        if not verdict.reached:
-            self._still_missing(ask, verdict, now_ms)
+        if verdict.reached:
+            found = self._inspect(ask, verdict, verdict, now_ms)
+            if found is not None:
+                self.books.writer.run(lambda c: self._approve(c, ask, verdict, *found, now_ms))
             return
+        try:
+            considered = self._consider_standing(ask, verdict, now_ms)
+        except Refusal as refusal:
+            if not refusal.code.value.startswith("standing."):
+                raise
+            self._still_missing(ask, verdict, now_ms, refusal)
+        else:
+            if not considered:
+                self._still_missing(ask, verdict, now_ms)
+
+    def _inspect(
+        self, ask: Ask, verdict: Verdict, counting: Verdict, now_ms: int
+    ) -> tuple[Inspected, Ruling] | None:
+        """The press's own inspection, and what the rules say; None where they hold it. `counting`: the signatures that
+        count for it.
+        """
         # What was held once is asked again with the findings of then, and inspected again only once it may go out.
         if self.books.read(view.ruling, ask.digest) is not None:
-            ruling = self._ruling(ask, verdict, None, now_ms)
+            ruling = self._ruling(ask, counting, None, now_ms)
             if not ruling.allowed:
                 self._held(ask, verdict, ruling, now_ms)
-                return
+                return None
         inspected = self.inspection.of(ask.statement)
-        ruling = self._ruling(ask, verdict, Findings.of(inspected.report), now_ms)
+        ruling = self._ruling(ask, counting, Findings.of(inspected.report), now_ms)
         if not ruling.allowed:
             self._held(ask, verdict, ruling, now_ms)
-            return
-        self.books.writer.run(lambda c: self._approve(c, ask, verdict, inspected, ruling, now_ms))
+            return None
+        return inspected, ruling
 
     def _ruling(self, ask: Ask, verdict: Verdict, findings: Findings | None, now_ms: int) -> Ruling:
         return self.books.read(lambda c: rulings.judge(c, ask.statement, verdict, findings, now_ms))
@@ -144,36 +168,83 @@ class Decisions:
         inspected: Inspected,
         ruling: Ruling,
         now_ms: int,
+        passed: Passed | None = None,
     ) -> None:
+        """`passed`: the standing approval under which it passes; None where people have signed the release itself."""
         body = ask.statement.body_as(ReleaseBody)
         chain = self.books.chain(connection)
         rulings.keep(connection, ask.statement, ruling, now_ms)
         self._enter_signed(connection, ask.digest, verdict, now_ms)
-        if journal.decide(connection, ask.digest, "approved", now_ms):
-            by = list(verdict.tally.counted)
-            self.books.enter(
-                connection,
-                now_ms,
-                kind="approved",
-                statement=ask.digest,
-                by=by,
-                review=inspected.digest,
-            )
-            upstream = gatekeeper.upstream_of(connection, chain, body)
-            text = notices.release_text(chain.site[0], upstream.name, body)
-            self.books.tell(
-                connection,
-                ask.digest,
-                f"About to publish {body.project} {body.version}",
-                text,
-                now_ms,
-            )
+        if not journal.decide(connection, ask.digest, "approved", now_ms):
+            return
+        by, more, read_until = list(verdict.tally.counted), {}, None
+        if passed is not None:
+            choice = standing.use(connection, self.books.log, passed, ask.statement, now_ms)
+            by = list(passed.approved_by)
+            read_until = choice.read_until
+            more = {
+                "standing": passed.digest,
+                "chosen": choice.chosen,
+                "chance": choice.chance,
+            }
+        self.books.enter(
+            connection,
+            now_ms,
+            kind="approved",
+            statement=ask.digest,
+            by=by,
+            review=inspected.digest,
+            **more,
+        )
+        upstream = gatekeeper.upstream_of(connection, chain, body)
+        name = passed.body.name if passed else ""
+        text = notices.release_text(chain.site[0], upstream.name, body, name, read_until)
+        subject = f"About to publish {body.project} {body.version}"
+        self.books.tell(connection, ask.digest, subject, text, now_ms)
 
-    def _still_missing(self, ask: Ask, verdict: Verdict, now_ms: int) -> None:
+    def _consider_standing(self, ask: Ask, verdict: Verdict, now_ms: int) -> bool:
+        """Lets a release through that people have approved in advance; False where no standing approval names its
+        package. Refuses with why not where one does. The inspection, which takes its time, comes last.
+        """
+        statement = ask.statement
+        passes = self.books.read(lambda c: standing.find(c, self.books.chain(c), statement, now_ms))
+        if passes is None:
+            return False
+        known = self._not_let_through.get(ask.digest)
+        if known is not None and known[0] == passes.digest:
+            raise known[1]
+        found = self._inspect(ask, verdict, passes.verdict, now_ms)
+        if found is None:
+            return True
+        inspected, ruling = found
+        try:
+            check_review(passes.body, inspected.report)
+        except Refusal as refusal:
+            if len(self._not_let_through) >= _NOT_LET_THROUGH_KEPT:
+                self._not_let_through.clear()
+            self._not_let_through[ask.digest] = passes.digest, refusal
+            raise
+
+        def work(connection: Connection) -> None:
+            chain = self.books.chain(connection)
+            now = gatekeeper.check_release(connection, chain, ask, now_ms)
+            passed = standing.check(connection, chain, passes.digest, statement, now_ms)
+            self._approve(connection, ask, now, inspected, ruling, now_ms, passed)
+
+        self.books.writer.run(work)
+        return True
+
+    def _still_missing(
+        self, ask: Ask, verdict: Verdict, now_ms: int, why_not: Refusal | None = None
+    ) -> None:
+        """`why_not`: why it does not pass under a standing approval that names its package; that is what is said until
+        somebody signs.
+        """
         try:
             verdict.require()
         except Refusal as refusal:
-            self._waits(ask, verdict, refusal, now_ms)
+            said = refusal if why_not is None or ask.approvals else why_not
+            self._waits(ask, verdict, said, now_ms)
 
     def _waits(
         self,

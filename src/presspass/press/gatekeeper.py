@@ -6,7 +6,7 @@ Inputs: the statement and its raw signatures, the press's own chains and journal
 3. its upstream is the one in force, and its file names are its project's and version's own;
 4. no file name was published with other bytes;
 5. a workload that asked is what the statement says of it, by its raw token;
-6. the signatures are enough (law 2);
+6. the signatures are enough (law 2), or the release passes under a standing approval (`standing`);
 7. the rules in force let it out (`rulings`), for which the press must have inspected it itself.
 Then a release that is approved waits for its veto window, and for the freeze windows and holidays of the policy.
 """
@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 
 from sqlalchemy.engine import Connection
 
-from presspass.core.approval import Approval, approval_id
+from presspass.core.approval import Approval
 from presspass.core.errors import Code, Refusal
 from presspass.core.policy import Policy
 from presspass.core.statement import Kind, ReleaseBody, Statement, UpstreamBody
 from presspass.formats.filenames import parse_filename
-from presspass.press import journal, rulings, workloads
+from presspass.press import journal, rulings, standing, workloads
 from presspass.press.asks import Ask
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
@@ -78,28 +78,30 @@ def evaluate(
     connection: Connection, chain: Chain, statement: Statement, approvals: Iterable[Approval]
 ) -> Verdict:
     """The count under what the press knows now: workloads, people who are suspended, approvals that were revoked."""
-    revoked = {one.target for one in view.narrowings(connection) if one.what == "approval"}
-    standing = [one for one in approvals if approval_id(one.statement, one.key) not in revoked]
-    return chain.evaluate(statement, standing, view.circumstances(connection, statement.body))
+    return chain.evaluate(
+        statement,
+        view.unrevoked(connection, approvals),
+        view.circumstances(connection, statement.body),
+    )
 
 
 def check_not_narrowed(connection: Connection, statement: Statement) -> None:
     """Rule 2, first half; asked again before every single file."""
     check_not_revoked(connection, statement)
-    standing = journal.blocking(connection, statement)
-    if standing is None:
+    stop = journal.blocking(connection, statement)
+    if stop is None:
         return
-    if standing.what == "veto":
-        alone = not view.is_open_target(standing.target)
+    if stop.what == "veto":
+        alone = not view.is_open_target(stop.target)
         how = "" if alone else ", with everything that was open"
-        raise Refusal(Code.VETOED, f"The release was vetoed{how}.", standing.reason)
-    scope = standing.target or "everything"
+        raise Refusal(Code.VETOED, f"The release was vetoed{how}.", stop.reason)
+    scope = stop.target or "everything"
     raise Refusal(
         Code.FROZEN,
-        f"Publishing is frozen for {scope}: {standing.reason or 'no reason given'}.",
+        f"Publishing is frozen for {scope}: {stop.reason or 'no reason given'}.",
         "Others have seen another ledger; its recovery ends this: presspass log recover"
-        if standing.is_ledger_behind
-        else f"A quorum can clear it: presspass freeze --clear {standing.id}",
+        if stop.is_ledger_behind
+        else f"A quorum can clear it: presspass freeze --clear {stop.id}",
     )
 
 
@@ -152,15 +154,16 @@ def check_still_wanted(
     connection: Connection, chain: Chain, statement: Statement, now_ms: int
 ) -> None:
     """What must hold before every byte that goes out, also long after the claim: no stop stands against it, nothing was
-    restored since, and the journalled signatures are still enough under the roster and the rules in force."""
+    restored since, and the journalled signatures, or those under its standing approval, are still enough under the
+    roster and the rules in force."""
     check_not_restored(connection, statement)
     check_not_narrowed(connection, statement)
     check_requester(connection, statement)
     workloads.check_asked_by(connection, chain, statement)
     approvals = view.approvals_under(connection, statement.digest)
     verdict = evaluate(connection, chain, statement, approvals)
-    verdict.require()
-    rulings.require_still(connection, statement, verdict, now_ms)
+    counting = standing.require(connection, chain, statement, verdict, None)
+    rulings.require_still(connection, statement, counting, now_ms)
 
 
 def check_unused(connection: Connection, statement: Statement) -> None:

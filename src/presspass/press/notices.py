@@ -7,6 +7,8 @@ Nothing waits for delivery but the veto window, which is there for it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
+
 
 from sqlalchemy.engine import Connection
 
@@ -133,9 +135,22 @@ def _changes(chain: Chain, statement: Statement, opened: Opened) -> list[str]:
     return lines or ["  nothing that is not in force already"]
 
 
-def release_text(origin: str, upstream: str, body: ReleaseBody) -> str:
-    """What is about to be published, computed from the statement: names, sizes and digests."""
-    lines = [f"{body.project} {body.version} to {upstream}", ""]
+def release_text(
+    origin: str, upstream: str, body: ReleaseBody, standing: str = "", read_until: int | None = None
+) -> str:
+    """What is about to be published, computed from the statement: names, sizes and digests. `standing`: name of the
+    standing approval under which it passes, "" where people have signed it; `read_until`: Unix seconds until which
+    it is to be read afterwards, None where it was not chosen.
+    """
+    lines = [f"{body.project} {body.version} to {upstream}"]
+    if standing:
+        lines.append(f"Nobody has signed it: it passes under the standing approval {standing}.")
+    if read_until is not None:
+        at = datetime.fromtimestamp(read_until, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        lines.append(
+            f"It was chosen to be read afterwards: somebody signs it on its page until {at}."
+        )
+    lines.append("")
     lines += [f"  {file.name}  {file.size} bytes\n  sha256 {file.sha256}" for file in body.files]
     lines += [
         "",

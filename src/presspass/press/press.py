@@ -6,7 +6,8 @@ One loop. Each turn, in this order, because stopping wins over starting:
 3. orders from the press's own host (genesis, credentials, recovery);
 4. statements: first sight journalled, signatures counted, chains moved, releases approved;
 5. publications that are due, each in a thread of its own under a lease, and reminders of what nobody decides;
-6. notices, and cosignatures of witnesses, each in a thread of its own.
+6. what passed under standing approvals and is to be read afterwards;
+7. notices, and cosignatures of witnesses, each in a thread of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 
 from presspass.core.errors import Refusal
 from presspass.press import journal
+from presspass.press.after_reviews import AfterReviews
 from presspass.press.aside import Aside
 from presspass.press.books import Books
 from presspass.press.clock import Clock
@@ -53,6 +55,7 @@ class Press:
     workloads: Workloads
     doors: Doors
     heads: Heads
+    after_reviews: AfterReviews
     forges: Forges
     witnesses: Witnesses
     outbox: Outbox
@@ -88,6 +91,7 @@ class Press:
                 self.decisions.consider(ask, now_ms)
             self.publications.turn(found, now_ms)
             self.reminders.look(found, now_ms)
+            self.after_reviews.look(now_ms)
             self._notices.begin(now_ms)
             if self.witnesses.witnesses:
                 self._cosigning.begin(now_ms)

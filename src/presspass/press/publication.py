@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.engine import Connection
 
@@ -46,7 +46,7 @@ from presspass.store import journal_view as view
 from presspass.store.database import Writer
 from presspass.verify.attestation import statements
 from presspass.verify.chain import Chain, needed_for
-from presspass.verify.proof import Entry, Proof, Record, SignedStatement, attestable
+from presspass.verify.proof import Entry, Proof, Record, SignedStatement, attestable, check_standing
 
 #: How long a registry may take to show a file it has accepted, in steps that grow.
 _APPEAR_S_MAX = 30.0
@@ -225,7 +225,19 @@ def _attest(tools: Tools, statement: Statement, sha512: Mapping[str, str]) -> _A
         entry = _entry(connection, tools, statement, state, now_ms)
     counted = Circumstances(workload=entry.workload)
     verdict = state.evaluate(statement, approvals, counted)
-    about = attestable(state, signed, admitted, entry, verdict)
+    if verdict.reached:
+        entry = replace(entry, standing="")  # people have signed this very release meanwhile
+    passed = None
+    if entry.standing:
+        passed = check_standing(
+            state,
+            chain,
+            statement,
+            entry.standing,
+            workload=entry.workload,
+            at=entry.claimed_at,
+        )
+    about = attestable(state, signed, admitted, entry, verdict, passed)
     made = statements(about, sha512, __version__)
     envelopes = tools.signers.attest(state.signer(ATTESTATION, log), made)
     return _Attested(entry, genesis, chain, signed, envelopes, later, log)
@@ -235,6 +247,7 @@ def _entry(
     connection: Connection, tools: Tools, statement: Statement, state: Chain, now_ms: int
 ) -> Entry:
     body = statement.body_as(ReleaseBody)
+    used = view.standing_use(connection, statement.digest)
     claimed_ms = connection.execute(
         t.INTENT.select()
         .with_only_columns(t.INTENT.c.claimed_ms)
@@ -251,6 +264,7 @@ def _entry(
         mode="prevented",
         zones=tools.zones,
         workload=view.circumstances(connection, body).workload,
+        standing=used.standing if used else "",
     )
 
 
@@ -306,8 +320,8 @@ def _chain_when_claimed(
 ) -> tuple[Statement, tuple[SignedStatement, ...], tuple[SignedStatement, ...]]:
     """Genesis, and what was admitted before the claim and since then, each in order with its signatures: every
     statement that moved the head of roster, policy, an upstream, a signer or the log, of publishers and delegations
-    those alone by which this release was asked for, and whatever a bundle among them builds on. Of what came since the
-    claim only what leads to the log in force now, if the log has moved on."""
+    those alone by which this release was asked for, its standing approval, and whatever a bundle among them builds on.
+    Of what came since the claim only what leads to the log in force now, if the log has moved on."""
     i = t.INTENT.c
     height = connection.execute(
         t.INTENT.select().with_only_columns(i.height).where(i.statement == release.digest)
@@ -316,7 +330,7 @@ def _chain_when_claimed(
     genesis, *admitted = view.chained(connection)
     moves = [number for number, one in enumerate(admitted, 2) if one.kind is Kind.LOG]
     admitted = admitted[: max(claimed, *moves, 1) - 1]
-    chain = needed_for(admitted, _asked_by(connection, release.body_as(ReleaseBody)))
+    chain = needed_for(admitted, _behind(connection, release))
     before = {one.digest for one in admitted[: claimed - 1]}
     signed = [SignedStatement(one, view.approvals_under(connection, one.digest)) for one in chain]
     return (
@@ -326,11 +340,18 @@ def _chain_when_claimed(
     )
 
 
-def _asked_by(connection: Connection, body: ReleaseBody) -> frozenset[str]:
-    """The chains of publisher and delegation by which the release was asked for."""
-    if body.asked_by is None:
+def _behind(connection: Connection, release: Statement) -> frozenset[str]:
+    """The chains of publisher and delegation by which the release was asked for, and of the standing approval under
+    which it passed.
+    """
+    asked = release.body_as(ReleaseBody).asked_by
+    if asked is None:
         return frozenset()
-    asked = body.asked_by
-    wanted = ((asked.publisher, Kind.PUBLISHER), (asked.delegation, Kind.DELEGATION))
+    used = view.standing_use(connection, release.digest)
+    wanted = (
+        (asked.publisher, Kind.PUBLISHER),
+        (asked.delegation, Kind.DELEGATION),
+        (used.standing if used else "", Kind.STANDING),
+    )
     found = (view.effect(connection, digest, kind) for digest, kind in wanted if digest)
     return frozenset(one.chain for one in found if one is not None)

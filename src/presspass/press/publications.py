@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.statement import Kind, ReleaseBody, Statement, UpstreamBody
-from presspass.press import gatekeeper, journal, publication, rulings, workloads
+from presspass.press import gatekeeper, journal, publication, rulings, standing, workloads
 from presspass.press.asks import Ask
 from presspass.press.books import Books
 from presspass.press.clock import Clock
@@ -94,26 +94,30 @@ class Publications:
         self._not_before_ms[digest] = now_ms + _RETRY_MS_MAX
 
     def _start_if_due(self, ask: Ask, decision: view.Decision, now_ms: int) -> None:
-        verdict = self.books.read(
-            lambda c: gatekeeper.check_release(c, self.books.chain(c), ask, now_ms)
-        )
-        verdict.require()
-        self.books.read(lambda c: rulings.require_still(c, ask.statement, verdict, now_ms))
+        verdict, counting = self.books.read(lambda c: self._check(c, ask, now_ms))
+        self.books.read(lambda c: rulings.require_still(c, ask.statement, counting, now_ms))
         waited_ms = self.clock.elapsed_ms(decision.reached_ms or now_ms, now_ms)
         if waited_ms >= _veto_window_ms(verdict):
             gatekeeper.check_not_held(self.books.read(self.books.chain).policy, now_ms)
             self._start(ask, self.inspection.of(ask.statement), now_ms)
+
+    def _check(self, connection: Connection, ask: Ask, now_ms: int) -> tuple[Verdict, Verdict]:
+        """Everything but the rules, once more: the count of the signatures under the release, and of those that count
+        for it, which may be those under its standing approval.
+        """
+        chain = self.books.chain(connection)
+        verdict = gatekeeper.check_release(connection, chain, ask, now_ms)
+        return verdict, standing.require(connection, chain, ask.statement, verdict, now_ms)
 
     def _start(self, ask: Ask, inspected: Inspected, now_ms: int) -> None:
         """Checks everything once more in the transaction that claims the intent; then the first byte may go out."""
 
         def work(connection: Connection) -> tuple[Lease, UpstreamBody] | None:
             chain = self.books.chain(connection)
-            verdict = gatekeeper.check_release(connection, chain, ask, now_ms)
-            verdict.require()
+            verdict, counting = self._check(connection, ask, now_ms)
             gatekeeper.check_not_held(chain.policy, now_ms)
             findings = Findings.of(inspected.report)
-            ruling = rulings.judge(connection, ask.statement, verdict, findings, now_ms)
+            ruling = rulings.judge(connection, ask.statement, counting, findings, now_ms)
             ruling.require()
             rulings.keep(connection, ask.statement, ruling, now_ms)
             body = ask.statement.body_as(ReleaseBody)

@@ -44,6 +44,7 @@ from presspass.notify.mail import Mail
 from presspass.notify.posting import post
 from presspass.notify.webhook import Webhook
 from presspass.press import desk, gatekeeper, journal
+from presspass.press.after_reviews import AfterReviews
 from presspass.press.books import Books
 from presspass.press.clock import Clock
 from presspass.press.custody import Spool
@@ -290,6 +291,7 @@ def composed(
         workloads=workloads,
         doors=Doors(writer, log, clock, watched),
         heads=Heads(writer, log, clock),
+        after_reviews=AfterReviews(books, narrowings),
         forges=reports,
         witnesses=Witnesses(writer, narrowings, witnesses(config), post),
         outbox=outbox(writer, config, home, told),

@@ -39,7 +39,8 @@ STATEMENT = Table(
     Column("admitted_ms", BigInteger, nullable=False),
 )
 
-#: The head of each chain: `roster`, `policy`, `revocation`, `upstream:<name>`, `publisher:<name>`, `delegation:<name>`.
+#: The head of each chain: `roster`, `policy`, `revocation`, `upstream:<name>`, `publisher:<name>`, `delegation:<name>`,
+#: `standing:<name>`, ….
 #: `digest`: of its newest statement, or of the member of a bundle (`core.effects`). `height` only goes up.
 HEAD = Table(
     "head",
@@ -119,6 +120,24 @@ WORKLOAD = Table(
     Column("release", String(64), unique=True),
     Column("counted", Integer, nullable=False, default=0),
 )
+
+#: Releases that passed under a standing approval, by the digest of their statement: `standing` is that of the approval.
+#: Every one counts, whatever became of it. `chosen`: to be read afterwards, until `due_ms`; `read_by`: a person's id.
+STANDING_USE = Table(
+    "standing_use",
+    METADATA,
+    Column("statement", String(64), primary_key=True),
+    Column("standing", String(64), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("project", String(128), nullable=False),
+    Column("version", String(128), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("chosen", Integer, nullable=False, default=0),
+    Column("due_ms", BigInteger),
+    Column("read_ms", BigInteger),
+    Column("read_by", String(128), nullable=False, default=""),
+)
+Index("standing_use_by_name", STANDING_USE.c.name, STANDING_USE.c.at_ms)
 
 #: Releases that a forge is told about. `told`: the last state that was journalled for it ("" for none yet); a row whose
 #: `told` is final is done.

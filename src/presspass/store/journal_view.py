@@ -5,7 +5,7 @@ What a reader gets here is the press's word. The gateway shows it to people; the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from packaging.utils import canonicalize_name
 from sqlalchemy.engine import Connection
 
-from presspass.core.approval import Approval
+from presspass.core.approval import Approval, approval_id
 from presspass.core.digests import parse_canonical
 from presspass.core.effects import Effect, effects, roster_after
 from presspass.core.limits import NOTICE_ATTEMPTS_MAX
@@ -189,6 +189,12 @@ def approvals_under(connection: Connection, digest: str) -> tuple[Approval, ...]
         .order_by(t.APPROVAL.c.key)
     ).scalars()
     return tuple(Approval.from_bytes(data) for data in rows)
+
+
+def unrevoked(connection: Connection, approvals: Iterable[Approval]) -> list[Approval]:
+    """Those that nobody has revoked."""
+    revoked = {one.target for one in narrowings(connection) if one.what == "approval"}
+    return [one for one in approvals if approval_id(one.statement, one.key) not in revoked]
 
 
 def head(connection: Connection, chain: str) -> str | None:
@@ -503,6 +509,52 @@ def claimed_ms(connection: Connection, statement_digest: str) -> int | None:
     """When the publication was claimed; None before that."""
     query = sa.select(t.INTENT.c.claimed_ms).where(t.INTENT.c.statement == statement_digest)
     return connection.execute(query).scalar()
+
+
+@dataclass(frozen=True, slots=True)
+class StandingUse:
+    """A release that passed under a standing approval; columns of STANDING_USE."""
+
+    statement: str
+    standing: str
+    name: str
+    project: str
+    version: str
+    at_ms: int
+    chosen: int
+    due_ms: int | None
+    read_ms: int | None
+    read_by: str
+
+
+def standing_use(connection: Connection, release: str) -> StandingUse | None:
+    """How the release with this statement passed under a standing approval, if it did."""
+    row = connection.execute(
+        sa.select(t.STANDING_USE).where(t.STANDING_USE.c.statement == release)
+    ).first()
+    return None if row is None else StandingUse(**row._mapping)
+
+
+def standing_uses(
+    connection: Connection, name: str, *, since_ms: int = 0, count_max: int | None = None
+) -> list[StandingUse]:
+    """What has passed under the standing approval of this name, under whatever statement; the newest first."""
+    u = t.STANDING_USE.c
+    query = sa.select(t.STANDING_USE).where(u.name == name, u.at_ms >= since_ms)
+    rows = connection.execute(query.order_by(u.at_ms.desc(), u.statement).limit(count_max))
+    return [StandingUse(**row._mapping) for row in rows]
+
+
+def to_be_read(connection: Connection) -> list[StandingUse]:
+    """What was chosen to be read afterwards, that the press has begun to send, and nobody has read; that of which the
+    time ends first comes first.
+    """
+    u, s = t.STANDING_USE.c, t.STATEMENT.c
+    query = sa.select(t.STANDING_USE).join(t.STATEMENT, s.digest == u.statement)
+    rows = connection.execute(
+        query.where(u.chosen == 1, u.read_ms.is_(None)).order_by(u.due_ms, u.statement)
+    )
+    return [StandingUse(**row._mapping) for row in rows]
 
 
 def last_release(connection: Connection, upstream: str, project: str) -> PublishedRelease | None:

@@ -82,7 +82,8 @@ class Signature:
 class Attestable:
     """What attestations are about. `origin`: the one in genesis, by which the verifier is known; `protocol`: the
     upstream's; `at`: when the release was verified, Unix seconds; `chain`: digests of the statements that led to
-    roster and policy, genesis first; `signatures`: the verified ones, each with its key.
+    roster and policy, genesis first; `signatures`: the verified ones, each with its key; `standing`: digest of the
+    standing approval under which it passed, and ids of those whose signatures under that one count for it.
     """
 
     origin: str
@@ -93,6 +94,7 @@ class Attestable:
     chain: Sequence[str]
     policy: Policy
     signatures: Sequence[Signature]
+    standing: tuple[str, Sequence[str]] | None = None
 
     @property
     def release(self) -> ReleaseBody:
@@ -144,8 +146,15 @@ def _release(about: Attestable) -> JsonObject:
 
 
 def _approval(about: Attestable) -> JsonObject:
-    """Who signed, and with what. The statements of the roster chain stand in the proof; here they are by digest."""
+    """Who signed, and with what. The statements of the roster chain stand in the proof; here they are by digest. So
+    does the standing approval, where the release passed under one.
+    """
+    under = {}
+    if about.standing is not None:
+        digest, approved_by = about.standing
+        under = {"standing": {"statement": digest, "approvedBy": list(approved_by)}}
     return {
+        **under,
         "statement": about.statement.to_bytes().decode(),
         "approvals": [approval.to_json() for approval in about.approvals],
         "keys": [signature.to_json() for signature in about.signatures],

@@ -1,5 +1,5 @@
-"""The chains of roster, policy, upstreams, publishers, delegations, signers and the log from genesis on, and whether
-signatures are enough under them.
+"""The chains of roster, policy, upstreams, publishers, delegations, standing approvals, signers and the log from
+genesis on, and whether signatures are enough under them.
 
 1. Genesis is the first element of every chain; its digest is the trust root.
 2. A statement belongs to this installation and space, and names heads that this chain has had.
@@ -33,6 +33,7 @@ from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Key, Roster
 from presspass.core.signer import SignerBody
+from presspass.core.standing import StandingBody, check_life
 from presspass.core.statement import (
     ChainedBody,
     GenesisBody,
@@ -102,6 +103,14 @@ class Verdict:
             raise Refusal(self.problems[0].code, self.problems[0].message)
 
 
+@dataclass(frozen=True, slots=True)
+class SignedFor:
+    """The upstream and the publishers that a standing approval names, by name, as they were when it was admitted."""
+
+    upstream: UpstreamBody | None
+    publishers: Mapping[str, PublisherBody]
+
+
 @dataclass(slots=True)
 class Chain:
     """The state after genesis and every statement admitted since, in their order."""
@@ -114,10 +123,13 @@ class Chain:
     upstreams: dict[str, tuple[str, UpstreamBody]] = field(default_factory=dict)
     publishers: dict[str, tuple[str, PublisherBody]] = field(default_factory=dict)
     delegations: dict[str, tuple[str, DelegationBody]] = field(default_factory=dict)
+    standings: dict[str, tuple[str, StandingBody]] = field(default_factory=dict)
     signers: dict[str, tuple[str, SignerBody]] = field(default_factory=dict)
     logs: dict[str, tuple[str, LogBody]] = field(default_factory=dict)
     #: Digest of each roster to the (origin, RP id) in force with it.
     sites: dict[str, tuple[str, str]] = field(default_factory=dict)
+    #: Digest of each standing approval to what it was signed for.
+    _signed_for: dict[str, SignedFor] = field(default_factory=dict)
     _moved: dict[tuple[Kind, str], Effect] = field(default_factory=dict)
 
     @classmethod
@@ -214,6 +226,10 @@ class Chain:
         """Everything that the chains of `kind` ever held, by its digest, in the order in which it came."""
         return {digest: one.body for (of, digest), one in self._moved.items() if of is kind}
 
+    def signed_for(self, standing: str) -> SignedFor:
+        """What the standing approval with this digest was signed for."""
+        return self._signed_for[standing]
+
     def holding(self, digest: str) -> str | None:
         """The digest of the statement of which this is the digest, or that of a member."""
         found = (self._moved.get((kind, digest)) for kind in Statement.CHAINED)
@@ -224,6 +240,7 @@ class Chain:
             Kind.UPSTREAM: self.upstreams,
             Kind.PUBLISHER: self.publishers,
             Kind.DELEGATION: self.delegations,
+            Kind.STANDING: self.standings,
             Kind.SIGNER: self.signers,
             Kind.LOG: self.logs,
         }
@@ -265,6 +282,8 @@ class Chain:
                 check_signer(one.body)
             elif isinstance(one.body, LogBody):
                 self._check_log(one.body)
+            elif isinstance(one.body, StandingBody):
+                check_life(one.body, statement.issued_at)
 
     def _check_log(self, body: LogBody) -> None:
         """Rule 6; refuses with `log.unusable`."""
@@ -304,6 +323,15 @@ class Chain:
     ) -> Verdict:
         """Verifies and counts. Refuses only where the statement does not belong here; bad signatures are problems."""
         self.check_belongs(statement)
+        return self.recount(statement, approvals, circumstances)
+
+    def recount(
+        self,
+        statement: Statement,
+        approvals: Iterable[Approval],
+        circumstances: quorum.Circumstances = quorum.ORDINARY,
+    ) -> Verdict:
+        """`evaluate` of one that belongs here: also long after it was admitted, under what is in force now."""
         data, site = statement.to_bytes(), self.sites[statement.heads.roster]
         signed: dict[str, Signed] = {}
         problems: list[Problem] = []
@@ -312,10 +340,20 @@ class Chain:
                 signed[approval.key] = self._verify(data, approval, site)
             except Refusal as refusal:
                 problems.append(Problem(approval.key, refusal.code, refusal.message))
+        return self.counted(statement, tuple(signed.values()), circumstances, tuple(problems))
+
+    def counted(
+        self,
+        statement: Statement,
+        signed: tuple[Signed, ...],
+        circumstances: quorum.Circumstances = quorum.ORDINARY,
+        problems: tuple[Problem, ...] = (),
+    ) -> Verdict:
+        """These verified signatures, counted as if they stood under the statement."""
         electorates = self._electorates(statement, circumstances)
-        tallies = [quorum.count(electorate, signed.values()) for electorate in electorates]
+        tallies = [quorum.count(electorate, signed) for electorate in electorates]
         strictest = max(tallies, key=lambda tally: (not tally.reached, tally.missing, tally.needed))
-        return Verdict(tuple(signed.values()), tuple(problems), strictest, electorates)
+        return Verdict(signed, problems, strictest, electorates)
 
     def electorate(
         self,
@@ -392,6 +430,18 @@ class Chain:
             )
         for effect in moves:
             self._move(effect)
+        for (
+            effect
+        ) in moves:  # of a bundle when all of it is in force: the order of its members says nothing
+            if isinstance(effect.body, StandingBody):
+                self._signed_for[effect.digest] = self._named_by(effect.body)
+
+    def _named_by(self, body: StandingBody) -> SignedFor:
+        upstream = self.upstreams.get(body.upstream)
+        known = {
+            name: self.publishers[name][1] for name in body.publishers if name in self.publishers
+        }
+        return SignedFor(upstream[1] if upstream else None, known)
 
     def _move(self, effect: Effect) -> None:
         digest, body, heads = effect.digest, effect.body, self.heads
@@ -411,6 +461,8 @@ class Chain:
             self.publishers[body.name] = (digest, body)
         elif isinstance(body, DelegationBody):
             self.delegations[body.name] = (digest, body)
+        elif isinstance(body, StandingBody):
+            self.standings[body.name] = (digest, body)
         elif isinstance(body, LogBody):
             self.logs[""] = (digest, body)
         else:

@@ -67,6 +67,10 @@ def _admitted(members: Members) -> JsonObject:
 def _approved(members: Members) -> JsonObject:
     members.sha256_or_empty("review")
     _people(members)
+    if members.has("standing"):
+        members.sha256("standing")
+        members.boolean("chosen")
+        members.text("chance")
     return _statement(members)
 
 
@@ -98,6 +102,11 @@ def _asked(members: Members) -> JsonObject:
 def _signed(members: Members) -> JsonObject:
     members.name("by", empty=True)
     members.name("key")
+    return _statement(members)
+
+
+def _read_afterwards(members: Members) -> JsonObject:
+    _people(members)
     return _statement(members)
 
 
@@ -137,6 +146,7 @@ _READERS: Final[dict[str, Callable[[Members], JsonObject]]] = {
     "admitted": _admitted,
     "approved": _approved,
     "intent": _intent,
+    "read-afterwards": _read_afterwards,
     **dict.fromkeys(("rejected", "expired", "stale", "failed", "refused", "not-yet"), _ended),
     "narrowing": _narrowing,
     "cleared": _cleared,

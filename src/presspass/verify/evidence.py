@@ -43,7 +43,7 @@ from presspass.verify.attestation import STATEMENT_TYPE, encode, open_envelope
 from presspass.verify.chain import Chain
 from presspass.verify.entries import read_entry
 from presspass.verify.history import Teller
-from presspass.verify.proof import Entry, SignedStatement, open_checkpoint
+from presspass.verify.proof import Entry, SignedStatement, check_standing, open_checkpoint
 
 FORMAT: Final = "presspass/evidence/v1"
 PREDICATE_TYPE: Final = "urn:presspass:evidence:v1"
@@ -276,7 +276,7 @@ def _replay(body: Body) -> list[Act]:
     for number in places[0]:
         if body.acts[number].signed is not None:
             _invalid("An act stands before genesis.")
-        acts[number] = _checked(body.acts[number], SignedStatement(body.genesis, ()), None)
+        acts[number] = _checked(body.acts[number], SignedStatement(body.genesis, ()), None, ())
     chain = Chain.begin(body.genesis)
     for after in range(1, len(body.chain) + 2):
         moves = body.chain[after - 1] if after <= len(body.chain) else None
@@ -284,14 +284,22 @@ def _replay(body: Body) -> list[Act]:
             record = body.acts[number]
             if (signed := record.signed or moves) is None:
                 _invalid("An act stands after more changes than the evidence has.")
-            acts[number] = _checked(record, signed, None if record.signed is None else chain)
+            state = None if record.signed is None else chain
+            acts[number] = _checked(record, signed, state, body.chain[: after - 1])
         if moves is not None:
             chain.admit(moves.statement, moves.approvals)
     return [acts[number] for number in range(len(body.acts))]
 
 
-def _checked(record: ActRecord, signed: SignedStatement, chain: Chain | None) -> Act:
-    """Rule 5 for one act. `chain`: None for what moves one, whose signatures `Chain.admit` checks."""
+def _checked(
+    record: ActRecord,
+    signed: SignedStatement,
+    chain: Chain | None,
+    admitted: Sequence[SignedStatement],
+) -> Act:
+    """Rule 5 for one act. `chain`: None for what moves one, whose signatures `Chain.admit` checks; `admitted`: what
+    leads to it after genesis.
+    """
     statement = signed.statement
     if chain is not None and statement.kind in {Kind.GENESIS, *Statement.MOVING}:
         _invalid("A statement that moved a chain stands beside the chains.")
@@ -304,26 +312,48 @@ def _checked(record: ActRecord, signed: SignedStatement, chain: Chain | None) ->
     if entries.at != record.at:
         _invalid("The ledger has another time for an act than the evidence.")
     if chain is not None:
-        _check_signatures(chain, signed, entries)
+        _check_signatures(chain, signed, entries, admitted)
         chain.check_alive(statement, record.at)
     found = tuple((one.position, one.entry) for one in record.entries)
     return Act(statement, signed.approvals, record.at * 1000, record.after, found)
 
 
-def _check_signatures(chain: Chain, signed: SignedStatement, entries: _Entries) -> None:
+def _check_signatures(
+    chain: Chain,
+    signed: SignedStatement,
+    entries: _Entries,
+    admitted: Sequence[SignedStatement],
+) -> None:
     """Enough in the state of the chains at this place. Whether a workload counted is said where a release is verified;
-    of one that never was, it may have counted or not.
+    of one that never was, it may have counted or not. Nor is it said of such a one whether people signed it after it
+    had passed under a standing approval.
     """
     verified = entries.verified
     if verified is not None:
         if (verified.roster, verified.policy) != (chain.heads.roster, chain.heads.policy):
             _invalid("A release was verified under other rules than those of its place.")
-        counted = Circumstances(workload=verified.workload and entries.asked)
+        asked = verified.workload and entries.asked
+        if verified.standing:
+            check_standing(
+                chain,
+                admitted,
+                signed.statement,
+                verified.standing,
+                workload=asked,
+                at=entries.at,
+            )
+            return None
+        counted = Circumstances(workload=asked)
         return chain.evaluate(signed.statement, signed.approvals, counted).require_all()
     if entries.asked:
         counted = Circumstances(workload=True)
         verdict = chain.evaluate(signed.statement, signed.approvals, counted)
         if verdict.reached and not verdict.problems:
+            return None
+        if entries.standing:
+            check_standing(
+                chain, admitted, signed.statement, entries.standing, workload=True, at=entries.at
+            )
             return None
     return chain.evaluate(signed.statement, signed.approvals).require_all()
 
@@ -331,11 +361,12 @@ def _check_signatures(chain: Chain, signed: SignedStatement, entries: _Entries) 
 @dataclass(slots=True)
 class _Entries:
     """What the entries of an act say. `at`: when it was admitted or claimed, -1 where none says so; `asked`: whether a
-    workload asked that the press has verified.
+    workload asked that the press has verified; `standing`: digest of that under which it was let through, or "".
     """
 
     at: int = -1
     asked: bool = False
+    standing: str = ""
     verified: Entry | None = None
 
     @classmethod
@@ -355,6 +386,8 @@ class _Entries:
                 _invalid(f"Entry {one.position} is about other files than the release.")
             if line.kind == "verified":
                 entries.verified = Entry.from_bytes(one.entry)
+            if line.kind == "approved":
+                entries.standing = str(raw.get("standing", ""))
             entries.asked |= line.kind == "workload" and raw.get("state") == "verified"
         return entries
 

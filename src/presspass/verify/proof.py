@@ -6,7 +6,8 @@ attestations. The check, in this order; the first failure ends it:
 1. genesis is the one the user pinned;
 2. each chained statement was admitted by a quorum under the state before it;
 3. the release statement names this file by SHA-256, belongs to this installation, and its signatures are enough under
-   the roster it names and under the one in force when it was claimed;
+   the roster it names and under the one in force when it was claimed; or, where the press's entry names a standing
+   approval, that one was in force, covers the release, and the signatures under it are enough (`verify.standing`);
 4. the press's entry says that exactly these files were published under it, while it had not expired;
 5. the entry is in the tree of a checkpoint of the log to which the chain leads, signed by its key; where the log got
    another one between claim and entry, `later` leads on to it, by the rule of 2;
@@ -32,6 +33,7 @@ from presspass.core.limits import PROOF_BYTES_MAX, STATEMENT_BYTES_MAX
 from presspass.core.log import LogBody
 from presspass.core.quorum import Circumstances
 from presspass.core.signer import ATTESTATION
+from presspass.core.standing import check_time
 from presspass.core.statement import (
     GenesisBody,
     Intent,
@@ -45,6 +47,7 @@ from presspass.verify import attestation
 from presspass.verify.attestation import PREDICATES, Attestable, Signature
 from presspass.verify.chain import Chain, Verdict
 from presspass.verify.ed25519 import verifies
+from presspass.verify.standing import Passed, check_passes
 
 if TYPE_CHECKING:
     from presspass.core.ledger.revocations import RevocationHead
@@ -185,7 +188,8 @@ class Entry:
 
     `claimed_at`, `verified_at`: Unix seconds; `roster`, `policy`: heads in force when it was claimed; `mode`: prevented
     or detected; `zones`: "separated" or "not separated"; `workload`: whether the press has verified the workload that
-    asked, so that it counted as one of the two identities (the press's word; a member only where it did).
+    asked, so that it counted as one of the two identities (the press's word; a member only where it did); `standing`:
+    digest of the standing approval under which it passed, "" (and no member) where people have signed the release.
     """
 
     space: str
@@ -198,11 +202,14 @@ class Entry:
     mode: str
     zones: str
     workload: bool = False
+    standing: str = ""
 
     def to_json(self) -> JsonObject:
         counted = {"workload": True} if self.workload else {}
+        under = {"standing": self.standing} if self.standing else {}
         return {
             **counted,
+            **under,
             "claimed_at": self.claimed_at,
             "files": [file.to_json() for file in self.files],
             "kind": "verified",
@@ -233,6 +240,7 @@ class Entry:
             mode=members.choice("mode", ("prevented", "detected")),
             zones=members.choice("zones", ("separated", "not separated")),
             workload=members.optional("workload", _true) or False,
+            standing=members.sha256("standing") if members.has("standing") else "",
         )
         members.done()
         return entry
@@ -244,7 +252,8 @@ class Valid:
     time (Unix seconds) of each that was asked for and has cosigned the checkpoint; `synced`: keys that are passkeys
     copied to other devices or a cloud; `attested_by`: scheme and fingerprint (SHA-256, hex) of the signer; `profile`:
     `solo` only where both policies that count were, that which it was asked for under and that which it went out
-    under; `log`: the key that signed the checkpoint, and signs revocation heads.
+    under; `log`: the key that signed the checkpoint, and signs revocation heads; `standing`: that under which it
+    passed, None where people have signed this release: else `approved_by` is empty.
     """
 
     file: ReleaseFile
@@ -265,6 +274,7 @@ class Valid:
     position: int
     origin: str
     genesis: str
+    standing: Passed | None = None
 
 
 def check_proof(
@@ -310,10 +320,11 @@ def check_after(
 ) -> Valid:
     """Steps 3 to 6. `chain`: after everything in the proof's chain, which was admitted; it is not changed."""
     entry = Entry.from_bytes(proof.record.entry)
-    body, verdict = _check_release(proof, chain, entry, file)
+    body, verdict, passed = _check_release(proof, chain, entry, file)
     log = _log_of(proof, chain)
     witnessed = _check_record(proof.record, log, witnesses)
-    about = attestable(chain, proof.release, [one.statement for one in proof.chain], entry, verdict)
+    admitted = [one.statement for one in proof.chain]
+    about = attestable(chain, proof.release, admitted, entry, verdict, passed)
     signer = chain.signer(ATTESTATION, log)
     sha512 = attestation.check(proof.attestations, about, signer)
     upstream = next(
@@ -324,7 +335,7 @@ def check_after(
         sha512=sha512[file.sha256],
         release=body,
         upstream=upstream,
-        approved_by=verdict.tally.counted,
+        approved_by=() if passed else verdict.tally.counted,
         requester_signed=verdict.tally.requester_signed,
         keys=tuple((signed.key, chain.enrolled(signed.key)[0].kind) for signed in verdict.signed),
         synced=frozenset(signed.key for signed in verdict.signed if signed.synced),
@@ -338,12 +349,35 @@ def check_after(
         position=proof.record.position,
         origin=chain.site[0],
         genesis=proof.genesis.digest,
+        standing=passed,
     )
 
 
 def _profile(chain: Chain, statement: Statement) -> str:
     policies = (chain.policies[statement.heads.policy], chain.policy)
     return "solo" if all(policy.profile == "solo" for policy in policies) else "team"
+
+
+def check_standing(
+    chain: Chain,
+    admitted: Sequence[SignedStatement],
+    release: Statement,
+    standing: str,
+    *,
+    workload: bool,
+    at: int,
+) -> Passed:
+    """That the release passes under the standing approval of this digest, as far as statements show it, and that it
+    held when the release was claimed. `admitted`: what leads to `chain`, with its signatures; `at`: Unix seconds.
+    """
+    holding = chain.holding(standing)
+    signed = next((one for one in admitted if one.statement.digest == holding), None)
+    if signed is None:
+        raise Refusal(Code.PROOF_INVALID, "The proof lacks the standing approval that it names.")
+    counted = Circumstances(workload=workload)
+    passed = check_passes(chain, standing, signed.statement, signed.approvals, release, counted)
+    check_time(passed.body, at)
+    return passed
 
 
 def _evaluate(chain: Chain, proof: Proof, entry: Entry) -> Verdict:
@@ -363,7 +397,7 @@ def _true(value: object) -> bool:
 
 def _check_release(
     proof: Proof, chain: Chain, entry: Entry, file: ReleaseFile
-) -> tuple[ReleaseBody, Verdict]:
+) -> tuple[ReleaseBody, Verdict, Passed | None]:
     statement = proof.release.statement
     body = statement.body_as(ReleaseBody)
     if file not in body.files or file.name != proof.filename:
@@ -375,7 +409,18 @@ def _check_release(
             Code.PROOF_INVALID, "The proof's chain does not end where the press published."
         )
     verdict = _evaluate(chain, proof, entry)
-    verdict.require_all()
+    passed = None
+    if entry.standing:
+        passed = check_standing(
+            chain,
+            proof.chain,
+            statement,
+            entry.standing,
+            workload=entry.workload,
+            at=entry.claimed_at,
+        )
+    else:
+        verdict.require_all()
     if body.upstream not in {digest for digest, _ in chain.upstreams.values()}:
         raise Refusal(Code.PROOF_INVALID, "The release names an upstream that was not in force.")
     if (
@@ -390,7 +435,7 @@ def _check_release(
         raise Refusal(
             Code.PROOF_INVALID, "The release was published outside the life of its approval."
         ) from None
-    return body, verdict
+    return body, verdict, passed
 
 
 def _later(members: Members) -> tuple[SignedStatement, ...]:
@@ -429,6 +474,7 @@ def attestable(
     admitted: Sequence[Statement],
     entry: Entry,
     verdict: Verdict,
+    passed: Passed | None = None,
 ) -> Attestable:
     """What the press attests of a release, and whoever checks it expects. `admitted`: the chain, after genesis."""
     body = release.statement.body_as(ReleaseBody)
@@ -442,6 +488,7 @@ def attestable(
         chain=[chain.genesis.digest, *(one.digest for one in admitted)],
         policy=chain.policy,
         signatures=[_signature(chain, verdict, one) for one in verdict.signed],
+        standing=(passed.digest, passed.approved_by) if passed else None,
     )
 
 
@@ -502,6 +549,15 @@ def _hash(value: object) -> bytes:
     return data
 
 
+def _standing_json(passed: Passed) -> JsonObject:
+    return {
+        "statement": passed.digest,
+        "asked_at": passed.asked_at,
+        "approved_by": list(passed.approved_by),
+        "bounds": passed.body.to_json(),
+    }
+
+
 def verdict_json(valid: Valid, head: RevocationHead | None = None) -> str:
     """The verdict for programs. `head`: that which the file was looked for in, and not found."""
     asked = {} if head is None else {"at": head.time_s, "size": head.size}
@@ -516,6 +572,7 @@ def verdict_json(valid: Valid, head: RevocationHead | None = None) -> str:
             "requester_signed": valid.requester_signed,
             "asked_by_workload": valid.entry.workload,
             "approved_by": list(valid.approved_by),
+            "standing": _standing_json(valid.standing) if valid.standing else None,
             "keys": [
                 {"key": key, "kind": kind, "synced": key in valid.synced}
                 for key, kind in valid.keys

@@ -18,6 +18,7 @@ from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import Electorate
 from presspass.core.roster import Key, Person, Roster
 from presspass.core.signer import SignerBody
+from presspass.core.standing import StandingBody
 from presspass.core.statement import (
     BundleBody,
     ChainedBody,
@@ -40,6 +41,7 @@ from presspass.gateway.console.bindings import (
 )
 from presspass.gateway.console.items import DifferenceView, Item
 from presspass.gateway.console.models import RequestFacts, Situation
+from presspass.gateway.console.standings import standing_view
 from presspass.gateway.console.text import duration, listed, plural
 from presspass.store.journal_view import Narrowing, is_open_target
 
@@ -76,6 +78,8 @@ def _one(facts: RequestFacts, body: ChainedBody, situation: Situation) -> Differ
             return publisher_view(before, body)
         case ((DelegationBody() | None), DelegationBody()):
             return delegation_view(before, body, situation)
+        case ((StandingBody() | None), StandingBody()):
+            return standing_view(before, body)
         case ((SignerBody() | None), SignerBody()):
             return _signer(before, body)
         case (_, LogBody()):
@@ -422,6 +426,7 @@ _STOP_WORDS = {
     "person": "Revoked: the person {}",
     "publisher": "Revoked: the publisher {}",
     "delegation": "Revoked: the delegation {}",
+    "standing": "Ended: the standing approval {}",
     "limited": "Limited: the publisher {}",
     "pass": "Revoked: the pass {}",
     "workload": "Revoked: the workload {}",

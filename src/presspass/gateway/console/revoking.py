@@ -20,6 +20,10 @@ _GROUPS = {
         "Bots and agents",
         "Passes under it end, the bot gets no new ones, and none of its releases goes out.",
     ),
+    "standing": (
+        "Standing approvals",
+        "No release passes under it any more; those that wait are signed by people.",
+    ),
     "workload": (
         "Repositories",
         "As for a publisher, whatever publisher it asks by.",
@@ -42,6 +46,7 @@ _STOPPED = {
     "person": "revoked person",
     "publisher": "revoked publisher",
     "delegation": "revoked delegation",
+    "standing": "ended standing approval",
     "workload": "revoked repository",
     "run": "revoked run",
     "pass": "revoked pass",
