@@ -57,8 +57,8 @@ def submit(ci: CiRig, version: str, project: str = PROJECT) -> str:
         return ci.rig.run("submit", *ci.files(version, project), **more).strip()
 
 
-def let_in(ci: CiRig, name: str, kind: str = "patch") -> None:
-    url = ci.rig.ask("standing", "ask", name, *BOUNDS, "--kind", kind)["url"]
+def let_in(ci: CiRig, name: str, kind: str = "patch", *more: object) -> None:
+    url = ci.rig.ask("standing", "ask", name, *BOUNDS, *more, "--kind", kind)["url"]
     ci.rig.approve(url, "ada", "grace")
     ci.rig.run("wait", url, "--timeout", "30s")
 
@@ -159,3 +159,27 @@ def test_one_person_ends_it_at_once(ci: CiRig) -> None:
     assert "looked odd" in why_not(ci, submit(ci, "1.2"))
     [stop] = ci.rig.ask("standing", "show", "minors")["stops"]
     assert stop["reason"] == "looked odd" and stop["by"]
+
+
+def test_what_is_chosen_is_read_on_its_page_and_the_pages_say_what_runs_and_would_have_run(
+    ci: CiRig,
+) -> None:
+    let_in(ci, "all-read", "patch", "--read-every", 1)
+    url = submit(ci, "1.0.7")
+    until(ci, url, "verified")
+    listed, standing = looked_at(ci)
+    assert "To be read afterwards" in listed and f"/r/{url.rpartition('/')[2]}" in listed
+    assert "What it would have let through of the past" in standing
+    assert "there is none before it" in standing, "1.0 was the first"
+    assert ci.rig.ask("status", url)["standing"]["to_be_read"] is True
+    ci.rig.approve(url, "grace")
+    wait_until(lambda: ci.rig.ask("status", url)["standing"]["read_by"], "it was read", 30.0)
+    [use] = ci.rig.ask("standing", "show", "all-read")["uses"]
+    assert use["read_by"] and "To be read afterwards" not in looked_at(ci)[0]
+
+
+def looked_at(ci: CiRig) -> tuple[str, str]:
+    """The list, and the page of standing approvals, as a browser with a view token gets them."""
+    with httpx2.Client(trust_env=False, follow_redirects=True) as client:
+        listed = client.get(ci.rig.ask("status", "--page")["url"])
+        return listed.text, client.get(f"{ci.rig.origin}/standing").text

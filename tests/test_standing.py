@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -11,14 +12,20 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy.engine import Connection
 
 from ledger_reading import entered
+from press_rig import Rig
+from presspass.core.approval import approval_id
 from presspass.core.digests import sha256_hex
 from presspass.core.errors import Refusal
 from presspass.core.standing import LIFE_S_MAX, StandingBody
 from presspass.core.statement import (
     BundleBody,
     FreezeBody,
+    Kind,
     Member,
     ReleaseBody,
     ReleaseFile,
@@ -28,8 +35,10 @@ from presspass.core.statement import (
 )
 from presspass.drill.packages import INERT_PTH, make_wheel, module_of
 from presspass.drill.world.clock import WorldClock
+from presspass.press import journal, standing
 from presspass.press.clock import Clock
 from presspass.store import gateway_tables as g
+from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.verify.proof import Proof, Valid, check_proof
 from workload_scene import AUDIENCE, POLICY, Scene, scenes
@@ -358,6 +367,126 @@ def test_it_may_come_into_force_in_a_bundle_with_its_publisher(routine: Routine)
     statement = routine.goes_out("1.1")
     valid = routine.proved(statement)
     assert valid.standing is not None and valid.standing.body.name == "another"
+
+
+# --- the law ----------------------------------------------------------------------------------------------------------
+
+
+class UndoneError(Exception):
+    """Ends a transaction so that nothing of it stays."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a journal may hold beside one honest request for 1.1; the first value of each is that of an honest world."""
+
+    state: str
+    set_digest: str
+    limited: bool
+    workflow: str
+    ended: bool
+    suspended: str
+    revoked: bool
+    of_project: int
+    of_others: int
+    newer: str
+    late_s: int
+
+    @property
+    def is_routine(self) -> bool:
+        sound = self.state == "verified" and self.set_digest == "" and self.workflow == ""
+        free = not (self.limited or self.ended or self.suspended == "p-ben" or self.revoked)
+        counted = self.of_project < ROUTINE.daily_per_project
+        counted &= self.of_project + self.of_others < ROUTINE.daily
+        return sound and free and counted and self.newer in ("", "1.0.5") and self.late_s < 86_000
+
+
+cases = st.builds(
+    Case,
+    state=st.sampled_from(["verified"] * 6 + ["refused", "seen"]),
+    set_digest=st.sampled_from([""] * 6 + ["none", "e" * 64]),
+    limited=st.sampled_from([False] * 6 + [True]),
+    workflow=st.sampled_from([""] * 6 + ["e" * 64]),
+    ended=st.sampled_from([False] * 6 + [True]),
+    suspended=st.sampled_from([""] * 4 + ["p-ana", "p-ben"]),
+    revoked=st.sampled_from([False] * 6 + [True]),
+    of_project=st.sampled_from([0, 0, 1, 2, 3]),
+    of_others=st.sampled_from([0, 0, 1, 4, 5]),
+    newer=st.sampled_from([""] * 4 + ["1.0.5", "1.1", "2.0"]),
+    late_s=st.sampled_from([0] * 6 + [86_500]),
+)
+
+
+def test_no_release_passes_outside_its_bounds_whatever_the_journal_holds(
+    routine: Routine,
+) -> None:
+    rig, press = routine.scene.rig, routine.scene.press
+    statement = routine.ask("1.1")
+    now_ms = press.clock.now_ms()
+    passed: list[bool] = []
+
+    def look(case: Case, connection: Connection) -> None:
+        lay_out(case, connection, statement, rig, now_ms)
+        chain = press.books.chain(connection)
+        try:
+            found = standing.find(connection, chain, statement, now_ms + case.late_s * 1000)
+            passed.append(found is not None)
+        except Refusal:
+            passed.append(False)
+        raise UndoneError
+
+    @settings(max_examples=150, deadline=None, database=None)
+    @given(cases)
+    def law(case: Case) -> None:
+        with contextlib.suppress(UndoneError):
+            press.books.writer.run(lambda c: look(case, c))
+        assert passed[-1] is case.is_routine
+
+    law()
+    assert True in passed and False in passed
+
+
+def lay_out(case: Case, connection: Connection, release: Statement, rig: Rig, now_ms: int) -> None:
+    """Changes the journal to what the case says, within the caller's transaction."""
+    asked = release.body_as(ReleaseBody).asked_by
+    assert asked is not None
+    changes: dict[str, Any] = {"state": case.state, "code": "identity.invalid"}
+    if case.set_digest:
+        changes["set_digest"] = "" if case.set_digest == "none" else case.set_digest
+    if case.workflow:
+        changes["workflow"] = case.workflow
+    connection.execute(
+        t.WORKLOAD.update().where(t.WORKLOAD.c.token == asked.token).values(**changes)
+    )
+    [signed] = [one for one in view.chained(connection) if one.kind is Kind.STANDING]
+    [ben] = [
+        approval_id(signed.digest, one.key)
+        for one in view.approvals_under(connection, signed.digest)
+        if one.key == rig.keys["ben"].key.id
+    ]
+    stops = [
+        ("limited", "demo-ci", case.limited),
+        ("standing", "routine", case.ended),
+        ("person", case.suspended, bool(case.suspended)),
+        ("approval", ben, case.revoked),
+    ]
+    for number, (what, target, holds) in enumerate(stops):
+        if holds:
+            journal.latch(
+                connection, id=str(number) * 64, what=what, target=target, by="", reason="", source="law",
+                now_ms=now_ms,
+            )  # fmt: skip
+    projects = ["demo"] * case.of_project + ["another"] * case.of_others
+    for number, project in enumerate(projects):
+        connection.execute(
+            t.STANDING_USE.insert().values(
+                statement=f"{number:064}", standing=signed.digest, name="routine", project=project, version="1",
+                at_ms=now_ms - number * 1000,
+            )
+        )  # fmt: skip
+    if case.newer:
+        file = ReleaseFile(f"demo-{case.newer}-py3-none-any.whl", "a" * 64, 1)
+        journal.keep_published(connection, "main", release, "demo", case.newer, file, now_ms)
 
 
 # --- read afterwards --------------------------------------------------------------------------------------------------

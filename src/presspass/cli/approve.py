@@ -88,6 +88,8 @@ def approve_command(
     The first time it shows the whole fingerprint of the installation behind the gate, and remembers it; when another
     one stands there later, nothing is signed.
 
+    What went out under a standing approval and was chosen to be read afterwards is read by approving it, too.
+
     If you asked for the release yourself, your signature proves that and approves nothing; it saves one approver.
 
     Exit codes: 0 handed in and stored; 1 refused (by the checks here, by you, or by the gate), or ended already; 2
@@ -97,8 +99,9 @@ def approve_command(
     signer = make_signer(key, software_passkey, page.base)
     with Gate(page.base) as gate:
         asked = fetch_statement(gate, page)
-        _check_open(asked.answer, _ENDED)
-        check_alive(asked.statement)
+        if not is_to_be_read(asked.answer):
+            _check_open(asked.answer, _ENDED)
+            check_alive(asked.statement)
         _show_statement(asked)
         _show_rules(gate, asked.statement)
         check_installation(page.base, asked.statement.genesis, trust)
@@ -261,6 +264,12 @@ def _show_statement(asked: Asked) -> None:
     if answer.get("state"):
         remark = answer.get("message") or answer.get("reason") or ""
         say(f"  the gate says: {safe(answer['state'])} {safe(remark)}".rstrip())
+
+
+def is_to_be_read(answer: JsonObject) -> bool:
+    """Whether it went out and waits to be read. The gate's word: the press lets nothing out by such a signature."""
+    standing = answer.get("standing")
+    return isinstance(standing, dict) and standing.get("to_be_read") is True
 
 
 def _show_body(asked: Asked, body: Body) -> None:

@@ -299,6 +299,7 @@ class Api:
             "state": facts.state.value,
             "code": facts.code,
             "reason": facts.reason,
+            "standing": _standing_json(facts),
             "hint": _hint(facts),
             "requester": facts.requester,
             "asked_by": asking.asker_json(facts.asker, facts.requester),
@@ -370,6 +371,19 @@ class Api:
 def _review_digest(statement: Statement | None) -> str | None:
     body = statement.body if statement else None
     return body.review if isinstance(body, ReleaseBody) else None
+
+
+def _standing_json(facts: ReleaseFacts) -> JsonObject | None:
+    """How it passed under a standing approval, and whether it waits to be read."""
+    use = facts.use
+    if use is None:
+        return None
+    return {
+        "name": use.name,
+        "read_by": use.read_by,
+        "read_until": use.due_ms // 1000 if use.due_ms is not None else None,
+        "to_be_read": facts.to_be_read,
+    }
 
 
 def tally_json(count: Tally) -> JsonObject:

@@ -28,7 +28,17 @@ from presspass.core.statement import (
     Statement,
 )
 from presspass.core.versioning import unusual
-from presspass.gateway import asking, history, identities, in_force, people, requests, stops, tokens
+from presspass.gateway import (
+    asking,
+    history,
+    identities,
+    in_force,
+    people,
+    requests,
+    standings,
+    stops,
+    tokens,
+)
 from presspass.gateway.console import differences
 from presspass.gateway.console.models import (
     Ballot,
@@ -43,6 +53,7 @@ from presspass.gateway.console.models import (
     RequestLine,
     SignatureFacts,
     Situation,
+    StandingFacts,
     Viewer,
 )
 from presspass.gateway.console.text import told
@@ -54,7 +65,7 @@ from presspass.gateway.requests import Request
 from presspass.store import journal_view
 from presspass.store.gateway_tables import APPROVAL, RELEASE, RELEASE_FILE, REQUEST, REVIEW
 from presspass.store.journal_tables import NARROWING
-from presspass.store.journal_view import Decision, Narrowing
+from presspass.store.journal_view import Decision, Narrowing, StandingUse
 from presspass.verify.approvals import verify_approval
 from presspass.verify.chain import Chain
 from presspass.verify.history import Words
@@ -131,6 +142,8 @@ class Facts:
                 proofs=self.proofs(row.statement) if request else (),
                 asker=asking.asker(self._gate, connection, row, asked),
                 note=row.note,
+                use=self._use(row.statement) if request else None,
+                to_be_read=request is not None and self._gate.journal.is_to_be_read(row.statement),
             )
 
     def request(self, digest: str) -> RequestFacts | None:
@@ -162,6 +175,7 @@ class Facts:
             return Overview(
                 tuple(self._release_line(connection, rules, row, published) for row in releases),
                 tuple(line for line in lines if line is not None),
+                standings.to_be_read(self._gate, connection),
             )
 
     def viewer(self, secret: str) -> Viewer | None:
@@ -196,6 +210,17 @@ class Facts:
     def identities(self) -> Identities | None:
         """What can be revoked; None before genesis."""
         return identities.identities(self._gate)
+
+    def standings(self) -> tuple[StandingFacts, ...]:
+        """Every standing approval, with what has passed under it."""
+        return standings.standings(self._gate)
+
+    def _use(self, statement: str) -> StandingUse | None:
+        """How this release passed under a standing approval."""
+        rules = self._gate.journal.rules
+        if rules.chain is None or not rules.chain.standings:
+            return None
+        return self._gate.journal.read(lambda c: journal_view.standing_use(c, statement))
 
     def history(self, words: Words, further: str) -> History:
         """What the press has carried out, by these words."""

@@ -119,8 +119,8 @@ def check_not_held(policy: Policy, now_ms: int) -> None:
 
 def check_not_revoked(connection: Connection, statement: Statement) -> None:
     """Neither the release nor any of its bytes, under whatever name and in whatever release they were revoked."""
-    standing = {one.target: one for one in view.narrowings(connection) if one.what == "release"}
-    found = standing.get(statement.digest)
+    releases = {one.target: one for one in view.narrowings(connection) if one.what == "release"}
+    found = releases.get(statement.digest)
     if found is not None:
         raise Refusal(
             Code.RELEASE_REVOKED,

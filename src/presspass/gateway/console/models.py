@@ -19,8 +19,9 @@ from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import Electorate, Tally
 from presspass.core.risk import Waiting
+from presspass.core.standing import StandingBody
 from presspass.core.statement import ChainedBody, Intent, ReleaseFile, UpstreamBody
-from presspass.store.journal_view import Decision, Narrowing
+from presspass.store.journal_view import Decision, Narrowing, StandingUse
 from presspass.verify.history import Words
 
 
@@ -157,7 +158,8 @@ class AskerFacts:
 @dataclass(frozen=True, slots=True)
 class ReleaseFacts:
     """One set of files. `report`: the inspector's bytes (hostile); `upstream_body`: None while it is not in force;
-    `asker`: the workload that asked, None where a person uploaded; `note`: what was said with the files (hostile).
+    `asker`: the workload that asked, None where a person uploaded; `note`: what was said with the files (hostile);
+    `use`: how it passed under a standing approval, None where it did not; `to_be_read`: afterwards, and nobody has.
     """
 
     id: str
@@ -176,6 +178,8 @@ class ReleaseFacts:
     proofs: tuple[str, ...] = ()
     asker: AskerFacts | None = None
     note: str = ""
+    use: StandingUse | None = None
+    to_be_read: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +249,50 @@ class Overview:
 
     releases: tuple[ReleaseLine, ...] = ()
     requests: tuple[RequestLine, ...] = ()
+    to_read: tuple[UseLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UseLine:
+    """A release that passed under the standing approval `standing`. `release`: the id of its page, "" where it is not
+    known; times in milliseconds; `due_ms`: until when it is to be read, None where it was not chosen; `read_by`: an id.
+    """
+
+    release: str
+    standing: str
+    project: str
+    version: str
+    at_ms: int
+    due_ms: int | None
+    read_ms: int | None
+    read_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastLine:
+    """A release of the past, held against the bounds of a standing approval. `why`: what is beyond, "" for nothing."""
+
+    release: str
+    project: str
+    version: str
+    at_ms: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class StandingFacts:
+    """A standing approval. `state`: in force, over, retired or ended (then with its `stop`); `today`, `in_all`: how
+    many have passed under it in 24 hours, and ever; `uses`: the newest of them; `past`: what it would have let through.
+    """
+
+    name: str
+    body: StandingBody
+    state: str
+    stop: Narrowing | None
+    today: int
+    in_all: int
+    uses: tuple[UseLine, ...] = ()
+    past: tuple[PastLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +454,10 @@ class Deps(Protocol):
 
     def request(self, digest: str) -> RequestFacts | None:
         """The request for signatures with this digest; None when there is none or when it is a release's."""
+        ...
+
+    def standings(self) -> tuple[StandingFacts, ...]:
+        """Every standing approval, by name."""
         ...
 
     def overview(self) -> Overview:

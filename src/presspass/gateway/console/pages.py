@@ -24,6 +24,8 @@ from presspass.gateway.console.models import (
     RequestFacts,
     RequestLine,
     Situation,
+    StandingFacts,
+    UseLine,
 )
 from presspass.verify.history import Words
 
@@ -92,6 +94,7 @@ class ReleasePage:
     asker: askers.AskerView | None
     may_approve: bool
     may_veto: bool
+    may_read: bool
 
     @property
     def custody(self) -> bool:
@@ -122,6 +125,15 @@ class ListPage:
     running: tuple[ReleaseLine, ...]
     ended: tuple[ReleaseLine, ...]
     requests_ended: tuple[RequestLine, ...]
+    to_read: tuple[UseLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StandingPage:
+    """What may go out without a signature of its own, and what is to be read afterwards."""
+
+    standings: tuple[StandingFacts, ...]
+    to_read: tuple[UseLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +187,7 @@ def release_page(facts: ReleaseFacts, situation: Situation) -> ReleasePage:
         asker=asker,
         may_approve=open_vote and facts.state is State.AWAITING and seen,
         may_veto=open_vote,
+        may_read=ballot is not None and facts.to_be_read and seen,
     )
 
 
@@ -279,4 +292,5 @@ def list_page(overview: Overview, own: str | None = None) -> ListPage:
         ),
         ended=tuple(one for one in releases if one.state in SETTLED),
         requests_ended=tuple(one for one in requests if one.settled),
+        to_read=overview.to_read if own is None else (),
     )

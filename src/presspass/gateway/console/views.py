@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from presspass.core.standing import bounds
 from presspass.gateway.console import differences, pages, revoking, rulebook, text
 from presspass.gateway.console.models import Deps, Situation
 from presspass.verify.history import Words
@@ -64,6 +65,7 @@ _NOT_SEALED = "This gate is not sealed yet: nothing is in force."
 _ROOMS: Final = (
     ("/c", "Releases"),
     ("/packages", "Packages"),
+    ("/standing", "Standing"),
     ("/publishers", "Publishers"),
     ("/upstreams", "Upstreams"),
     ("/policy", "Policy"),
@@ -124,6 +126,7 @@ def _templates() -> Environment:
         "all_seen": _all_seen,
         "asked": _asked,
         "asset": _asset,
+        "bounds": bounds,
         "narrowing_words": differences.narrowing_words,
         "is_unusual": pages.is_unusual,
         "rooms": _ROOMS,
@@ -246,6 +249,19 @@ class Console:
         url = f"{self._deps.origin}/revoke"
         return render("revoke.html", situation, page=page, origin=self._deps.origin, url=url)
 
+    def standing(self, request: Request) -> Response:
+        """GET /standing: what runs under each standing approval, for who may see everything."""
+        situation = situation_of(self._deps, request)
+        if not self._may_look(request, situation):
+            return self._no_view(situation)
+        if situation.viewer is not None and not situation.viewer.sees_everything:
+            hint = f"Your own releases are on {self._deps.origin}/c."
+            return error_page(
+                403, "Your roles do not let you see what others did.", hint, situation=situation
+            )
+        page = pages.StandingPage(self._deps.standings(), self._deps.overview().to_read)
+        return render("standing.html", situation, page=page)
+
     def history(self, request: Request) -> Response:
         """GET /history?key=…&policy=…: what the press has carried out, for who may see everything."""
         situation = situation_of(self._deps, request)
@@ -356,6 +372,7 @@ def routes(deps: Deps) -> list[Route]:
         ("/publishers", console.in_force),
         ("/upstreams", console.in_force),
         ("/policy", console.in_force),
+        ("/standing", console.standing),
         ("/assets/{name}", _serve_asset),
         ("/favicon.ico", _favicon),
     ]
