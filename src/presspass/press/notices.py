@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-
 from sqlalchemy.engine import Connection
 
 from presspass.core.changes import Opened, all_lines, changes_of
