@@ -100,6 +100,7 @@ policies = st.builds(
     software_keys=st.booleans(),
     key_wait_s=st.none() | st.integers(0, 86_400),
     rules=st.none() | digests,
+    burst_cap=st.none() | st.integers(1, 10_000),
     synced_passkeys=st.booleans(),
 )
 files = st.builds(ReleaseFile, name=texts, sha256=digests, size=st.integers(0, 2**31))

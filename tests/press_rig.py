@@ -248,7 +248,7 @@ class Rig:
             self.blobs.add([data], sha256_hex(data))
             listed.append(ReleaseFile(path.name, sha256_hex(data), len(data)))
         release = release or secrets.token_hex(16)
-        self._release_row(release, project, version)
+        self.release_row(release, project, version)
         review = self.review(press, tuple(listed), project, version)
         upstream = self.journal(view.upstreams)["main"][0]
         body = ReleaseBody(
@@ -281,7 +281,7 @@ class Rig:
             self.rows.run(lambda c: c.execute(g.REVIEW.insert().values(**row)))
         return sha256_hex(report)
 
-    def _release_row(self, release: str, project: str, version: str) -> None:
+    def release_row(self, release: str, project: str, version: str) -> None:
         now = int(time.time() * 1000)
         row = {
             "id": release,

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_values import law
+from presspass.core.burst import GATE_FLOOR, PACKAGE_FLOOR, limit
 from presspass.core.findings import Severity
 from presspass.core.risk import Waiting, by_risk
 from presspass.core.versioning import Unusual, line_of, unusual
@@ -79,3 +80,14 @@ def test_the_lines_that_an_attack_revives_in_minutes_are_all_unusual() -> None:
 def test_any_text_is_taken_for_a_version(version: str, published: dict[str, int]) -> None:
     unusual(version, published, NOW)
     assert line_of(version) is None or version.lstrip("v")[0].isdigit()
+
+
+@law
+@given(st.integers(0, 500), st.sampled_from([PACKAGE_FLOOR, GATE_FLOOR]), st.integers(1, 100))
+def test_the_limit_follows_the_history_and_never_passes_the_policys(
+    busiest: int, floor: int, cap: int
+) -> None:
+    found = limit(busiest, floor, cap)
+    assert found <= cap
+    assert found == cap or found >= max(floor, busiest)
+    assert limit(busiest + 1, floor, cap) >= found

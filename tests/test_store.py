@@ -821,6 +821,7 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
         run("DROP INDEX notice_by_address")
         for column in ("person", "urgent", "made_ms"):
             run(f"ALTER TABLE notice DROP COLUMN {column}")
+        run("DROP TABLE release_seen")
         run("DROP INDEX ix_proof_sha256")
         run("ALTER TABLE proof DROP COLUMN cosignatures")
         run("DROP TABLE ledger_mention")

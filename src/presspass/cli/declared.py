@@ -42,7 +42,7 @@ SECTIONS: Final = (
 )
 #: The tiers that a policy has today.
 TIERS: Final = ("default",)
-_NO_RULES: Final = "none"
+_NONE: Final = "none"
 _NO_CREDENTIAL: Final = "0" * 64  # stands in a body until the secret was entered
 
 
@@ -204,7 +204,7 @@ def _rules(value: Value) -> dict[str, object]:
         if found is not None:
             rules[one.name] = _rule(name, one.name, found)
     block.done(_RULES)
-    members = {name: one for name, one in rules.items() if name != "rules"}
+    members = {name: one for name, one in rules.items() if name != "rules" and one is not None}
     policy = _checked(value, Policy.from_json, {**Policy().to_json(), **members})
     return {**rules, **{name: getattr(policy, name) for name in members}}
 
@@ -216,9 +216,10 @@ def _rule(name: str, member: str, value: Value) -> object:
         return _number(value, name)
     if name in ("freeze_windows", "holidays"):
         return list(_texts(value, name))
-    if name == "rules":
-        text = value.text(name)
-        return None if text == _NO_RULES else text
+    if name in ("rules", "burst_cap") and value.text(name) == _NONE:
+        return None
+    if name == "burst_cap":
+        return _number(value, name)
     return flag(value, name) if name in ("software_keys", "synced_passkeys") else value.text(name)
 
 
@@ -438,7 +439,7 @@ def written_policy(policy: Policy) -> JsonObject:
     """`tiers`, whole: also what a statement leaves out because it says nothing."""
     rules: JsonObject = {}
     nothing: JsonObject = {"freeze_windows": [], "holidays": []}
-    unsaid: JsonObject = {**nothing, "rules": _NO_RULES, "synced_passkeys": True}
+    unsaid: JsonObject = {**nothing, "rules": _NONE, "burst_cap": _NONE, "synced_passkeys": True}
     for name, value in {**unsaid, **policy.to_json()}.items():
         short = name.removesuffix("_s")
         rules[short] = _duration(value) if name.endswith("_s") else _plain(value)

@@ -3,8 +3,8 @@
 A policy can only ask for more than the floor in `quorum`, never for less. Some members came later than the others, and
 a policy that was signed without them is read, and written again, without them: without `key_wait_s` it has neither the
 wait nor the exclusion that comes with it (ADR 0019), without `synced_passkeys` it accepts them, without `rules` nothing
-is asked beyond the quorum (ADR 0032), without `freeze_windows` and `holidays` there are none,
-without `escalate_after_s` nothing is escalated.
+is asked beyond the quorum (ADR 0032), without `freeze_windows` and `holidays` there are none, without
+`escalate_after_s` nothing is escalated, without `burst_cap` no number of requests is too many.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Policy:
     document that the press asks beyond the quorum; None for none. `freeze_windows`, `holidays`: when the press holds
     releases that are approved.
     `escalate_after_s`: how long a request is undecided before `escalate_to` is told, a group or "" for everybody;
-    None: never.
+    None: never. `burst_cap`: when more than so many releases are asked for within an hour, at the latest, they are held
+    as one incident (`core.burst`); None for no limit.
     """
 
     profile: str = "team"
@@ -56,6 +57,7 @@ class Policy:
     holidays: tuple[Holiday, ...] = ()
     escalate_after_s: int | None = None
     escalate_to: str = ""
+    burst_cap: int | None = None
 
     def counts(self, key: Key) -> bool:
         """Whether a key of this kind counts at all; a passkey may still have been copied when it signs."""
@@ -97,6 +99,7 @@ class Policy:
                 {} if self.escalate_after_s is None else {"escalate_after_s": self.escalate_after_s}
             ),
             **({"escalate_to": self.escalate_to} if self.escalate_to else {}),
+            **({} if self.burst_cap is None else {"burst_cap": self.burst_cap}),
             "approval_life_s": self.approval_life_s,
             "approvals": self.approvals,
             "profile": self.profile,
@@ -134,6 +137,9 @@ class Policy:
             if members.has("escalate_after_s")
             else None,
             escalate_to=members.name("escalate_to") if members.has("escalate_to") else "",
+            burst_cap=members.integer("burst_cap", low=1, high=10_000)
+            if members.has("burst_cap")
+            else None,
         )
         members.done()
         if not leaves_open(policy.freeze_windows):

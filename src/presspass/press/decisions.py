@@ -28,7 +28,17 @@ from presspass.core.statement import (
     UpstreamBody,
 )
 from presspass.keystore.envelopes import Vault
-from presspass.press import asks, bounds, desk, gatekeeper, journal, notices, rulings, standing
+from presspass.press import (
+    asks,
+    bounds,
+    bursts,
+    desk,
+    gatekeeper,
+    journal,
+    notices,
+    rulings,
+    standing,
+)
 from presspass.press.asks import Ask
 from presspass.press.books import Books
 from presspass.press.clock import Clock
@@ -468,16 +478,15 @@ class Decisions:
                 )
             self.forges.note(connection, ask.statement)
             journal.raise_clock_floor(connection, now_ms)
-            origin = self.books.chain(connection).site[0]
-            place = f"{origin}/r/{release}" if release else f"{origin}/q/{ask.digest}"
-            self.books.tell(
-                connection,
-                ask.digest,
-                f"A {ask.statement.kind.value} waits for signatures",
-                f"Look: {place}",
-                now_ms,
-                urgent=False,
-            )
+            chain = self.books.chain(connection)
+            place = f"{chain.site[0]}/r/{release}" if release else f"{chain.site[0]}/q/{ask.digest}"
+            about, subject = ask.digest, f"A {ask.statement.kind.value} waits for signatures"
+            if release:
+                bursts.note(connection, self.books.log, chain.policy, ask.statement, now_ms)
+                about, subject = bursts.prompt(connection, ask.statement, now_ms)
+            if about != ask.digest:
+                place = f"{chain.site[0]}/"
+            self.books.tell(connection, about, subject, f"Look: {place}", now_ms, urgent=False)
 
         self.books.writer.run(work)
 

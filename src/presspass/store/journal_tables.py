@@ -188,6 +188,19 @@ RULING = Table(
 )
 Index("ruling_by_time", RULING.c.at_ms)
 
+#: Releases that were asked for, by the press's own first sight: what is counted to tell a burst. `release`: SHA-256 of
+#: project, version and set, so that one that is asked for again counts once; `statement`: the newest request for it.
+RELEASE_SEEN = Table(
+    "release_seen",
+    METADATA,
+    Column("release", String(64), primary_key=True),
+    Column("statement", String(64), nullable=False),
+    Column("project", String(128), nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+)
+Index("release_seen_by_time", RELEASE_SEEN.c.seen_ms)
+Index("release_seen_by_project", RELEASE_SEEN.c.project, RELEASE_SEEN.c.seen_ms)
+
 #: Files that the press has sent and read back. One name per upstream has one content, for ever.
 PUBLISHED_FILE = Table(
     "published_file",

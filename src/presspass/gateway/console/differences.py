@@ -270,6 +270,10 @@ def _rules(value: object) -> str:
     return "none" if value is None else f"{value}, to be read at /api/v1/rules/{value}"
 
 
+def _cap(value: object) -> str:
+    return "as many as there are" if value is None else str(value)
+
+
 def _times(value: object) -> str:
     held = value if isinstance(value, tuple) else ()
     return "; ".join(one.text for one in held) or "never"
@@ -298,6 +302,7 @@ _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "holidays": ("Releases are held on", _times, "fewer"),
     "escalate_after_s": ("Without a decision, others are told after", _escalates, ""),
     "escalate_to": ("Told then", _whom, ""),
+    "burst_cap": ("Releases asked for in an hour, at most", _cap, "up"),
 }
 
 
@@ -332,7 +337,7 @@ def _looser(name: str, before: object, after: object, loosening: str) -> str:
         return "One person with two keys would be enough." if after == "solo" else ""
     if name == "rules" and before is not None:
         return "Other rules are asked then: read them, or what they no longer ask is let through."
-    if name == "key_wait_s" and after is None:
+    if name in ("key_wait_s", "burst_cap") and after is None:
         return _LOOSER
     if loosening == "fewer" and isinstance(before, tuple) and isinstance(after, tuple):
         return "" if set(before) <= set(after) else _LOOSER
