@@ -9,6 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from presspass.core.approval import Signed
+from presspass.core.approving import (
+    HOLIDAY_AFTER_S_MIN,
+    HOLIDAY_WINDOW_S,
+    HOLIDAY_WINDOW_S_MIN,
+    SEVERITIES,
+    Approving,
+)
 from presspass.core.calendar import FreezeWindow, Holiday, leaves_open
 from presspass.core.delegation import VERSION_KINDS, DelegationBody
 from presspass.core.log import LogBody, LogRecovery
@@ -88,6 +95,31 @@ holidays = st.builds(
     "2026-{:02}-{:02} to 2026-{:02}-{:02} {}".format,
     st.integers(1, 6), st.integers(1, 28), st.integers(7, 12), st.integers(1, 28), offsets,
 ).map(Holiday)  # fmt: skip
+
+
+group_numbers = st.dictionaries(names, st.integers(1, 2), max_size=2)
+risks = st.sampled_from(["", *SEVERITIES])
+
+
+@st.composite
+def approvings(draw: st.DrawFn) -> Approving:
+    """What a policy can ask for beyond a number."""
+    extra = draw(st.dictionaries(st.sampled_from(SEVERITIES), st.integers(1, 2), max_size=2))
+    reserve = draw(st.sampled_from(["", "reserve"]))
+    after_s = draw(st.none() | st.integers(HOLIDAY_AFTER_S_MIN, 86_400))
+    window_s = st.integers(HOLIDAY_WINDOW_S_MIN, 86_400)
+    return Approving(
+        approvers=draw(st.sampled_from(["", "approvers"])),
+        change_approvals=draw(st.sampled_from([0, 3])),
+        groups=tuple(sorted(draw(group_numbers).items())),
+        extra_by_finding=tuple(sorted(extra.items())),
+        reserve=reserve,
+        reserve_after_s=draw(st.integers(0, 86_400)) if reserve else 0,
+        holiday_after_s=after_s,
+        holiday_window_s=HOLIDAY_WINDOW_S if after_s is None else draw(window_s),
+    )
+
+
 policies = st.builds(
     Policy,
     freeze_windows=st.lists(freeze_windows, max_size=2).filter(leaves_open).map(tuple),
@@ -102,6 +134,7 @@ policies = st.builds(
     rules=st.none() | digests,
     burst_cap=st.none() | st.integers(1, 10_000),
     synced_passkeys=st.booleans(),
+    approving=st.just(Approving()) | approvings(),
 )
 files = st.builds(ReleaseFile, name=texts, sha256=digests, size=st.integers(0, 2**31))
 

@@ -27,7 +27,9 @@ def electorates(draw: st.DrawFn) -> Electorate:
     now = draw(values.rosters())
     then = draw(st.just(now) | values.rosters())
     kind = draw(kinds)
-    around = Circumstances(draw(st.booleans()), draw(st.frozensets(requesters, max_size=2)))
+    gone = draw(st.frozensets(requesters, max_size=2))
+    waited_s = draw(st.integers(0, 90_000))
+    around = Circumstances(draw(st.booleans()), gone, draw(values.risks), waited_s)
     gaining = draw(st.frozensets(people)) if kind is Kind.ROSTER else frozenset()
     return Electorate(kind, then, now, draw(values.policies), draw(requesters), around, gaining)
 

@@ -43,6 +43,8 @@ VALUES: dict[str, Any] = {
         "zones": "separated",
         "about": "0" * 16,
         "workload": True,
+        "risk": "low",
+        "waited_s": 60,
         "standing": "0" * 64,
         "chosen": True,
         "chance": "0" * 128,

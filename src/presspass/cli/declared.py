@@ -20,6 +20,7 @@ import click
 
 from presspass.cli.options import Duration
 from presspass.cli.yaml_file import Block, Value, flag, nearest, one_of, parse
+from presspass.core.approving import Approving
 from presspass.core.delegation import VERSION_KINDS, DelegationBody
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
@@ -209,7 +210,32 @@ def _rules(value: Value) -> dict[str, object]:
     return {**rules, **{name: getattr(policy, name) for name in members}}
 
 
+_APPROVING: Final = tuple(sorted(one.name.removesuffix("_s") for one in fields(Approving)))
+
+
+def _approving(value: Value) -> object:
+    """The block `approving`, as the policy's own reader takes it."""
+    block = value.block("`approving`")
+    found: dict[str, object] = {}
+    for one in fields(Approving):
+        name = one.name.removesuffix("_s")
+        given = block.take(name)
+        if given is None:
+            continue
+        if one.name.endswith("_s"):
+            found[one.name] = _seconds(given, name)
+        elif name in ("groups", "extra_by_finding"):
+            numbers = given.block(name).left
+            found[name] = {key: _number(number, key) for key, number in numbers.items()}
+        else:
+            found[name] = _number(given, name) if name == "change_approvals" else given.text(name)
+    block.done(_APPROVING)
+    return found
+
+
 def _rule(name: str, member: str, value: Value) -> object:
+    if name == "approving":
+        return _approving(value)
     if member.endswith("_s"):
         return _seconds(value, name)
     if name == "approvals":
@@ -438,11 +464,15 @@ def _time(value: Value, what: str) -> int:
 def written_policy(policy: Policy) -> JsonObject:
     """`tiers`, whole: also what a statement leaves out because it says nothing."""
     rules: JsonObject = {}
-    nothing: JsonObject = {"freeze_windows": [], "holidays": []}
+    nothing: JsonObject = {"approving": {}, "freeze_windows": [], "holidays": []}
     unsaid: JsonObject = {**nothing, "rules": _NONE, "burst_cap": _NONE, "synced_passkeys": True}
     for name, value in {**unsaid, **policy.to_json()}.items():
         short = name.removesuffix("_s")
         rules[short] = _duration(value) if name.endswith("_s") else _plain(value)
+    rules["approving"] = {
+        name.removesuffix("_s"): _duration(one) if name.endswith("_s") else one
+        for name, one in policy.approving.to_json().items()
+    }
     return {TIERS[0]: rules}
 
 

@@ -4,7 +4,8 @@ A policy can only ask for more than the floor in `quorum`, never for less. Some 
 a policy that was signed without them is read, and written again, without them: without `key_wait_s` it has neither the
 wait nor the exclusion that comes with it (ADR 0019), without `synced_passkeys` it accepts them, without `rules` nothing
 is asked beyond the quorum (ADR 0032), without `freeze_windows` and `holidays` there are none, without
-`escalate_after_s` nothing is escalated, without `burst_cap` no number of requests is too many.
+`escalate_after_s` nothing is escalated, without `burst_cap` no number of requests is too many, without `approving`
+nobody more approves than the number says (ADR 0035).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from presspass.core.approving import Approving
 from presspass.core.calendar import (
     HOLIDAYS_MAX,
     WINDOWS_MAX,
@@ -41,7 +43,7 @@ class Policy:
     releases that are approved.
     `escalate_after_s`: how long a request is undecided before `escalate_to` is told, a group or "" for everybody;
     None: never. `burst_cap`: when more than so many releases are asked for within an hour, at the latest, they are held
-    as one incident (`core.burst`); None for no limit.
+    as one incident (`core.burst`); None for no limit. `approving`: who approves, and when how many must.
     """
 
     profile: str = "team"
@@ -58,6 +60,7 @@ class Policy:
     escalate_after_s: int | None = None
     escalate_to: str = ""
     burst_cap: int | None = None
+    approving: Approving = Approving()
 
     def counts(self, key: Key) -> bool:
         """Whether a key of this kind counts at all; a passkey may still have been copied when it signs."""
@@ -89,7 +92,9 @@ class Policy:
         rules = {} if self.rules is None else {"rules": self.rules}
         windows = [one.text for one in self.freeze_windows]
         holidays = [one.text for one in self.holidays]
+        approving = self.approving.to_json()
         return {
+            **({"approving": approving} if approving else {}),
             **wait,
             **synced,
             **rules,
@@ -140,8 +145,11 @@ class Policy:
             burst_cap=members.integer("burst_cap", low=1, high=10_000)
             if members.has("burst_cap")
             else None,
+            approving=members.optional("approving", Approving.from_json) or Approving(),
         )
         members.done()
+        if 0 < policy.approving.change_approvals < policy.approvals:
+            members.refuse("lets fewer people change the rules than a release takes")
         if not leaves_open(policy.freeze_windows):
             members.refuse("has freeze windows that leave no time open")
         return policy

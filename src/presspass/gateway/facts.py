@@ -328,7 +328,12 @@ class Facts:
         at this gate since, which the press is about to latch.
         """
         rules = self._gate.journal.rules
-        around = self._gate.journal.circumstances(request.statement.body)
+        around = self._gate.journal.circumstances(request.statement)
+        body = request.statement.body
+        if (
+            isinstance(body, ReleaseBody) and not around.risk
+        ):  # the press looks once enough could have signed
+            around = replace(around, risk=_worst(report_of(connection, body.review)))
         mine = ("approval", "person")
         found = stops.standing(connection, rules.narrowings, rules.cleared, mine)
         gone = {one.target for one in found if one.what == "person"}

@@ -7,6 +7,7 @@ believes nothing of it and checks everything again.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -18,7 +19,7 @@ from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.quorum import ORDINARY, Circumstances
 from presspass.core.roster import Roster
-from presspass.core.statement import UpstreamBody
+from presspass.core.statement import Statement, UpstreamBody
 from presspass.rules.document import RuleDocument
 from presspass.rules.ruleset import RuleSet
 from presspass.store import journal_view
@@ -132,12 +133,15 @@ class Journal:
         """SHA-256 of the workflow that counts for a publisher: its statement's, or what a release bound since."""
         return self._rules.rebound.get(statement, body.workflow_sha256)
 
-    def circumstances(self, body: object) -> Circumstances:
-        """What counts beside signatures under a statement with this body, as the press's journal says it now."""
+    def circumstances(self, statement: Statement) -> Circumstances:
+        """What counts beside signatures under a statement, as the press's journal says it now."""
         suspended = any(one.what == "person" for one in self._rules.narrowings)
-        if not suspended and getattr(body, "asked_by", None) is None:
+        policies = self._rules.chain.policies.values() if self._rules.chain else ()
+        asked = any(one.approving.asks_risk or one.approving.asks_time for one in policies)
+        if not suspended and not asked and getattr(statement.body, "asked_by", None) is None:
             return ORDINARY
-        return self.read(lambda c: journal_view.circumstances(c, body))
+        now_ms = int(time.time() * 1000)
+        return self.read(lambda c: journal_view.around(c, statement, now_ms))
 
     def is_to_be_read(self, statement: str) -> bool:
         """Whether this release went out under a standing approval, was chosen to be read, and nobody has."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.engine import Connection
 
+from presspass.core import quorum
+from presspass.core.approving import SEVERITIES, Approving
 from presspass.core.changes import Opened
 from presspass.core.effects import Effect, effects, only_takes_away, roster_after
 from presspass.core.errors import Code, Fault, Refusal
@@ -71,6 +73,10 @@ WAITING = frozenset(
     | {code for code in Code if code.value.startswith(("approval.", "quorum.", "standing."))}
     - {Code.STANDING_UNUSABLE}
 )
+_BY_HOLIDAY = (
+    "Fewer people have approved it than the policy asks for: the holiday rule lets it out, "
+    "{} minutes after this at the earliest."
+)
 STATE_AFTER = {
     Code.STATEMENT_EXPIRED: "expired",
     Code.STATEMENT_OLD_HEAD: "stale",
@@ -126,6 +132,12 @@ class Decisions:
         verdict = self.books.read(
             lambda c: gatekeeper.check_release(c, self.books.chain(c), ask, now_ms)
         )
+        if not verdict.reached and would_do_without_findings(verdict):
+            worst = self.inspection.of(ask.statement).report.worst
+            self.books.writer.run(lambda c: journal.keep_worst(c, ask.statement, worst))
+            verdict = self.books.read(
+                lambda c: gatekeeper.check_release(c, self.books.chain(c), ask, now_ms)
+            )
         if verdict.reached:
             found = self._inspect(ask, verdict, verdict, now_ms)
             if found is not None:
@@ -184,6 +196,7 @@ class Decisions:
         body = ask.statement.body_as(ReleaseBody)
         chain = self.books.chain(connection)
         rulings.keep(connection, ask.statement, ruling, now_ms)
+        journal.keep_worst(connection, ask.statement, inspected.report.worst)
         self._enter_signed(connection, ask.digest, verdict, now_ms)
         if not journal.decide(connection, ask.digest, "approved", now_ms):
             return
@@ -209,6 +222,8 @@ class Decisions:
         upstream = gatekeeper.upstream_of(connection, chain, body)
         name = passed.body.name if passed else ""
         text = notices.release_text(chain.site[0], upstream.name, body, name, read_until)
+        if passed is None and by_holiday(verdict):
+            text += f"\n{_BY_HOLIDAY.format(longest_window_ms(verdict) // 60_000)}"
         subject = f"About to publish {body.project} {body.version}"
         self.books.tell(connection, ask.digest, subject, text, now_ms)
 
@@ -305,6 +320,7 @@ class Decisions:
             elif isinstance(one.body, LogBody):
                 self.log_keys.require(one.body.key)
         roster = roster_after(statement)
+        self._require_not_locked(moves, roster)
         details = [] if roster is None else self._details_of(roster)
         document = self._rules_asked_for(statement, roster)
         self.books.writer.run(
@@ -377,6 +393,12 @@ class Decisions:
                 Code.UPSTREAM_MISSING, f"{fault.message} The upstream waits for it.", hint
             ) from None
 
+    def _require_not_locked(self, moves: Sequence[Effect], roster: Roster | None) -> None:
+        """A policy that asks for certain people, and for more than there are, does not come into force."""
+        for one in moves:
+            if isinstance(one.body, PolicyBody) and one.body.policy.approving != Approving():
+                quorum.check_not_locked(one.body.policy, roster or self.books.read(view.roster))
+
     def _rules_asked_for(self, statement: Statement, roster: Roster | None) -> RuleDocument | None:
         """The rules that come into force with the statement, checked; None where none do. From the gateway, believed by
         their digest. Only for what enough people have signed: to check rules takes time.
@@ -405,7 +427,7 @@ class Decisions:
         gatekeeper.check_admissible(connection, chain, statement, now_ms)
         if isinstance(statement.body, LogBody) and statement.body.recovery:
             check_recovery(connection, statement.body.recovery)
-        return gatekeeper.evaluate(connection, chain, statement, ask.approvals)
+        return gatekeeper.evaluate(connection, chain, statement, ask.approvals, now_ms)
 
     def _admit(
         self,
@@ -568,4 +590,25 @@ def longest_key_wait_ms(verdict: Verdict) -> int:
 
 def longest_window_ms(verdict: Verdict) -> int:
     """The longest veto window of the policies that count."""
-    return max(electorate.policy.window_s for electorate in verdict.electorates) * 1000
+    windows = (quorum.window_s(one, verdict.signed) for one in verdict.electorates)
+    return max(windows) * 1000
+
+
+def by_holiday(verdict: Verdict) -> bool:
+    """Whether it is enough only by the holiday rule."""
+    return any(quorum.count(one, verdict.signed).by_holiday for one in verdict.electorates)
+
+
+def would_do_without_findings(verdict: Verdict) -> bool:
+    """Whether the signatures would be enough if the press found nothing, which it has not looked for yet: to inspect
+    takes time, and what too few have signed is not inspected.
+    """
+    return any(
+        one.policy.approving.asks_risk and not one.circumstances.risk for one in verdict.electorates
+    ) and all(
+        quorum.count(
+            replace(one, circumstances=replace(one.circumstances, risk=SEVERITIES[0])),
+            verdict.signed,
+        ).reached
+        for one in verdict.electorates
+    )

@@ -71,17 +71,22 @@ def check_release(connection: Connection, chain: Chain, ask: Ask, now_ms: int) -
                 "Release it under a new version.",
             )
     workloads.check_asked_by(connection, chain, statement)
-    return evaluate(connection, chain, statement, ask.approvals)
+    return evaluate(connection, chain, statement, ask.approvals, now_ms)
 
 
 def evaluate(
-    connection: Connection, chain: Chain, statement: Statement, approvals: Iterable[Approval]
+    connection: Connection,
+    chain: Chain,
+    statement: Statement,
+    approvals: Iterable[Approval],
+    now_ms: int,
 ) -> Verdict:
-    """The count under what the press knows now: workloads, people who are suspended, approvals that were revoked."""
+    """The count under what the press knows now: workloads, people who are suspended, approvals that were revoked, what
+    it has found in the files, how long it has waited."""
     return chain.evaluate(
         statement,
         view.unrevoked(connection, approvals),
-        view.circumstances(connection, statement.body),
+        view.around(connection, statement, now_ms),
     )
 
 
@@ -161,7 +166,7 @@ def check_still_wanted(
     check_requester(connection, statement)
     workloads.check_asked_by(connection, chain, statement)
     approvals = view.approvals_under(connection, statement.digest)
-    verdict = evaluate(connection, chain, statement, approvals)
+    verdict = evaluate(connection, chain, statement, approvals, now_ms)
     counting = standing.require(connection, chain, statement, verdict, None)
     rulings.require_still(connection, statement, counting, now_ms)
 

@@ -15,6 +15,7 @@ from presspass.core.approval import Approval
 from presspass.core.digests import canonical, sha256_hex
 from presspass.core.effects import Effect, effects
 from presspass.core.errors import Code, Fault, Refusal, invariant
+from presspass.core.findings import Severity
 from presspass.core.roster import Details
 from presspass.core.statement import (
     GenesisBody,
@@ -161,6 +162,12 @@ def first_sight(connection: Connection, statement: Statement, release: str, now_
         first_seen_ms=now_ms,
         updated_ms=now_ms,
     )
+
+
+def keep_worst(connection: Connection, statement: Statement, worst: Severity) -> None:
+    """Journals what the press's own inspection has found, once; the report that is signed is the one it has made."""
+    review = statement.body_as(ReleaseBody).review
+    insert_new(connection, t.INSPECTED, review=review, worst=worst.value)
 
 
 def decide(

@@ -38,7 +38,6 @@ from presspass.press.workloads import Workloads
 from presspass.store import journal_view as view
 
 _LOG = logging.getLogger("presspass.press")
-_CLOCK_JUMPS = "clock-jumps"
 
 
 @dataclass(slots=True)
@@ -117,12 +116,14 @@ class Press:
     def _keep_jumps(self) -> None:
         """The clock's jumps outlive the process: no delay is shortened by one, nor by a restart after it."""
         if self._jumps_kept is None:
-            stored = json.loads(self.books.read(view.fact, _CLOCK_JUMPS) or "[]")
+            stored = json.loads(self.books.read(view.fact, view.CLOCK_JUMPS) or "[]")
             self._jumps_kept = tuple((int(at_ms), int(skipped_ms)) for at_ms, skipped_ms in stored)
             self.clock.jumps = self._jumps_kept + self.clock.jumps
         if self.clock.jumps != self._jumps_kept:
             jumps = self.clock.jumps
-            self.books.writer.run(lambda c: journal.set_fact(c, _CLOCK_JUMPS, json.dumps(jumps)))
+            self.books.writer.run(
+                lambda c: journal.set_fact(c, view.CLOCK_JUMPS, json.dumps(jumps))
+            )
             self._jumps_kept = jumps
 
     def _tell(self, now_ms: int) -> int:

@@ -25,7 +25,6 @@ from presspass import __version__
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Fault, Refusal, invariant
 from presspass.core.log import LogBody
-from presspass.core.quorum import Circumstances
 from presspass.core.signer import ATTESTATION
 from presspass.core.statement import (
     Kind,
@@ -223,7 +222,7 @@ def _attest(tools: Tools, statement: Statement, sha512: Mapping[str, str]) -> _A
         admitted = [one.statement for one in chain]
         state = Chain.after(genesis, admitted)
         entry = _entry(connection, tools, statement, state, now_ms)
-    counted = Circumstances(workload=entry.workload)
+    counted = entry.circumstances(statement, asked=True)
     verdict = state.evaluate(statement, approvals, counted)
     if verdict.reached:
         entry = replace(entry, standing="")  # people have signed this very release meanwhile
@@ -253,6 +252,8 @@ def _entry(
         .with_only_columns(t.INTENT.c.claimed_ms)
         .where(t.INTENT.c.statement == statement.digest)
     ).scalar_one()
+    around = view.around(connection, statement, now_ms)
+    asked = [state.policies[one].approving for one in (statement.heads.policy, state.heads.policy)]
     return Entry(
         space=statement.space,
         statement=statement.digest,
@@ -263,7 +264,9 @@ def _entry(
         policy=state.heads.policy,
         mode="prevented",
         zones=tools.zones,
-        workload=view.circumstances(connection, body).workload,
+        workload=around.workload,
+        risk=around.risk if any(one.asks_risk for one in asked) else "",
+        waited_s=around.waited_s if any(one.asks_time for one in asked) else 0,
         standing=used.standing if used else "",
     )
 

@@ -17,7 +17,7 @@ from presspass.press import gatekeeper, journal, publication, rulings, standing,
 from presspass.press.asks import Ask
 from presspass.press.books import Books
 from presspass.press.clock import Clock
-from presspass.press.decisions import STATE_AFTER, WAITING, longest_window_ms
+from presspass.press.decisions import STATE_AFTER, WAITING, by_holiday, longest_window_ms
 from presspass.press.inspection import Inspected, Inspection
 from presspass.press.journal import Lease
 from presspass.press.publication import Tools
@@ -311,10 +311,10 @@ class Publications:
 
 def _veto_window_ms(verdict: Verdict) -> int:
     """How long approvers can still stop an approved release: none where an approver's own tool has fetched and hashed
-    the bytes (a security key at a terminal; never in `solo`)."""
+    the bytes (a security key at a terminal; never in `solo`, nor by the holiday rule)."""
     own_tool = any(verdict.key_kind(signed.key) == "security-key-ssh" for signed in verdict.signed)
     solo = any(electorate.solo for electorate in verdict.electorates)
-    return 0 if own_tool and not solo else longest_window_ms(verdict)
+    return 0 if own_tool and not solo and not by_holiday(verdict) else longest_window_ms(verdict)
 
 
 def _approved_or_publishing(connection: Connection) -> list[tuple[view.Decision, int]]:

@@ -304,6 +304,14 @@ LEDGER_MENTION = Table(
     sqlite_with_rowid=False,
 )
 
+#: The highest severity that the press's own inspection has found, by the digest of its report.
+INSPECTED = Table(
+    "inspected",
+    METADATA,
+    Column("review", String(64), primary_key=True),
+    Column("worst", String(16), nullable=False),
+)
+
 #: By what an admitted or claimed statement is asked for after the fact (`core.history`): an index, in order of time.
 STATEMENT_FACET = Table(
     "statement_facet",

@@ -5,8 +5,9 @@ What a reader gets here is the press's word. The gateway shows it to people; the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -39,6 +40,8 @@ from presspass.store import journal_tables as t
 from presspass.store.database import Prepared
 
 GENESIS = "genesis"
+#: The jumps of the press's clock: a list of [wall time after it, how far], in milliseconds.
+CLOCK_JUMPS = "clock-jumps"
 #: Source of a freeze that only the recovery of the ledger ends; the fact that says how large a tree others have seen.
 _OPEN: Final = "open:"
 LEDGER_BEHIND: Final = "witness"
@@ -376,6 +379,39 @@ def circumstances(connection: Connection, body: object) -> Circumstances:
         return Circumstances(suspended=gone)
     against = reservations(connection, body, body.asked_by)
     return Circumstances(workload=not against, suspended=gone)
+
+
+def around(connection: Connection, statement: Statement, now_ms: int) -> Circumstances:
+    """`circumstances`, with what the press has found in the files of a release, and how long it has waited. Of what was
+    claimed, how long it had waited then: what was enough is enough on.
+    """
+    body = statement.body
+    found = circumstances(connection, body)
+    if not isinstance(body, ReleaseBody):
+        return found
+    at_ms = claimed_ms(connection, statement.digest) or now_ms
+    return replace(
+        found,
+        risk=worst_found(connection, body.review),
+        waited_s=waited_ms(connection, statement.digest, at_ms) // 1000,
+    )
+
+
+def worst_found(connection: Connection, review: str) -> str:
+    """The highest severity in the press's own report of this digest; "" where it has made none."""
+    query = sa.select(t.INSPECTED.c.worst).where(t.INSPECTED.c.review == review)
+    return connection.execute(query).scalar() or ""
+
+
+def waited_ms(connection: Connection, digest: str, at_ms: int) -> int:
+    """Time from the press's first sight of a statement to `at_ms`, without what its clock has skipped; 0 before it."""
+    query = sa.select(t.DECISION.c.first_seen_ms).where(t.DECISION.c.statement == digest)
+    seen_ms = connection.execute(query).scalar()
+    if seen_ms is None:
+        return 0
+    jumps = json.loads(fact(connection, CLOCK_JUMPS) or "[]")
+    skipped_ms = sum(int(by_ms) for jumped_ms, by_ms in jumps if seen_ms < jumped_ms <= at_ms)
+    return max(0, at_ms - int(seen_ms) - skipped_ms)
 
 
 def reservations(connection: Connection, body: ReleaseBody, asked: AskedBy) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from presspass.core.approving import LONGEST_WAIT_S, SEVERITIES
 from presspass.core.digests import JsonObject, canonical, parse_canonical, sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.core.history import Act, Question, facets_of, subjects, subjects_of
@@ -324,9 +325,9 @@ def _check_signatures(
     entries: _Entries,
     admitted: Sequence[SignedStatement],
 ) -> None:
-    """Enough in the state of the chains at this place. Whether a workload counted is said where a release is verified;
-    of one that never was, it may have counted or not. Nor is it said of such a one whether people signed it after it
-    had passed under a standing approval.
+    """Enough in the state of the chains at this place. What else counted is said where a release is verified; of one
+    that never was, the workload may have counted or not, little was found, and it may have waited long. Nor is it said
+    of such a one whether people signed it after it had passed under a standing approval.
     """
     verified = entries.verified
     if verified is not None:
@@ -343,10 +344,10 @@ def _check_signatures(
                 at=entries.at,
             )
             return None
-        counted = Circumstances(workload=asked)
+        counted = verified.circumstances(signed.statement, asked=entries.asked)
         return chain.evaluate(signed.statement, signed.approvals, counted).require_all()
-    if entries.asked:
-        counted = Circumstances(workload=True)
+    if signed.statement.kind is Kind.RELEASE:
+        counted = Circumstances(entries.asked, risk=SEVERITIES[0], waited_s=LONGEST_WAIT_S)
         verdict = chain.evaluate(signed.statement, signed.approvals, counted)
         if verdict.reached and not verdict.problems:
             return None

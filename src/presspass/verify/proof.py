@@ -24,12 +24,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from presspass.core.approval import Approval, Signed
+from presspass.core.approving import SEVERITIES
 from presspass.core.digests import JsonObject, canonical, parse_canonical, sha256_hex
 from presspass.core.errors import Code, Refusal
 from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, Witnessed, log_key, open_note
 from presspass.core.ledger.note import VerifierKey
-from presspass.core.limits import PROOF_BYTES_MAX, STATEMENT_BYTES_MAX
+from presspass.core.limits import CLOCK_SKEW_S_MAX, PROOF_BYTES_MAX, STATEMENT_BYTES_MAX
 from presspass.core.log import LogBody
 from presspass.core.quorum import Circumstances
 from presspass.core.signer import ATTESTATION
@@ -189,7 +190,9 @@ class Entry:
     `claimed_at`, `verified_at`: Unix seconds; `roster`, `policy`: heads in force when it was claimed; `mode`: prevented
     or detected; `zones`: "separated" or "not separated"; `workload`: whether the press has verified the workload that
     asked, so that it counted as one of the two identities (the press's word; a member only where it did); `standing`:
-    digest of the standing approval under which it passed, "" (and no member) where people have signed the release.
+    digest of the standing approval under which it passed, "" (and no member) where people have signed the release;
+    `risk`: the highest severity that it had found, and `waited_s`: seconds since its first sight, when it was claimed
+    (its word too; members only where the policy makes the count depend on them).
     """
 
     space: str
@@ -203,6 +206,18 @@ class Entry:
     zones: str
     workload: bool = False
     standing: str = ""
+    risk: str = ""
+    waited_s: int = 0
+
+    def circumstances(self, statement: Statement, *, asked: bool) -> Circumstances:
+        """What the press says it knew beside the signatures; `asked`: whether a workload can have asked at all. Refuses
+        a wait that is longer than the statement is old.
+        """
+        if self.waited_s > max(0, self.claimed_at - statement.issued_at) + CLOCK_SKEW_S_MAX:
+            raise Refusal(Code.PROOF_INVALID, "The release waited longer than it was asked for.")
+        return Circumstances(
+            workload=self.workload and asked, risk=self.risk, waited_s=self.waited_s
+        )
 
     def to_json(self) -> JsonObject:
         counted = {"workload": True} if self.workload else {}
@@ -210,6 +225,8 @@ class Entry:
         return {
             **counted,
             **under,
+            **({"risk": self.risk} if self.risk else {}),
+            **({"waited_s": self.waited_s} if self.waited_s else {}),
             "claimed_at": self.claimed_at,
             "files": [file.to_json() for file in self.files],
             "kind": "verified",
@@ -241,6 +258,8 @@ class Entry:
             zones=members.choice("zones", ("separated", "not separated")),
             workload=members.optional("workload", _true) or False,
             standing=members.sha256("standing") if members.has("standing") else "",
+            risk=members.choice("risk", SEVERITIES) if members.has("risk") else "",
+            waited_s=members.integer("waited_s", low=1) if members.has("waited_s") else 0,
         )
         members.done()
         return entry
@@ -383,10 +402,8 @@ def check_standing(
 def _evaluate(chain: Chain, proof: Proof, entry: Entry) -> Verdict:
     """The count, with the workload as an identity where the release names one and the press says that it counted."""
     body = proof.release.statement.body_as(ReleaseBody)
-    counted = entry.workload and body.asked_by is not None
-    return chain.evaluate(
-        proof.release.statement, proof.release.approvals, Circumstances(workload=counted)
-    )
+    counted = entry.circumstances(proof.release.statement, asked=body.asked_by is not None)
+    return chain.evaluate(proof.release.statement, proof.release.approvals, counted)
 
 
 def _true(value: object) -> bool:

@@ -1,7 +1,8 @@
 """Packages that nobody could release at present: too few people are left, and the number is not lowered.
 
-Counted over a release that does not exist yet, in the case that needs least: whoever could still ask does, and signs
-for it. What is short even then is frozen until people are enrolled, or a stop is cleared, by a quorum.
+Counted over a release that does not exist yet, in the case that needs least: whoever could still ask does, signs
+for it, and nothing is found. What is short even then is frozen until people are enrolled, or a stop is cleared, by a
+quorum.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from presspass.core.approving import SEVERITIES
 from presspass.core.quorum import Circumstances, Electorate
 from presspass.core.statement import Kind
 from presspass.verify.chain import Chain
@@ -53,7 +55,7 @@ def packages_of(chain: Chain, published: Iterable[tuple[str, str]]) -> set[Packa
 
 def _gap(chain: Chain, suspended: frozenset[str], by_workload: bool) -> tuple[int, int] | None:
     """(needed, eligible) of the case that is nearest to enough; None where one of them is enough."""
-    around = Circumstances(by_workload, suspended)
+    around = Circumstances(by_workload, suspended, risk=SEVERITIES[0])
     requesters = ["", *(one.id for one in chain.roster.people if one.id not in suspended)]
     nearest: tuple[int, int] | None = None
     for requester in requesters:

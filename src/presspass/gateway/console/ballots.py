@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from presspass.core.approving import is_high
 from presspass.core.errors import Code
 from presspass.core.quorum import Electorate
 from presspass.core.roster import b64u
 from presspass.core.statement import Intent, Kind, Statement, challenge
 from presspass.gateway.console.models import Ballot, SignatureFacts, Situation
+from presspass.gateway.console.text import duration
 
 KIND_WORDS = {
     "passkey": "passkey",
@@ -25,6 +27,8 @@ NOT_COUNTED = {
     Code.APPROVAL_KEY_UNKNOWN: "does not count: this key was not in the roster when the request was written",
     Code.IDENTITY_REVOKED: "does not count: this person has left, or was revoked",
     Code.APPROVAL_SOFTWARE_KEY: "does not count: the policy takes no software keys",
+    Code.APPROVAL_NOT_ASKED: "may veto; the policy asks others to approve",
+    Code.APPROVAL_RESERVE: "may veto; approves only once the release has waited",
     Code.APPROVAL_SYNCED_KEY: "does not count: the policy takes no passkey that is copied to other devices",
 }
 
@@ -93,7 +97,7 @@ def view(ballot: Ballot, situation: Situation) -> BallotView:
         needed=tally.needed,
         counted=len(tally.counted),
         missing=tally.missing,
-        condition=_condition(electorate, situation, tally.requester_signed),
+        condition=_condition(electorate, situation, tally.requester_signed) + _beyond(ballot),
         frozen=_frozen(ballot),
         signers=_signers(electorate, situation),
         signatures=tuple(_signature(one, electorate, situation) for one in ballot.signatures),
@@ -126,6 +130,26 @@ def _condition(electorate: Electorate, situation: Situation, requester_signed: b
     return f"by people other than {name}; one fewer once {name} has signed, too, for having asked"
 
 
+def _beyond(ballot: Ballot) -> str:
+    """What the policy asks for beyond a number, and when it will ask for less."""
+    electorate, tally = ballot.electorate, ballot.tally
+    approving, around = electorate.policy.approving, electorate.circumstances
+    found = [f"; {number} of {group} must be among them" for group, number in approving.groups]
+    if tally.by_holiday:
+        return "; by the holiday rule the floor alone is enough, and there is a longer time to veto"
+    if electorate.kind is not Kind.RELEASE:
+        return "".join(found)
+    extra = approving.extra(around.risk)
+    if extra:
+        found.append(
+            f"; {extra} more than usual for findings that are {around.risk or 'not known'}"
+        )
+    if approving.holiday_after_s is not None and not is_high(around.risk):
+        after = duration(approving.holiday_after_s)
+        found.append(f"; the floor alone is enough once it has waited {after} (holiday rule)")
+    return "".join(found)
+
+
 def _condition_of_new_key(
     electorate: Electorate, situation: Situation, requester_signed: bool
 ) -> str:
@@ -151,6 +175,8 @@ def _signers(electorate: Electorate, situation: Situation) -> tuple[SignerView, 
     for person in electorate.roster_now.people:
         for key in person.keys:
             why = electorate.why_not(key.id)
+            if why is None and not electorate.is_requester(key.id):
+                why = electorate.why_no_approver(key.id)
             found.append(
                 SignerView(
                     person=situation.name(person.id),
@@ -175,6 +201,8 @@ def _role(electorate: Electorate, key: str) -> str:
 def _signature(one: SignatureFacts, electorate: Electorate, situation: Situation) -> SignatureView:
     owner = electorate.roster_now.owner(one.key) or electorate.roster_then.owner(one.key)
     why = electorate.why_not(one.key) if one.intent is Intent.APPROVE else None
+    if why is None and one.intent is Intent.APPROVE and not electorate.is_requester(one.key):
+        why = electorate.why_no_approver(one.key)
     if one.revoked:
         remark = "does not count: it was ended when its signer left, or was revoked"
     elif why is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
+from presspass.core.approving import Approving
 from presspass.core.changes import changes_of
 from presspass.core.delegation import DelegationBody
 from presspass.core.digests import sha256_hex
@@ -287,6 +288,18 @@ def _whom(value: object) -> str:
     return str(value) or "everybody"
 
 
+def _approving(value: object) -> str:
+    """The members that are set, in the words of the policy file."""
+    found = value.to_json() if isinstance(value, Approving) else {}
+    parts = []
+    for name, one in sorted(found.items()):
+        if isinstance(one, dict):
+            one = ", ".join(f"{key} {number}" for key, number in sorted(one.items()))
+        text = duration(one) if name.endswith("_s") else str(one)
+        parts.append(f"{name.removesuffix('_s')}: {text}")
+    return "; ".join(parts) or "nobody more than the number"
+
+
 #: Per field: what it is, how its value reads, and the direction that lets more through ("" where there is none).
 _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "profile": ("Profile", str, ""),
@@ -297,6 +310,7 @@ _POLICY_FIELDS: dict[str, tuple[str, Callable[[object], str], str]] = {
     "software_keys": ("Software keys count", _yes, "up"),
     "synced_passkeys": ("Synced passkeys count", _yes, "up"),
     "key_wait_s": ("A new key waits for", _key_wait, "down"),
+    "approving": ("Who approves, and when more must", _approving, ""),
     "rules": ("Rules beyond the quorum", _rules, ""),
     "freeze_windows": ("Releases are held every week", _times, "fewer"),
     "holidays": ("Releases are held on", _times, "fewer"),
@@ -335,6 +349,8 @@ def policy_view(now: Policy, new: Policy) -> DifferenceView:
 def _looser(name: str, before: object, after: object, loosening: str) -> str:
     if name == "profile":
         return "One person with two keys would be enough." if after == "solo" else ""
+    if name == "approving" and before != Approving():
+        return "Other people are asked then: compare the two, or what is no longer asked is let through."
     if name == "rules" and before is not None:
         return "Other rules are asked then: read them, or what they no longer ask is let through."
     if name in ("key_wait_s", "burst_cap") and after is None:
