@@ -38,7 +38,7 @@ def check_not_locked(rules: RuleSet, approvers: int, groups: Sequence[str]) -> N
             Code.POLICY_LOCKS_OUT,
             f"Under these rules nothing could be published: of no release, however favourable, with all "
             f"{approvers} approvers that there could be, do they say that it may go out.",
-            "presspass policy explain --rules FOLDER says which rule stands in the way.",
+            "presspass policy explain --assume FILE --rules RULES takes each rule apart.",
         )
 
 
