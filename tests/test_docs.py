@@ -298,7 +298,7 @@ def test_routes_are_those_that_are_served() -> None:
     documented = {re.sub(r"<(\w+)>", r"{\1}", one) for one in codes_in(text)}
     assert served <= documented, served - documented
     pages = {"/", "/r/{id}", "/q/{digest}", "/enrol", "/c", "/history", "/pypi/{upstream}/legacy/"}
-    pages |= {"/sign-in", "/sign-in/start", "/sign-in/callback"}
+    pages |= {"/standing", "/sign-in", "/sign-in/start", "/sign-in/callback"}
     pages |= {"/sign-in/keys", "/device", "/people", "/scim/v2/…"}
     pages |= {"/-/npm/v1/oidc/token/exchange/package/{name}"}  # it takes a slash in the name
     assert documented - served == pages
