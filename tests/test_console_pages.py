@@ -587,6 +587,15 @@ def test_pages_lead_to_history_for_who_may_see_everything(
     assert get(world, "/history", Cookie="presspass_session=own")[0] == 403
 
 
+def test_the_list_says_how_much_more_waits_and_when_nothing_does_what_to_do() -> None:
+    with w.serving(w.World(list_of=replace(w.overview(), left_out=7))) as world:
+        body = get(world, "/c", Cookie=COOKIE)[2]
+    assert "7 more wait" in body and '<span class="summary">10</span>' in body
+    with w.serving(w.World()) as world:
+        body = get(world, "/c", Cookie=COOKIE)[2]
+    assert "Nothing waits for anybody." in body and 'href="/packages">what may be released' in body
+
+
 PAGES_OF_ALL = ("/packages", "/publishers", "/upstreams", "/policy")
 
 

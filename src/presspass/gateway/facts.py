@@ -16,7 +16,6 @@ from presspass.core import quorum
 from presspass.core.approval import Approval, Signed, approval_id
 from presspass.core.effects import effects
 from presspass.core.errors import Code, Refusal
-from presspass.core.findings import parse_report
 from presspass.core.lifecycle import SETTLED, State
 from presspass.core.quorum import ORDINARY, Circumstances, Tally
 from presspass.core.statement import (
@@ -33,6 +32,7 @@ from presspass.gateway import (
     history,
     identities,
     in_force,
+    listing,
     people,
     requests,
     standings,
@@ -90,6 +90,7 @@ class Facts:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self._severities = listing.Severities()
 
     @property
     def origin(self) -> str:
@@ -156,12 +157,10 @@ class Facts:
             return self._request_facts(connection, rules, request)
 
     def overview(self) -> Overview:
-        """What waits, what runs, what went out; the newest first."""
+        """What waits, what runs, what went out; the newest first. What waits is never left out for what does not."""
         rules, situation = self._gate.journal.now(), self.situation()
         with self._gate.writer.read() as connection:
-            releases = connection.execute(
-                sa.select(RELEASE).order_by(RELEASE.c.opened_ms.desc()).limit(_OVERVIEW_MAX)
-            ).all()
+            releases, left_out = listing.listed(connection, self._severities, _OVERVIEW_MAX)
             asked = connection.execute(
                 sa.select(REQUEST)
                 .where(REQUEST.c.release.is_(None))
@@ -176,6 +175,7 @@ class Facts:
                 tuple(self._release_line(connection, rules, row, published) for row in releases),
                 tuple(line for line in lines if line is not None),
                 standings.to_be_read(self._gate, connection),
+                left_out,
             )
 
     def viewer(self, secret: str) -> Viewer | None:
@@ -333,7 +333,9 @@ class Facts:
         if (
             isinstance(body, ReleaseBody) and not around.risk
         ):  # the press looks once enough could have signed
-            around = replace(around, risk=_worst(report_of(connection, body.review)))
+            around = replace(
+                around, risk=self._severities.of(connection, [body.review])[body.review]
+            )
         mine = ("approval", "person")
         found = stops.standing(connection, rules.narrowings, rules.cleared, mine)
         gone = {one.target for one in found if one.what == "person"}
@@ -395,6 +397,7 @@ class Facts:
         published: Mapping[tuple[str, str], Mapping[str, int]],
     ) -> ReleaseLine:  # fmt: skip
         needed = counted = 0
+        worst = self._severities.of(connection, [row.review])[row.review]
         before: Mapping[str, int] | None = None
         if _waits(row):
             before = published.get((row.upstream, row.project), {})
@@ -405,7 +408,7 @@ class Facts:
                 needed, counted = count.needed, len(count.counted)
         return ReleaseLine(
             row.id, row.upstream, row.project, row.version, row.requester, State(row.state),
-            row.opened_ms, row.code, _worst(report_of(connection, row.review)), needed, counted,
+            row.opened_ms, row.code, worst, needed, counted,
             first=before is not None and not before,
             unusual=() if before is None else unusual(row.version, before, row.opened_ms),
         )  # fmt: skip
@@ -541,7 +544,3 @@ def _signature(request: Request, one: Received, revoked: frozenset[str]) -> Sign
 
 def _waits(row: sa.Row[Any]) -> bool:
     return bool(row.state == State.AWAITING.value)
-
-
-def _worst(report: bytes | None) -> str:
-    return "" if report is None else parse_report(report).worst.value

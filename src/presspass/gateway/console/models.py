@@ -245,11 +245,12 @@ class RequestLine:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything the list page shows, newest first."""
+    """Everything the list page shows, newest first. `left_out`: how many more wait, none with a higher finding."""
 
     releases: tuple[ReleaseLine, ...] = ()
     requests: tuple[RequestLine, ...] = ()
     to_read: tuple[UseLine, ...] = ()
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)

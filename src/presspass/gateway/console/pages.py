@@ -118,7 +118,7 @@ class RequestPage:
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """The list: what waits for people, what runs by itself, what has ended."""
+    """The list: what waits for people, what runs by itself, what has ended; `left_out`: how many more releases wait."""
 
     waiting: tuple[ReleaseLine, ...]
     requests: tuple[RequestLine, ...]
@@ -126,6 +126,7 @@ class ListPage:
     ended: tuple[ReleaseLine, ...]
     requests_ended: tuple[RequestLine, ...]
     to_read: tuple[UseLine, ...] = ()
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,4 +294,5 @@ def list_page(overview: Overview, own: str | None = None) -> ListPage:
         ended=tuple(one for one in releases if one.state in SETTLED),
         requests_ended=tuple(one for one in requests if one.settled),
         to_read=overview.to_read if own is None else (),
+        left_out=0 if own is not None else overview.left_out,
     )
