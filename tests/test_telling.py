@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from press_rig import TOKEN, Rig, rigs
 from presspass.cli.doctor_notices import notices as doctor_notices
+from presspass.core.errors import Refusal
 from presspass.core.limits import (
     NOTICE_ATTEMPTS_MAX,
     NOTICE_ROUNDS_MAX,
@@ -37,11 +38,20 @@ from presspass.core.statement import PolicyBody, Statement
 from presspass.drill.world.clock import WorldClock
 from presspass.drill.world.registry import Registry
 from presspass.notify import Message
+from presspass.notify.chat import Chat
 from presspass.notify.mail import Mail
 from presspass.notify.webhook import Webhook
 from presspass.press.clock import Clock
 from presspass.press.outbox import Outbox, merged
-from presspass.services.config import DigestSettings, ForgeSettings, read_config
+from presspass.services.config import (
+    ChatSettings,
+    Config,
+    DigestSettings,
+    ForgeSettings,
+    parse_config,
+    read_config,
+)
+from presspass.services.press import channels
 from presspass.store import journal_tables as t
 from presspass.store import journal_view as view
 from presspass.store.database import Writer, open_engine
@@ -304,6 +314,63 @@ def test_a_webhook_verifies_by_the_text_of_the_specification_over_every_retry(
         assert ["v1", base64.b64encode(expected).decode()] in versions
         assert json.loads(body) == {"type": "presspass", "subject": "s", "text": "b"}
     assert int(asked[1][0]["webhook-timestamp"]) - int(asked[0][0]["webhook-timestamp"]) == 2
+
+
+def test_a_chat_room_gets_text_without_links_or_mentions_and_its_address_stays_secret(
+    writer: Writer,
+) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            asked.append((self.path, json.loads(body)))
+            self.send_response(302 if len(asked) == 1 else 200)
+            self.send_header("location", "http://127.0.0.1:1/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        room = Chat("releases", f"http://127.0.0.1:{server.server_port}/secret-7f3a", "content")
+        body = "freeze. <!channel> [look](https://gate.invalid) @everyone `x` " + "y" * 5000
+        writer.run(lambda c: c.execute(t.NOTICE.insert().values(
+            id="3" * 64, address="chat:releases", subject="s", body=body, about="", attempts=0, error="",
+            next_ms=NOW_MS)))  # fmt: skip
+        outbox = Outbox(writer, [room])
+        assert outbox.deliver_due(NOW_MS) == 0
+        assert outbox.deliver_due(NOW_MS + 2000) == 1
+        server.shutdown()
+    assert [path for path, _ in asked] == ["/secret-7f3a"] * 2
+    [text] = asked[1][1].values()
+    assert list(asked[1][1]) == ["content"] and len(text) < 2000
+    assert not set("<>[]@`|") & set(text) and text.startswith("s\n\nfreeze. ‹!channel›")
+    with pytest.raises(OSError, match="cannot be asked") as failed:  # the server is gone
+        room.deliver(Message("4" * 64, "chat:releases", "s", "b"), 0)
+    assert "secret-7f3a" not in str(failed.value)
+
+
+def test_a_chat_room_without_its_private_file_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "press" / "keys").mkdir(parents=True)
+    (tmp_path / "press" / "keys" / "webhook.key").write_bytes(bytes(32))
+    (tmp_path / "press" / "keys" / "webhook.key").chmod(0o600)
+    path = tmp_path / "press" / "keys" / "chat-releases.url"
+    config = Config("http://localhost:8460", chats=(ChatSettings("releases", "text"),))
+    assert parse_config(config.to_toml()) == config
+    for text, mode in (
+        (None, 0),
+        ("https://chat.invalid/x", 0o644),
+        ("http://chat.invalid/x", 0o600),
+    ):
+        if text is not None:
+            path.write_text(text)
+            path.chmod(mode)
+        with pytest.raises(Refusal, match="chat-releases.url"):
+            channels(config, tmp_path)
+    path.write_text("https://chat.invalid/x\n")
+    assert [one.accepts("chat:releases") for one in channels(config, tmp_path)] == [False, True]
 
 
 # --- reminders and escalation -------------------------------------------------------------------------------------

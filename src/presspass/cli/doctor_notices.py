@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from presspass.cli.checks import BAD, OK, WARN, Line
 from presspass.cli.show import quoted
 from presspass.core.roster import Details
+from presspass.notify.chat import SCHEME
 from presspass.services.config import Config
 
 _LISTED_MAX: Final = 20
@@ -50,13 +51,15 @@ def _person(
     id: str, details: Details | None, config: Config, forge_hosts: set[str]
 ) -> Iterator[Line]:
     addresses = details.addresses if details else ()
+    rooms = {SCHEME + one.name for one in config.chats}
     usable = [one for one in addresses if config.mail.host or not one.startswith("mailto:")]
+    usable = [one for one in usable if one in rooms or not one.startswith(SCHEME)]
     fix = "Give them a mail address or a webhook of their own: presspass apply, docs/telling.md."
     if not addresses:
         yield Line(WARN, "notices", f"{id} has no address: nobody tells them anything", fix)
     elif not usable:
-        found = f"{id} has mail addresses alone, and [mail] names no server"
-        yield Line(WARN, "notices", found, "Set [mail] in presspass.toml.")
+        found = f"{id} has addresses alone for which there is no channel: {', '.join(addresses)}"
+        yield Line(WARN, "notices", found, "Set [mail] or [[chat]] in presspass.toml.")
     elif all(_host(one) in forge_hosts for one in usable):
         found = f"{id} is told through the forge alone: whoever has the forge can silence it"
         yield Line(WARN, "notices", found, fix)

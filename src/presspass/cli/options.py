@@ -19,7 +19,7 @@ EVIDENCE_SUFFIX: Final = ".evidence.json"
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
-_SCHEMES = ("mailto:", "https://", "http://")
+_SCHEMES = ("mailto:", "https://", "http://", "chat:")
 #: Ids by which a person is known elsewhere, so that nobody approves a run of their own.
 _ID_SCHEMES = ("github:", "gitlab:", "oidc:")
 
@@ -64,7 +64,8 @@ class PersonParam(click.ParamType[NamedPerson]):
         for address in addresses:
             if not address.startswith(_SCHEMES) or not address.isprintable():
                 self.fail(
-                    f"{address!r} is no address; write mailto:NAME@HOST, https://HOOK, or an id as github:1234.",
+                    f"{address!r} is no address; write mailto:NAME@HOST, https://HOOK, chat:ROOM, "
+                    "or an id as github:1234.",
                     param,
                     ctx,
                 )

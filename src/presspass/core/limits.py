@@ -147,6 +147,7 @@ NOTICES_APART_MAX = 3  # due for one address at once; more are one message
 NOTICE_ROUNDS_MAX = 5  # in one window; then what is not urgent waits for the next
 NOTICE_WINDOW_S = 600
 NOTICES_LISTED_MAX = 50  # in one message, with their texts; the others are counted
+CHATS_MAX = 64
 DIGEST_S_MIN = 300
 DIGEST_S_MAX = 7 * 86_400
 REMINDER_S_MAX = 86_400  # before a request expires

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from presspass.core.errors import Code, Refusal
 from presspass.core.ledger.note import COSIGNATURE, VerifierKey
 from presspass.core.limits import (
+    CHATS_MAX,
     CONFIG_BYTES_MAX,
     DIGEST_S_MAX,
     DIGEST_S_MIN,
@@ -169,6 +170,14 @@ class WitnessSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatSettings:
+    """One `[[chat]]`: a room, `chat:NAME` in the roster. `member`: where its incoming webhook takes the text."""
+
+    name: str
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
 class DigestSettings:
     """One `[[digest]]`: `person` (id in the roster) gets what is not urgent in one message every `every_s` seconds."""
 
@@ -210,6 +219,7 @@ class Config:
     witnesses: tuple[WitnessSettings, ...] = ()
     signers: tuple[SignerSettings, ...] = ()
     digests: tuple[DigestSettings, ...] = ()
+    chats: tuple[ChatSettings, ...] = ()
     upload_url: str = ""
     tls: Tls = field(default_factory=Tls)
     next_origin: str = ""
@@ -260,6 +270,7 @@ class Config:
         parts += ["\n[[forge]]\n" + _fields(one) for one in self.forges]
         parts += ["\n[[witness]]\n" + _fields(one) for one in self.witnesses]
         parts += ["\n[[digest]]\n" + _fields(one) for one in self.digests]
+        parts += ["\n[[chat]]\n" + _fields(one) for one in self.chats]
         parts += ["\n[[signer]]\n" + _fields(one) for one in self.signers]
         return "".join(parts)
 
@@ -357,6 +368,7 @@ def _config(value: object) -> Config:
         witnesses=members.optional("witness", _read_witnesses) or (),
         signers=members.optional("signer", _read_signers) or (),
         digests=members.optional("digest", _read_digests) or (),
+        chats=members.optional("chat", _read_chats) or (),
     )
     members.done()
     _check_addresses(config)
@@ -520,6 +532,20 @@ def _read_witness(value: object) -> WitnessSettings:
     return found
 
 
+def _read_chats(value: object) -> tuple[ChatSettings, ...]:
+    found = Members({"chat": value}, CONFIG_NAME).items("chat", _read_chat, count_max=CHATS_MAX)
+    if len({one.name for one in found}) != len(found):
+        raise _invalid("two [[chat]] sections have the same name")
+    return found
+
+
+def _read_chat(value: object) -> ChatSettings:
+    section = Members(value, f"section [[chat]] of {CONFIG_NAME}")
+    found = ChatSettings(section.name("name"), section.choice("member", ("text", "content")))
+    section.done()
+    return found
+
+
 def _read_digests(value: object) -> tuple[DigestSettings, ...]:
     found = Members({"digest": value}, CONFIG_NAME).items(
         "digest", _read_digest, count_max=PEOPLE_PER_ROSTER_MAX
@@ -600,6 +626,7 @@ _Section = (
     | ForgeSettings
     | WitnessSettings
     | DigestSettings
+    | ChatSettings
     | SignerSettings
 )
 

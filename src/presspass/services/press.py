@@ -35,10 +35,11 @@ from presspass.core.limits import FORGE_TOKEN_BYTES_MAX
 from presspass.core.log import LogBody, log_origin
 from presspass.core.roster import b64u, unb64u
 from presspass.core.signer import ATTESTATION, SignerBody
-from presspass.core.statement import GenesisBody, UpstreamBody
+from presspass.core.statement import GenesisBody, UpstreamBody, is_sound_address
 from presspass.issuers import KeySets
 from presspass.keystore.envelopes import KeyEncryptionKey, Vault, read_private, write_private
 from presspass.notify import Channel
+from presspass.notify.chat import Chat
 from presspass.notify.forge import Forge
 from presspass.notify.mail import Mail
 from presspass.notify.posting import post
@@ -71,7 +72,7 @@ from presspass.press.reminders import Reminders
 from presspass.press.signing import PressKey, Signers, Token, read_signer, signer_of
 from presspass.press.witnesses import Witness, Witnesses
 from presspass.press.workloads import Workloads
-from presspass.services.config import Config, SignerSettings, read_config
+from presspass.services.config import ChatSettings, Config, SignerSettings, read_config
 from presspass.services.isolation import confine_press
 from presspass.services.places import places
 from presspass.store import journal_view as view
@@ -399,7 +400,18 @@ def channels(config: Config, home: Path) -> tuple[Channel, ...]:
         found.append(
             Mail(mail.host, mail.port, mail.sender, mail.starttls, mail.username, password)
         )
+    found += [_chat(one, home) for one in config.chats]
     return tuple(found)
+
+
+def _chat(settings: ChatSettings, home: Path) -> Chat:
+    """A room, with the address of its webhook from press/keys; refuses with `config.invalid`."""
+    path = home / "press" / "keys" / f"chat-{settings.name}.url"
+    url = _private_text(path, "the address of the room's incoming webhook")
+    if not is_sound_address(url):
+        text = f"{path.name} holds no address that is https, or http on this machine."
+        raise Refusal(Code.CONFIG_INVALID, text, "Copy the whole address from the chat server.")
+    return Chat(settings.name, url, settings.member)
 
 
 def outbox(writer: Writer, config: Config, home: Path, told: Sequence[Channel]) -> Outbox:
@@ -417,10 +429,10 @@ def forges(config: Config, home: Path) -> tuple[Forge, ...]:
             provider=one.provider,
             issuer=one.issuer,
             api_url=one.api_url,
-            token=_forge_secret(keys / f"forge-{one.name}.token"),
+            token=_private_text(keys / f"forge-{one.name}.token", "the token"),
             repositories=one.repositories,
             follow_up=one.follow_up,
-            trigger_token=_forge_secret(keys / f"forge-{one.name}.trigger")
+            trigger_token=_private_text(keys / f"forge-{one.name}.trigger", "the token")
             if one.follow_up and one.provider == "gitlab"
             else "",
         )
@@ -433,9 +445,9 @@ def witnesses(config: Config) -> tuple[Witness, ...]:
     return tuple(Witness(one.url, VerifierKey.from_text(one.key)) for one in config.witnesses)
 
 
-def _forge_secret(path: Path) -> str:
-    """A token that nobody else on this host can read; refuses with `config.invalid`."""
-    hint = f"Put the token into press/keys/{path.name}, mode 0600, owned by the press's user."
+def _private_text(path: Path, what: str) -> str:
+    """A secret that nobody else on this host can read; refuses with `config.invalid`."""
+    hint = f"Put {what} into press/keys/{path.name}, mode 0600, owned by the press's user."
     try:
         if path.stat().st_mode & 0o077:
             raise Refusal(Code.CONFIG_INVALID, f"{path.name} can be read by others.", hint)
@@ -446,7 +458,7 @@ def _forge_secret(path: Path) -> str:
             Code.CONFIG_INVALID, f"{path.name} cannot be read: {error.strerror}.", hint
         ) from None
     if not text or len(text) > FORGE_TOKEN_BYTES_MAX or not text.isprintable() or " " in text:
-        raise Refusal(Code.CONFIG_INVALID, f"{path.name} holds no token.", hint)
+        raise Refusal(Code.CONFIG_INVALID, f"{path.name} does not hold {what}.", hint)
     return text
 
 
