@@ -19,6 +19,7 @@ from presspass.core.approving import (
 from presspass.core.calendar import FreezeWindow, Holiday, leaves_open
 from presspass.core.delegation import VERSION_KINDS, DelegationBody
 from presspass.core.log import LogBody, LogRecovery
+from presspass.core.plan import ORDERS, PlanBody
 from presspass.core.policy import PROFILES, Policy
 from presspass.core.publisher import IDENTITY_CLAIMS, WITH_REF, WITH_WORKFLOW, PublisherBody
 from presspass.core.roster import KEY_KINDS, Key, Person, Roster
@@ -295,6 +296,16 @@ bundle_bodies = st.builds(
         lambda found: st.tuples(*(st.builds(Member, st.just(body), digests) for body in found))
     ),
 )
+
+
+@st.composite
+def plan_bodies(draw: st.DrawFn) -> PlanBody:
+    """Of a few releases, in any order."""
+    releases = draw(st.lists(digests, min_size=1, max_size=6, unique=True))
+    order = draw(st.sampled_from(ORDERS))
+    return PlanBody(tuple(sorted(releases) if order == "any" else releases), order)
+
+
 bodies: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.GENESIS: genesis_bodies,
     Kind.RELEASE: release_bodies(),
@@ -316,6 +327,7 @@ bodies: dict[Kind, st.SearchStrategy[Any]] = {
         OriginBody, st.just("https://new.example"), st.just("new.example"), rosters()
     ),
     Kind.BUNDLE: bundle_bodies,
+    Kind.PLAN: plan_bodies(),
     Kind.SIGNER: signer_bodies,
     Kind.LOG: log_bodies,
 }

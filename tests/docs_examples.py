@@ -16,6 +16,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from presspass.core.digests import sha256_hex
+from presspass.core.plan import PlanBody
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details, Person, Roster
@@ -149,13 +150,14 @@ def statements() -> dict[str, Statement]:
             chained=True,
         ),
         "bundle": after_genesis(7, BundleBody((Member(PUBLISHER, root), Member(quicker, root)))),
+        "plan": after_genesis(8, PlanBody(("ab" * 32, "cd" * 32), "held")),
     }
 
 
 def examples() -> dict[str, Any]:
     """Name in the page to the value that stands there: a JSON value, or a text."""
     found: dict[str, Any] = {name: json.loads(one.to_bytes()) for name, one in statements().items()}
-    for name in ("roster", "policy", "freeze", "origin", "bundle"):
+    for name in ("roster", "policy", "freeze", "origin", "bundle", "plan"):
         found[f"{name}.body"] = found.pop(name)["body"]
     proof = json.loads((EXAMPLE / f"{FILE.name}.presspass.json").read_bytes())
     found["approval"] = proof["release"]["approvals"][0]

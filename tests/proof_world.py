@@ -215,7 +215,9 @@ class Paper:
         """What the press attests of it, in envelopes of the log key; nothing where it would not even count."""
         admitted = [link.statement for link in self.links]
         try:
-            verdict = self.chain.evaluate(signed.statement, signed.approvals, counted(entry))
+            verdict = self.chain.evaluate(
+                signed.statement, signed.approvals, counted(entry), signed.plans
+            )
             about = attestable(self.chain, signed, admitted, entry, verdict)
         except (Refusal, StopIteration):
             return ()

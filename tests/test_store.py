@@ -823,6 +823,8 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
         for column in ("person", "urgent", "made_ms"):
             run(f"ALTER TABLE notice DROP COLUMN {column}")
         run("DROP TABLE release_seen")
+        run("DROP TABLE inspected")
+        run("DROP TABLE plan_release")
         run("DROP INDEX ix_proof_sha256")
         run("ALTER TABLE proof DROP COLUMN cosignatures")
         run("DROP TABLE ledger_mention")

@@ -43,6 +43,8 @@ def lines(valid: Valid, head: RevocationHead | None) -> list[str]:
         say(f"  approved by  {', '.join(map(safe, valid.approved_by))}")
     else:
         said += _standing(valid.standing)
+    for number in valid.planned:
+        say(f"  plan         approved in a plan of {number} releases, each decided by itself")
     for key, kind in valid.keys:
         copied = ", synced: copied to other devices or a cloud" if key in valid.synced else ""
         say(f"               {kind} {key[:16]}…{copied}")

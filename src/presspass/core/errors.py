@@ -105,6 +105,7 @@ class Code(StrEnum):
     POLICY_FORBIDS_NARROWING = "policy.forbids-narrowing"
     POLICY_INVALID = "policy.invalid"
     POLICY_LOCKS_OUT = "policy.locks-out"
+    PLAN_INCOMPLETE = "plan.incomplete"
     POLICY_RULES_MISSING = "policy.rules-missing"
     # proof
     PROOF_INVALID = "proof.invalid"

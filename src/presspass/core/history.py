@@ -63,7 +63,8 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Act:
     """One act. `after`: how many statements, genesis first, had moved a chain before it; `entries`: the ledger's about
-    it, or about the workload that asked, each with its position, in order.
+    it, or about the workload that asked, each with its position, in order; `plans`: under which some of the approvals
+    stand, in order of their digests.
     """
 
     statement: Statement
@@ -71,6 +72,7 @@ class Act:
     at_ms: int
     after: int
     entries: tuple[tuple[int, bytes], ...]
+    plans: tuple[Statement, ...] = ()
 
 
 def facets_of(statement: Statement, keys: Iterable[str], policy: str) -> frozenset[tuple[str, str]]:

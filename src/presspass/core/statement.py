@@ -27,6 +27,7 @@ from presspass.core.limits import (
     URL_CHARS_MAX,
 )
 from presspass.core.log import LogBody, log_origin
+from presspass.core.plan import PlanBody
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Roster
@@ -40,7 +41,7 @@ HEAD_AT_GENESIS: Final = "0" * 64
 
 
 class Kind(StrEnum):
-    """The kinds in use. Later kinds (plan …) join here, none changes its meaning."""
+    """The kinds in use. Later kinds join here, none changes its meaning."""
 
     GENESIS = "genesis"
     RELEASE = "release"
@@ -56,6 +57,7 @@ class Kind(StrEnum):
     SIGNER = "signer"
     LOG = "log"
     BUNDLE = "bundle"
+    PLAN = "plan"
 
 
 class Intent(StrEnum):
@@ -547,7 +549,7 @@ class BundleBody:
         return body
 
 
-Body = GenesisBody | ReleaseBody | ChainedBody | FreezeBody | RevocationBody | BundleBody
+Body = GenesisBody | ReleaseBody | PlanBody | ChainedBody | FreezeBody | RevocationBody | BundleBody
 B = TypeVar("B")
 
 
@@ -575,6 +577,7 @@ class Statement:
         Kind.FREEZE: FreezeBody,
         Kind.REVOCATION: RevocationBody,
         Kind.BUNDLE: BundleBody,
+        Kind.PLAN: PlanBody,
         **_CHAINED,
     }
     #: Kinds that name their predecessor; and those that move heads, which a bundle does by its members.

@@ -21,9 +21,12 @@ from presspass.core.errors import Refusal
 from presspass.core.limits import (
     APPROVAL_BYTES_MAX,
     APPROVALS_PER_STATEMENT_MAX,
+    PLANS_PER_LOOK_MAX,
+    PLANS_PER_RELEASE_MAX,
     RULES_BYTES_MAX,
     STATEMENT_BYTES_MAX,
 )
+from presspass.core.plan import PlanBody
 from presspass.core.roster import Details
 from presspass.core.statement import REVOCABLE, Intent, RevocationBody, Statement
 from presspass.store import gateway_tables as g
@@ -41,10 +44,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A statement before the approvers. `approvals` are unverified."""
+    """A statement before the approvers. `approvals` are unverified: those under the statement itself, then those under
+    the `plans` that name it, as the gateway has them.
+    """
 
     statement: Statement
     approvals: tuple[Approval, ...]
+    plans: tuple[Statement, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -74,13 +80,20 @@ def list_asks(connection: Connection, since_ms: int) -> dict[str, int]:
 
 
 def signed_among(connection: Connection, digests: Sequence[str]) -> set[str]:
-    """Which of these requests have a signature, valid or not: they are looked at before the others."""
-    a = g.APPROVAL.c
+    """Which of these requests have a signature, valid or not, under themselves or a plan that names them: they are
+    looked at before the others.
+    """
+    a, m = g.APPROVAL.c, g.PLAN_MEMBER.c
+    planned = sa.select(m.request).join(g.APPROVAL, a.request == m.plan)
     found: set[str] = set()
     for start in range(0, len(digests), ASKS_PER_LOOK):
         some = digests[start : start + ASKS_PER_LOOK]
-        query = sa.select(a.request).where(a.request.in_(some)).distinct()
-        found.update(digest for digest in connection.execute(query).scalars() if is_sha256(digest))
+        queries = (
+            sa.select(a.request).where(a.request.in_(some)).distinct(),
+            planned.where(m.request.in_(some)).distinct(),
+        )
+        for query in queries:
+            found.update(one for one in connection.execute(query).scalars() if is_sha256(one))
     return found
 
 
@@ -91,6 +104,7 @@ def read_asks(connection: Connection, digests: Sequence[str]) -> list[Ask]:
     rows = connection.execute(
         sa.select(r.digest, r.statement).where(r.digest.in_(digests), fits)
     ).all()
+    planned = _signed_plans(connection, digests)
     asks = []
     for digest, data in rows:
         statement = _readable(_statement, data, digest)
@@ -101,8 +115,46 @@ def read_asks(connection: Connection, digests: Sequence[str]) -> list[Ask]:
         ):
             continue
         approvals = _signatures(connection, digest, digest)
-        asks.append(Ask(statement, approvals))
-    return sorted(asks, key=lambda ask: digests.index(ask.digest))
+        plans = planned.get(digest, [])
+        under = (approval for plan in plans for approval in plan.approvals)
+        asks.append(Ask(statement, (*approvals, *under), tuple(plan.statement for plan in plans)))
+    places = {digest: place for place, digest in enumerate(digests)}
+    return sorted(asks, key=lambda ask: places[ask.digest])
+
+
+def _signed_plans(connection: Connection, digests: Sequence[str]) -> dict[str, list[Ask]]:
+    """The plans with signatures that name these requests, by request. Which they are is the gateway's word; whether a
+    plan names a release, its own statement says.
+    """
+    m, a, r = g.PLAN_MEMBER.c, g.APPROVAL.c, g.REQUEST.c
+    plans = connection.execute(
+        sa.select(r.digest, r.statement)
+        .where(
+            r.digest.in_(sa.select(m.plan).where(m.request.in_(digests))),
+            sa.exists().where(a.request == r.digest, a.statement == r.digest),
+            sa.func.length(r.statement) <= STATEMENT_BYTES_MAX,
+        )
+        .order_by(r.created_ms.desc(), r.digest)
+        .limit(PLANS_PER_LOOK_MAX)
+    ).all()
+    wanted, found = frozenset(digests), dict[str, list[Ask]]()
+    for digest, data in plans:
+        plan = _readable(_plan, data, digest)
+        if plan is None or plan.digest != digest or plan.intent is not Intent.APPROVE:
+            continue
+        signed = Ask(plan, _signatures(connection, digest, digest))
+        for release in plan.body_as(PlanBody).releases:
+            of = found.setdefault(release, [])
+            if release in wanted and len(of) < PLANS_PER_RELEASE_MAX:
+                of.append(signed)
+    return found
+
+
+@lru_cache(maxsize=PLANS_PER_LOOK_MAX)
+def _plan(data: bytes) -> Statement:
+    statement = Statement.from_bytes(data)
+    statement.body_as(PlanBody)
+    return statement
 
 
 #: Requests that are longer than this are read once while they wait, not at every look; so many of them are kept.

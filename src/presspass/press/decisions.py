@@ -15,6 +15,7 @@ from presspass.core.effects import Effect, effects, only_takes_away, roster_afte
 from presspass.core.errors import Code, Fault, Refusal
 from presspass.core.limits import RECOVERY_WAIT_S
 from presspass.core.log import LogBody
+from presspass.core.plan import PlanBody
 from presspass.core.roster import Details, Roster
 from presspass.core.signer import SignerBody
 from presspass.core.standing import check_review
@@ -101,6 +102,8 @@ class Decisions:
     _rules_checked: set[str] = field(default_factory=set)
     #: By release: the standing approval that its review does not pass, and why. The same bytes are not read each turn.
     _not_let_through: dict[str, tuple[str, Refusal]] = field(default_factory=dict)
+    #: What was last written of each plan: state, message, how many signatures.
+    _plans_told: dict[str, tuple[str, str, int]] = field(default_factory=dict)
 
     def consider(self, ask: Ask, now_ms: int) -> None:
         """Does what follows from the signatures under this request now; nothing twice."""
@@ -109,6 +112,8 @@ class Decisions:
         try:
             if ask.statement.kind is Kind.RELEASE:
                 self._consider_release(ask, now_ms)
+            elif ask.statement.kind is Kind.PLAN:
+                self._consider_plan(ask, now_ms)
             else:
                 self._consider_change(ask, now_ms)
         except Refusal as refusal:
@@ -181,6 +186,40 @@ class Decisions:
             ruling.require()
         except Refusal as refusal:
             self._waits(ask, verdict, refusal, now_ms, ruling)
+
+    def _consider_plan(self, ask: Ask, now_ms: int) -> None:
+        """A plan decides nothing: what is signed under it is counted for each of its releases, by `_consider_release`.
+        Here its signatures are entered, and it ends: vetoed, expired, or with the last of its releases.
+        """
+        self._first_sight(ask, now_ms)
+        plan = ask.statement
+
+        def question(connection: Connection) -> tuple[Verdict, list[tuple[str, str]]]:
+            chain = self.books.chain(connection)
+            if journal.vetoed(connection, plan):
+                raise Refusal(Code.VETOED, "The plan was vetoed, and each of its releases with it.")
+            gatekeeper.check_admissible(connection, chain, plan, now_ms)
+            verdict = gatekeeper.evaluate(connection, chain, plan, ask.approvals, now_ms)
+            return verdict, view.planned_states(connection, ask.digest)
+
+        verdict, members = self.books.read(question)
+        states = [state for _, state in members]
+        verified = states.count("verified")
+        ended = all(state in journal.FINAL for state in states)
+        state = ("verified" if verified == len(states) else "failed") if ended else "seen"
+        told = f"{verified} of {len(states)} releases are published." if verified or ended else ""
+
+        def work(connection: Connection) -> None:
+            self._enter_signed(connection, ask.digest, verdict, now_ms)
+            code = Code.PLAN_INCOMPLETE.value if state == "failed" else ""
+            if journal.decide(connection, ask.digest, state, now_ms, code, told) and code:
+                self.books.enter(connection, now_ms, kind=state, statement=ask.digest, code=code)
+
+        if self._plans_told.get(ask.digest) != (state, told, len(verdict.signed)):
+            self.books.writer.run(work)
+            self._plans_told[ask.digest] = (state, told, len(verdict.signed))
+        if ended:
+            del self._plans_told[ask.digest]
 
     def _approve(
         self,
@@ -490,6 +529,8 @@ class Decisions:
 
         def work(connection: Connection) -> None:
             journal.first_sight(connection, ask.statement, release, now_ms)
+            if isinstance(body, PlanBody):
+                journal.keep_planned(connection, ask.statement)
             if bounds.within(connection, self.books.log, "asked", now_ms):
                 self.books.enter(
                     connection,

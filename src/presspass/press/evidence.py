@@ -100,6 +100,6 @@ def _record(act: Act, proofs: Mapping[int, tuple[bytes, ...]]) -> ActRecord:
     return ActRecord(
         act.after,
         act.at_ms // 1000,
-        None if moves else SignedStatement(statement, act.approvals),
+        None if moves else SignedStatement(statement, act.approvals, act.plans),
         tuple(Placed(entry, position, proofs[position]) for position, entry in act.entries),
     )

@@ -71,7 +71,19 @@ def check_release(connection: Connection, chain: Chain, ask: Ask, now_ms: int) -
                 "Release it under a new version.",
             )
     workloads.check_asked_by(connection, chain, statement)
-    return evaluate(connection, chain, statement, ask.approvals, now_ms)
+    plans = [one for one in ask.plans if _is_admissible(connection, chain, one, now_ms)]
+    under = {one.digest for one in (statement, *plans)}
+    approvals = [one for one in ask.approvals if one.statement in under]
+    return evaluate(connection, chain, statement, approvals, now_ms, plans)
+
+
+def _is_admissible(connection: Connection, chain: Chain, plan: Statement, now_ms: int) -> bool:
+    """Whether signatures under a plan count at all; where not, those under the release's own statement still do."""
+    try:
+        check_admissible(connection, chain, plan, now_ms)
+    except Refusal:
+        return False
+    return True
 
 
 def evaluate(
@@ -80,13 +92,16 @@ def evaluate(
     statement: Statement,
     approvals: Iterable[Approval],
     now_ms: int,
+    plans: Iterable[Statement] = (),
 ) -> Verdict:
     """The count under what the press knows now: workloads, people who are suspended, approvals that were revoked, what
-    it has found in the files, how long it has waited."""
+    it has found in the files, how long it has waited. `plans`: under which some of the approvals were given.
+    """
     return chain.evaluate(
         statement,
         view.unrevoked(connection, approvals),
         view.around(connection, statement, now_ms),
+        plans,
     )
 
 
@@ -166,7 +181,8 @@ def check_still_wanted(
     check_requester(connection, statement)
     workloads.check_asked_by(connection, chain, statement)
     approvals = view.approvals_under(connection, statement.digest)
-    verdict = evaluate(connection, chain, statement, approvals, now_ms)
+    plans = view.plans_under(connection, statement.digest, approvals)
+    verdict = evaluate(connection, chain, statement, approvals, now_ms, plans)
     counting = standing.require(connection, chain, statement, verdict, None)
     rulings.require_still(connection, statement, counting, now_ms)
 

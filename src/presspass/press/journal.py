@@ -16,6 +16,7 @@ from presspass.core.digests import canonical, sha256_hex
 from presspass.core.effects import Effect, effects
 from presspass.core.errors import Code, Fault, Refusal, invariant
 from presspass.core.findings import Severity
+from presspass.core.plan import PlanBody
 from presspass.core.roster import Details
 from presspass.core.statement import (
     GenesisBody,
@@ -75,7 +76,9 @@ def load_chain(connection: Connection) -> Chain | None:
 def height(connection: Connection) -> int:
     """How many statements were admitted to the chains (genesis is one)."""
     top = connection.execute(
-        sa.select(sa.func.max(t.STATEMENT.c.height)).where(t.STATEMENT.c.kind != Kind.RELEASE.value)
+        sa.select(sa.func.max(t.STATEMENT.c.height)).where(
+            t.STATEMENT.c.kind.not_in((Kind.RELEASE.value, Kind.PLAN.value))
+        )
     ).scalar()
     return 0 if top is None else int(top) + 1
 
@@ -134,6 +137,25 @@ def keep_statement(
     policy = view.head(connection, Kind.POLICY.value) or digest  # genesis brings its own
     facets = history.facet_rows(statement, approvals, policy, now_ms)
     connection.execute(t.STATEMENT_FACET.insert(), facets)
+
+
+def keep_plan(connection: Connection, plan: Statement, now_ms: int) -> None:
+    """Stores a plan under which a release is claimed, once; the signatures are kept with each release."""
+    insert_new(
+        connection,
+        t.STATEMENT,
+        digest=plan.digest,
+        kind=plan.kind.value,
+        statement=plan.to_bytes(),
+        height=height(connection),
+        admitted_ms=now_ms,
+    )
+
+
+def keep_planned(connection: Connection, plan: Statement) -> None:
+    """Journals which releases a plan names, once."""
+    for position, release in enumerate(plan.body_as(PlanBody).releases):
+        insert_new(connection, t.PLAN_RELEASE, plan=plan.digest, position=position, release=release)
 
 
 def keep_details(connection: Connection, details: Iterable[Details], known: set[str]) -> None:
@@ -314,18 +336,19 @@ def blocking(connection: Connection, statement: Statement) -> view.Narrowing | N
 
 
 def vetoed(connection: Connection, statement: Statement) -> bool:
-    """Whether anybody has vetoed this statement, alone or with everything that was open."""
+    """Whether anybody has vetoed this statement, alone, with a plan that names it, or with everything that was open."""
     return _veto_of(connection, statement) is not None
 
 
 def _veto_of(connection: Connection, statement: Statement) -> view.Narrowing | None:
-    twins = (statement.digest, statement.with_intent(Intent.VETO).digest)
+    twins = {statement.digest, statement.with_intent(Intent.VETO).digest}
+    vetoes = twins | view.plans_naming(connection, statement.digest)
     body = statement.body
     project = body.project if isinstance(body, ReleaseBody) else ""
     for one in view.narrowings(connection):
         if one.what != "veto":
             continue
-        if one.target in twins:
+        if one.target in vetoes:
             return one
         if one.denies_open_of(project) and _was_open(connection, statement, one.seen_ms):
             return one

@@ -153,7 +153,9 @@ class Narrowings:
         if what in _ENDS_RELEASE:
             code, word = _ENDS_RELEASE[what]
             said = found.reason or word
-            journal.reject_stopped(connection, self.log, target, now_ms, code, said)
+            planned = view.planned_states(connection, target) if what == "veto" else ()
+            for digest in (target, *(release for release, _ in planned)):
+                journal.reject_stopped(connection, self.log, digest, now_ms, code, said)
         return new
 
     def _deny_open(

@@ -218,12 +218,13 @@ def _attest(tools: Tools, statement: Statement, sha512: Mapping[str, str]) -> _A
         genesis, chain, later = _chain_when_claimed(connection, statement)
         log = tools.log.in_force(connection)
         approvals = view.approvals_under(connection, statement.digest)
-        signed = SignedStatement(statement, approvals)
+        plans = view.plans_under(connection, statement.digest, approvals)
+        signed = SignedStatement(statement, approvals, plans)
         admitted = [one.statement for one in chain]
         state = Chain.after(genesis, admitted)
         entry = _entry(connection, tools, statement, state, now_ms)
     counted = entry.circumstances(statement, asked=True)
-    verdict = state.evaluate(statement, approvals, counted)
+    verdict = state.evaluate(statement, approvals, counted, plans)
     if verdict.reached:
         entry = replace(entry, standing="")  # people have signed this very release meanwhile
     passed = None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from presspass.core.approval import Approval
 from presspass.core.errors import Code, Fault, Refusal
+from presspass.core.plan import PlanBody
 from presspass.core.statement import Kind, ReleaseBody, Statement, UpstreamBody
 from presspass.press import gatekeeper, journal, publication, rulings, standing, workloads
 from presspass.press.asks import Ask
@@ -54,6 +56,8 @@ class Publications:
     owner: str = field(default_factory=lambda: secrets.token_hex(8))
     _running: dict[str, _Work] = field(default_factory=dict)
     _not_before_ms: dict[str, int] = field(default_factory=dict)
+    #: Of releases that a plan holds back: how many signatures of their own they had, and whether those were enough.
+    _alone: dict[str, tuple[int, bool]] = field(default_factory=dict)
     _pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_PUBLICATIONS_MAX, "publication")
     )
@@ -67,6 +71,7 @@ class Publications:
         """Ends what has ended, then starts or resumes what is due."""
         self._reap(now_ms)
         by_digest = {ask.digest: ask for ask in found}
+        held = self._held_back(found)
         for decision, next_ms in self.books.read(_approved_or_publishing):
             free = (
                 decision.statement not in self._running and len(self._running) < _PUBLICATIONS_MAX
@@ -76,7 +81,7 @@ class Publications:
             ask = by_digest.get(decision.statement)
             try:
                 if decision.state == "approved":
-                    if ask is not None:
+                    if ask is not None and not self._is_held(ask, held, now_ms):
                         self._start_if_due(ask, decision, now_ms)
                 else:
                     self._resume(decision.statement, now_ms)
@@ -92,6 +97,31 @@ class Publications:
     def _set_aside(self, digest: str, now_ms: int) -> None:
         _LOG.exception("%s is set aside for a while", digest[:16])
         self._not_before_ms[digest] = now_ms + _RETRY_MS_MAX
+
+    def _held_back(self, found: Sequence[Ask]) -> dict[str, frozenset[str]]:
+        """By plan with an order, the releases that have to wait for one before them: read once for all of them."""
+        plans = {plan.digest: plan.body_as(PlanBody) for ask in found for plan in ask.plans}
+        return {
+            digest: self.books.read(_behind, digest, body.order)
+            for digest, body in plans.items()
+            if body.order != "any"
+        }
+
+    def _is_held(self, ask: Ask, held: Mapping[str, frozenset[str]], now_ms: int) -> bool:
+        """Whether a plan holds the release back. One that its own signatures are enough for waits for no plan: putting
+        releases together, which anybody may, must not hold them up.
+        """
+        if not any(ask.digest in held.get(plan.digest, ()) for plan in ask.plans):
+            return False
+        own = sum(one.statement == ask.digest for one in ask.approvals)
+        known = self._alone.get(ask.digest)
+        if known is None or known[0] != own:  # counted anew only when somebody has signed
+            alone = replace(ask, plans=())
+            verdict = self.books.read(
+                lambda c: gatekeeper.check_release(c, self.books.chain(c), alone, now_ms)
+            )
+            known = self._alone[ask.digest] = own, verdict.reached
+        return not known[1]
 
     def _start_if_due(self, ask: Ask, decision: view.Decision, now_ms: int) -> None:
         verdict, counting = self.books.read(lambda c: self._check(c, ask, now_ms))
@@ -139,10 +169,11 @@ class Publications:
             if lease is None:
                 return None
             workloads.claim(connection, ask.statement, now_ms)
-            counted = {signed.key for signed in verdict.signed}
-            journal.keep_statement(
-                connection, ask.statement, [a for a in ask.approvals if a.key in counted], now_ms
-            )
+            approvals = _to_keep(ask, verdict)
+            journal.keep_statement(connection, ask.statement, approvals, now_ms)
+            under = {one.statement for one in approvals}
+            for plan in (one for one in ask.plans if one.digest in under):
+                journal.keep_plan(connection, plan, now_ms)
             journal.decide(connection, ask.digest, "publishing", now_ms)
             journal.raise_clock_floor(connection, now_ms)
             files = [file.to_json() for file in body.files]
@@ -307,6 +338,32 @@ class Publications:
     def close(self) -> None:
         """Lets publications under way finish, then ends."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _to_keep(ask: Ask, verdict: Verdict) -> list[Approval]:
+    """The signatures that verify, one of each key: where it signed the release and a plan, one that counts, if any,
+    and rather that under the release itself.
+    """
+    given = {(one.statement, one.key): one for one in ask.approvals}
+    chosen: dict[str, Approval] = {}
+    for good in (True, False):
+        for signed in verdict.signed:
+            if good is not any(one.objection(signed) for one in verdict.electorates):
+                chosen.setdefault(signed.key, given[signed.statement, signed.key])
+    return list(chosen.values())
+
+
+def _behind(connection: Connection, plan: str, order: str) -> frozenset[str]:
+    """The releases of a plan that come after one which they wait for: in a given order after one that is on its way; in
+    one that is held, after one that is not published.
+    """
+    found, waiting = set(), False
+    for digest, state in view.planned_states(connection, plan):
+        if waiting:
+            found.add(digest)
+        on_its_way = state in ("approved", "publishing", "published")
+        waiting = waiting or (state != "verified" if order == "held" else on_its_way)
+    return frozenset(found)
 
 
 def _veto_window_ms(verdict: Verdict) -> int:

@@ -163,6 +163,16 @@ REVIEW = Table(
     Column("made_ms", BigInteger, nullable=False),
 )
 
+#: The requests that a plan names, in its order. `plan`: digest of the plan's statement.
+PLAN_MEMBER = Table(
+    "plan_member",
+    METADATA,
+    Column("plan", String(64), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("request", String(64), nullable=False),
+)
+Index("plan_member_by_request", PLAN_MEMBER.c.request)
+
 #: Statements that people are asked to sign. `statement` holds the canonical bytes with intent "approve".
 REQUEST = Table(
     "request",

@@ -128,6 +128,7 @@ def _read(connection: Connection, digests: Sequence[str]) -> list[Act]:
     rows = connection.execute(sa.select(*columns).where(s.digest.in_(digests))).all()
     found = {row.digest: (Statement.from_bytes(row.statement), row) for row in rows}
     approvals = _approvals(connection, digests)
+    plans = _plans(connection, approvals)
     entries = _entries(connection, [found[one][0] for one in digests])
     moved = _heights(connection)
     return [
@@ -137,6 +138,7 @@ def _read(connection: Connection, digests: Sequence[str]) -> list[Act]:
             row.admitted_ms,
             bisect_left(moved, row.height),
             tuple(sorted({one for about in subjects(statement) for one in entries.get(about, ())})),
+            tuple(plans[one] for one in _other(approvals, digest)),
         )
         for digest, (statement, row) in ((digest, found[digest]) for digest in digests)
     ]
@@ -156,6 +158,21 @@ def _approvals(connection: Connection, digests: Sequence[str]) -> dict[str, list
     for row in connection.execute(query):
         found.setdefault(row.statement, []).append(Approval.from_bytes(row.approval))
     return found
+
+
+def _other(approvals: Mapping[str, Sequence[Approval]], digest: str) -> list[str]:
+    """Digests of what else than the act's own statement its signatures stand under, in their order."""
+    return sorted({one.statement for one in approvals.get(digest, ())} - {digest})
+
+
+def _plans(
+    connection: Connection, approvals: Mapping[str, Sequence[Approval]]
+) -> dict[str, Statement]:
+    """The plans under which signatures of these acts stand, by digest."""
+    wanted = sorted({one for digest in approvals for one in _other(approvals, digest)})
+    s = t.STATEMENT.c
+    rows = connection.execute(sa.select(s.digest, s.statement).where(s.digest.in_(wanted)))
+    return {row.digest: Statement.from_bytes(row.statement) for row in rows}
 
 
 def _entries(

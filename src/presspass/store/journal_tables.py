@@ -76,6 +76,16 @@ DECISION = Table(
 )
 Index("decision_by_release", DECISION.c.release)
 
+#: The releases of each plan that the press has seen, in the plan's order: a veto of the plan stops each of them.
+PLAN_RELEASE = Table(
+    "plan_release",
+    METADATA,
+    Column("plan", String(64), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("release", String(64), nullable=False),
+)
+Index("plan_release_by_release", PLAN_RELEASE.c.release)
+
 #: The intent to publish, journalled before the first byte goes out; single use. `height`: of the newest admitted
 #: statement when it was claimed. The holder of the lease is the one with the highest `fence`.
 INTENT = Table(

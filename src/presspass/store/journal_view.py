@@ -200,6 +200,34 @@ def unrevoked(connection: Connection, approvals: Iterable[Approval]) -> list[App
     return [one for one in approvals if approval_id(one.statement, one.key) not in revoked]
 
 
+def plans_under(
+    connection: Connection, digest: str, approvals: Iterable[Approval]
+) -> tuple[Statement, ...]:
+    """The plans, in order of their digests, under which some of a release's journalled signatures stand."""
+    under = sorted({one.statement for one in approvals} - {digest})
+    found = (statement(connection, one) for one in under)
+    return tuple(plan for plan in found if plan is not None)
+
+
+def plans_naming(connection: Connection, release: str) -> frozenset[str]:
+    """Digests of the plans that name this release, of those that the press has seen."""
+    p = t.PLAN_RELEASE.c
+    rows = connection.execute(sa.select(p.plan).where(p.release == release)).scalars()
+    return frozenset(rows)
+
+
+def planned_states(connection: Connection, plan: str) -> list[tuple[str, str]]:
+    """Digest and state of each release of a plan, in the plan's order; "" of what the press has not seen."""
+    p, d = t.PLAN_RELEASE.c, t.DECISION.c
+    rows = connection.execute(
+        sa.select(p.release, sa.func.coalesce(d.state, ""))
+        .join(t.DECISION, d.statement == p.release, isouter=True)
+        .where(p.plan == plan)
+        .order_by(p.position)
+    )
+    return [(release, state) for release, state in rows]
+
+
 def head(connection: Connection, chain: str) -> str | None:
     """The digest at the head of `roster`, `policy`, `revocation`, `upstream:<name>`, …, as `core.effects` says."""
     digest: str | None = connection.execute(

@@ -83,7 +83,8 @@ class Attestable:
     """What attestations are about. `origin`: the one in genesis, by which the verifier is known; `protocol`: the
     upstream's; `at`: when the release was verified, Unix seconds; `chain`: digests of the statements that led to
     roster and policy, genesis first; `signatures`: the verified ones, each with its key; `standing`: digest of the
-    standing approval under which it passed, and ids of those whose signatures under that one count for it.
+    standing approval under which it passed, and ids of those whose signatures under that one count for it;
+    `plans`: under which some signatures stand.
     """
 
     origin: str
@@ -95,6 +96,7 @@ class Attestable:
     policy: Policy
     signatures: Sequence[Signature]
     standing: tuple[str, Sequence[str]] | None = None
+    plans: Sequence[Statement] = ()
 
     @property
     def release(self) -> ReleaseBody:
@@ -149,10 +151,12 @@ def _approval(about: Attestable) -> JsonObject:
     """Who signed, and with what. The statements of the roster chain stand in the proof; here they are by digest. So
     does the standing approval, where the release passed under one.
     """
-    under = {}
+    under: JsonObject = {}
     if about.standing is not None:
         digest, approved_by = about.standing
         under = {"standing": {"statement": digest, "approvedBy": list(approved_by)}}
+    if about.plans:
+        under["plans"] = [plan.to_bytes().decode() for plan in about.plans]
     return {
         **under,
         "statement": about.statement.to_bytes().decode(),

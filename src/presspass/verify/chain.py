@@ -10,6 +10,7 @@ genesis on, and whether signatures are enough under them.
    force with the roster of the keys enrolled there. A narrowing may also be made at the present one.
 6. The log keeps its name unless it is recovered, when it takes the next one; no key that it had signs for it again.
 7. The offline recovery key can ask for one thing only: another roster. The 72 hours are the press's to keep.
+8. A signature under a plan that names a release by its digest counts for it as one under the release's own statement.
 
 The press, `presspass verify` and the gateway's page use this same code; only the press's result has an effect.
 """
@@ -29,6 +30,7 @@ from presspass.core.digests import sha256_hex
 from presspass.core.effects import Effect, effects
 from presspass.core.errors import Code, Refusal
 from presspass.core.log import LogBody, log_origin
+from presspass.core.plan import PlanBody
 from presspass.core.policy import Policy
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Key, Roster
@@ -320,24 +322,34 @@ class Chain:
         statement: Statement,
         approvals: Iterable[Approval],
         circumstances: quorum.Circumstances = quorum.ORDINARY,
+        plans: Iterable[Statement] = (),
     ) -> Verdict:
-        """Verifies and counts. Refuses only where the statement does not belong here; bad signatures are problems."""
+        """Verifies and counts. Refuses only where the statement, or a plan, does not belong here; bad signatures are
+        problems. `plans`: under which some of the approvals were given, in place of the statement itself.
+        """
         self.check_belongs(statement)
-        return self.recount(statement, approvals, circumstances)
+        return self.recount(statement, approvals, circumstances, plans)
 
     def recount(
         self,
         statement: Statement,
         approvals: Iterable[Approval],
         circumstances: quorum.Circumstances = quorum.ORDINARY,
+        plans: Iterable[Statement] = (),
     ) -> Verdict:
         """`evaluate` of one that belongs here: also long after it was admitted, under what is in force now."""
-        data, site = statement.to_bytes(), self.sites[statement.heads.roster]
-        signed: dict[str, Signed] = {}
+        under = {statement.digest: statement}
+        for plan in plans:
+            self.check_plan(plan, statement)
+            under[plan.digest] = plan
+        signed: dict[tuple[str, str], Signed] = {}
         problems: list[Problem] = []
         for approval in approvals:
+            text = under.get(approval.statement, statement)
+            site = self.sites[text.heads.roster]
             try:
-                signed[approval.key] = self._verify(data, approval, site)
+                found = self._verify(text.to_bytes(), approval, site)
+                signed[approval.statement, approval.key] = found
             except Refusal as refusal:
                 problems.append(Problem(approval.key, refusal.code, refusal.message))
         return self.counted(statement, tuple(signed.values()), circumstances, tuple(problems))
@@ -354,6 +366,17 @@ class Chain:
         tallies = [quorum.count(electorate, signed) for electorate in electorates]
         strictest = max(tallies, key=lambda tally: (not tally.reached, tally.missing, tally.needed))
         return Verdict(signed, problems, strictest, electorates)
+
+    def check_plan(self, plan: Statement, statement: Statement) -> None:
+        """Rule 8; refuses with `approval.wrong-statement` a plan that does not name the release."""
+        self.check_belongs(plan)
+        named = isinstance(plan.body, PlanBody) and statement.digest in plan.body.releases
+        if not named or not isinstance(statement.body, ReleaseBody):
+            raise Refusal(
+                Code.APPROVAL_WRONG_STATEMENT,
+                "What was signed is no plan that names this release.",
+                "Sign the release itself, or a plan in which it stands.",
+            )
 
     def electorate(
         self,

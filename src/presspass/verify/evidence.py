@@ -314,9 +314,9 @@ def _checked(
         _invalid("The ledger has another time for an act than the evidence.")
     if chain is not None:
         _check_signatures(chain, signed, entries, admitted)
-        chain.check_alive(statement, record.at)
+        signed.check_alive(chain, record.at)
     found = tuple((one.position, one.entry) for one in record.entries)
-    return Act(statement, signed.approvals, record.at * 1000, record.after, found)
+    return Act(statement, signed.approvals, record.at * 1000, record.after, found, signed.plans)
 
 
 def _check_signatures(
@@ -345,10 +345,12 @@ def _check_signatures(
             )
             return None
         counted = verified.circumstances(signed.statement, asked=entries.asked)
-        return chain.evaluate(signed.statement, signed.approvals, counted).require_all()
+        return chain.evaluate(
+            signed.statement, signed.approvals, counted, signed.plans
+        ).require_all()
     if signed.statement.kind is Kind.RELEASE:
         counted = Circumstances(entries.asked, risk=SEVERITIES[0], waited_s=LONGEST_WAIT_S)
-        verdict = chain.evaluate(signed.statement, signed.approvals, counted)
+        verdict = chain.evaluate(signed.statement, signed.approvals, counted, signed.plans)
         if verdict.reached and not verdict.problems:
             return None
         if entries.standing:
@@ -356,7 +358,7 @@ def _check_signatures(
                 chain, admitted, signed.statement, entries.standing, workload=True, at=entries.at
             )
             return None
-    return chain.evaluate(signed.statement, signed.approvals).require_all()
+    return chain.evaluate(signed.statement, signed.approvals, plans=signed.plans).require_all()
 
 
 @dataclass(slots=True)

@@ -6,9 +6,10 @@ attestations. The check, in this order; the first failure ends it:
 1. genesis is the one the user pinned;
 2. each chained statement was admitted by a quorum under the state before it;
 3. the release statement names this file by SHA-256, belongs to this installation, and its signatures are enough under
-   the roster it names and under the one in force when it was claimed; or, where the press's entry names a standing
-   approval, that one was in force, covers the release, and the signatures under it are enough (`verify.standing`);
-4. the press's entry says that exactly these files were published under it, while it had not expired;
+   the roster it names and under the one in force when it was claimed; where some of them were given under a plan, the
+   plan names this release statement by its digest; or, where the press's entry names a standing approval, that one was
+   in force, covers the release, and the signatures under it are enough (`verify.standing`);
+4. the press's entry says that exactly these files were published under it, while neither it nor the plan had expired;
 5. the entry is in the tree of a checkpoint of the log to which the chain leads, signed by its key; where the log got
    another one between claim and entry, `later` leads on to it, by the rule of 2;
 6. the attestations are by the signer in force then, and say what all this comes to.
@@ -30,8 +31,15 @@ from presspass.core.errors import Code, Refusal
 from presspass.core.ledger import merkle
 from presspass.core.ledger.checkpoint import Checkpoint, Witnessed, log_key, open_note
 from presspass.core.ledger.note import VerifierKey
-from presspass.core.limits import CLOCK_SKEW_S_MAX, PROOF_BYTES_MAX, STATEMENT_BYTES_MAX
+from presspass.core.limits import (
+    APPROVALS_PER_STATEMENT_MAX,
+    CLOCK_SKEW_S_MAX,
+    PLANS_PER_RELEASE_MAX,
+    PROOF_BYTES_MAX,
+    STATEMENT_BYTES_MAX,
+)
 from presspass.core.log import LogBody
+from presspass.core.plan import PlanBody
 from presspass.core.quorum import Circumstances
 from presspass.core.signer import ATTESTATION
 from presspass.core.standing import check_time
@@ -60,13 +68,18 @@ _TEXT_MAX = STATEMENT_BYTES_MAX
 
 @dataclass(frozen=True, slots=True)
 class SignedStatement:
-    """A statement's canonical text with the signatures under it."""
+    """A statement's canonical text with the signatures under it; of a release also the `plans`, in order of their
+    digests, under which some of these signatures stand.
+    """
 
     statement: Statement
     approvals: tuple[Approval, ...]
+    plans: tuple[Statement, ...] = ()
 
     def to_json(self) -> JsonObject:
+        plans = {"plans": [one.to_bytes().decode() for one in self.plans]} if self.plans else {}
         return {
+            **plans,
             "approvals": [approval.to_json() for approval in self.approvals],
             "statement": self.statement.to_bytes().decode(),
         }
@@ -77,12 +90,32 @@ class SignedStatement:
         text = members.take("statement")
         if not isinstance(text, str):
             members.refuse("has no statement text")
+        count_max = APPROVALS_PER_STATEMENT_MAX
+        plans: tuple[Statement, ...] = ()
+        written = members.has("plans")
+        if written:
+            plans = members.items("plans", _plan, count_max=PLANS_PER_RELEASE_MAX)
+            count_max *= 1 + len(plans)
         signed = cls(
             Statement.from_bytes(text.encode("utf-8", "surrogatepass")),
-            members.items("approvals", Approval.from_json, count_max=64),
+            members.items("approvals", Approval.from_json, count_max=count_max),
+            plans,
         )
         members.done()
+        signed._check_plans(members, written=written)
         return signed
+
+    def _check_plans(self, members: Members, *, written: bool) -> None:
+        """Exactly those under which there are signatures: no byte of a proof is free."""
+        digests = [plan.digest for plan in self.plans]
+        under = {approval.statement for approval in self.approvals} - {self.statement.digest}
+        if written and (not digests or digests != sorted(under)):
+            members.refuse("has other plans than those under which its signatures stand")
+
+    def check_alive(self, chain: Chain, at_s: int) -> None:
+        """Refuses unless the statement, and each of the plans, was alive then."""
+        for one in (self.statement, *self.plans):
+            chain.check_alive(one, at_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +305,8 @@ class Valid:
     copied to other devices or a cloud; `attested_by`: scheme and fingerprint (SHA-256, hex) of the signer; `profile`:
     `solo` only where both policies that count were, that which it was asked for under and that which it went out
     under; `log`: the key that signed the checkpoint, and signs revocation heads; `standing`: that under which it
-    passed, None where people have signed this release: else `approved_by` is empty.
+    passed, None where people have signed this release: else `approved_by` is empty; `plans`:
+    under which signatures stand.
     """
 
     file: ReleaseFile
@@ -294,6 +328,12 @@ class Valid:
     origin: str
     genesis: str
     standing: Passed | None = None
+    plans: tuple[Statement, ...] = ()
+
+    @property
+    def planned(self) -> tuple[int, ...]:
+        """Of how many releases each plan is under which it was approved; () where each signature is its own."""
+        return tuple(len(plan.body_as(PlanBody).releases) for plan in self.plans)
 
 
 def check_proof(
@@ -369,6 +409,7 @@ def check_after(
         origin=chain.site[0],
         genesis=proof.genesis.digest,
         standing=passed,
+        plans=proof.release.plans,
     )
 
 
@@ -403,7 +444,9 @@ def _evaluate(chain: Chain, proof: Proof, entry: Entry) -> Verdict:
     """The count, with the workload as an identity where the release names one and the press says that it counted."""
     body = proof.release.statement.body_as(ReleaseBody)
     counted = entry.circumstances(proof.release.statement, asked=body.asked_by is not None)
-    return chain.evaluate(proof.release.statement, proof.release.approvals, counted)
+    return chain.evaluate(
+        proof.release.statement, proof.release.approvals, counted, proof.release.plans
+    )
 
 
 def _true(value: object) -> bool:
@@ -447,12 +490,17 @@ def _check_release(
     ):
         raise Refusal(Code.PROOF_INVALID, "The press's entry is about another release.")
     try:
-        chain.check_alive(statement, entry.claimed_at)
+        proof.release.check_alive(chain, entry.claimed_at)
     except Refusal:
         raise Refusal(
             Code.PROOF_INVALID, "The release was published outside the life of its approval."
         ) from None
     return body, verdict, passed
+
+
+def _plan(value: object) -> Statement:
+    text = value if isinstance(value, str) else ""
+    return Statement.from_bytes(text.encode("utf-8", "surrogatepass"))
 
 
 def _later(members: Members) -> tuple[SignedStatement, ...]:
@@ -506,6 +554,7 @@ def attestable(
         policy=chain.policy,
         signatures=[_signature(chain, verdict, one) for one in verdict.signed],
         standing=(passed.digest, passed.approved_by) if passed else None,
+        plans=release.plans,
     )
 
 
@@ -578,8 +627,13 @@ def _standing_json(passed: Passed) -> JsonObject:
 def verdict_json(valid: Valid, head: RevocationHead | None = None) -> str:
     """The verdict for programs. `head`: that which the file was looked for in, and not found."""
     asked = {} if head is None else {"at": head.time_s, "size": head.size}
+    plans = [
+        {"statement": plan.digest, "releases": number}
+        for plan, number in zip(valid.plans, valid.planned, strict=True)
+    ]
     return json.dumps(
         {
+            **({"plans": plans} if plans else {}),
             "valid": True,
             "file": {**valid.file.to_json(), "sha512": valid.sha512},
             "project": valid.release.project,
