@@ -815,7 +815,6 @@ def test_a_ledger_of_the_first_versions_is_kept_in_tiles(tmp_path: Path, size: i
         run("DROP TABLE revocation_head")
         run("DROP TABLE rules")
         run("DROP TABLE standing_use")
-        run("DROP TABLE inspected")
         run("DROP TABLE ruling")
         run("DROP TABLE reminded")
         run("DROP INDEX notice_by_due")
