@@ -148,16 +148,16 @@ def test_what_could_never_be_used_is_refused_before_anybody_is_asked(
 
 
 def test_one_person_ends_it_at_once(ci: CiRig) -> None:
-    let_in(ci, "minors", "minor")
+    let_in(ci, "majors", "major")
     ci.rig.run(
-        "standing", "end", "minors", "--reason", "looked odd", "--url", ci.rig.origin,
+        "standing", "end", "majors", "--reason", "looked odd", "--url", ci.rig.origin,
         *ci.rig.key("ada"), "--yes",
     )  # fmt: skip
     wait_until(
-        lambda: ci.rig.ask("standing", "list")["minors"]["state"] == "ended", "it is ended", 30.0
+        lambda: ci.rig.ask("standing", "list")["majors"]["state"] == "ended", "it is ended", 30.0
     )
-    assert "looked odd" in why_not(ci, submit(ci, "1.2"))
-    [stop] = ci.rig.ask("standing", "show", "minors")["stops"]
+    assert "looked odd" in why_not(ci, submit(ci, "2.0"))
+    [stop] = ci.rig.ask("standing", "show", "majors")["stops"]
     assert stop["reason"] == "looked odd" and stop["by"]
 
 
