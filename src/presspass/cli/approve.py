@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import click
 
+from presspass.cli.approve_plan import review_plan
 from presspass.cli.asker import fetch_asker, show_asker, show_note, show_workflow
 from presspass.cli.choosing import confirm
 from presspass.cli.client import Gate, PageUrl, parse_page_url
@@ -35,6 +36,7 @@ from presspass.core.findings import Change, Report, Severity
 from presspass.core.lifecycle import SENT, SETTLED
 from presspass.core.limits import RULES_BYTES_MAX
 from presspass.core.log import LogBody
+from presspass.core.plan import PlanBody
 from presspass.core.publisher import PublisherBody
 from presspass.core.roster import Details, Roster
 from presspass.core.signer import SignerBody
@@ -114,6 +116,8 @@ def approve_command(
                 show_workflow(asker)
             _show_report(review_release(gate, there, asked.statement.body))
             show_note(asked.answer)
+        elif isinstance(asked.statement.body, PlanBody):
+            review_plan(gate, page, asked, _show_report, _show_upstream)
         if not yes and not confirm("Sign this?", "--yes"):
             raise click.Abort
         remember_installation(page.base, asked.statement.genesis)
@@ -235,6 +239,13 @@ def _tell_result(done: str, answer: JsonObject, page: PageUrl | None, as_json: b
     if as_json:
         emit_json(answer)
         return
+    if done == "approved" and isinstance(answer.get("releases"), list):
+        releases = answer["releases"]
+        enough = sum(one["counted"] >= one["needed"] for one in releases)
+        say(f"approved; {enough} of {len(releases)} releases have what they need")
+        if page is not None:
+            note(f"presspass status {safe(page.url)}")
+        return
     tally = answer.get("tally") or {}
     counted, needed = tally.get("counted"), tally.get("needed")
     given = len(counted) if isinstance(counted, list) else 0
@@ -290,6 +301,10 @@ def _show_body(asked: Asked, body: Body) -> None:
             _show_named(body)
         case LogBody():
             _show_log(body)
+        case PlanBody():
+            say(
+                f"  {len(body.releases)} releases at once, each decided by itself; order: {body.order}"
+            )
         case SignerBody():
             say("  attestations are signed by this key from then on:")
             say(f"    signs by     {body.scheme}")

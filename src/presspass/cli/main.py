@@ -58,6 +58,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "wait": ("status", "Wait until a release is published or ended."),
     "history": ("history", "Show what was done: by a key, a workflow, under a policy."),
     "approve": ("approve", "Look at a release or request, and sign it."),
+    "plan": ("plan", "Put releases together: one signature for many."),
     "veto": ("approve", "End a release or request by one signature."),
     "freeze": ("freeze", "Stop publishing, of one project or of all."),
     "revoke": ("revoke", "End what somebody or something may do."),

@@ -254,6 +254,7 @@ CONSOLE_ODD_FIRST_MAX = 3
 CONSOLE_PACKAGES_MAX = 200
 CONSOLE_VERSIONS_MAX = 200
 CONSOLE_CARDS_MAX = 500
+CONSOLE_PLAN_DIFFERENCES_MAX = 12  # of a plan's groups whose difference is on its page
 VETO_NOTE_CHARS_MAX = 500
 ASKER_NOTE_CHARS_MAX = 2000  # what whoever asks for a release may say beside it
 IDENTITIES_PER_KIND_MAX = 500  # rows of one kind on the page of what can be revoked

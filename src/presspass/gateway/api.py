@@ -24,20 +24,21 @@ from presspass.core.findings import InputFile, parse_report
 from presspass.core.lifecycle import State
 from presspass.core.limits import JSON_BODY_BYTES_MAX
 from presspass.core.quorum import Tally
-from presspass.core.statement import ReleaseBody, ReleaseFile, Statement
+from presspass.core.statement import Kind, ReleaseBody, ReleaseFile, Statement
 from presspass.gateway import (
     approvals,
     asking,
     enrolment,
     identities,
     people,
+    plans,
     requests,
     rights,
     sets,
     tokens,
 )
 from presspass.gateway.console import revoking, situation_of, view_token
-from presspass.gateway.console.models import ReleaseFacts
+from presspass.gateway.console.models import PlanFacts, ReleaseFacts
 from presspass.gateway.console.text import told
 from presspass.gateway.facts import Facts, received_for
 from presspass.gateway.gate import Gate
@@ -108,6 +109,7 @@ class Api:
             route("/api/v1/trust", "GET", self.trust),
             route(request, "GET", self.request),
             route(request + "/approvals", "POST", self.approve),
+            route("/api/v1/plans", "POST", self.plan),
             route("/api/v1/narrowings", "POST", self.narrow),
             route("/api/v1/identities", "GET", self.identities),
             route("/api/v1/enrolments/begin", "POST", self.begin_enrolment),
@@ -239,6 +241,11 @@ class Api:
         electorate = chain.electorate(request.statement, chain.policy)
         return "requester" if electorate.is_requester(approval.key) else "approver"
 
+    def plan(self, _request: HttpRequest, body: bytes) -> Answer:
+        """POST /api/v1/plans: puts releases together. Who knows their ids may look at them, and that is enough."""
+        digest = plans.submit(self._gate, plans.Wanted.of(read_json(body)))
+        return json_answer(self.request_json(digest), 201)
+
     def narrow(self, _request: HttpRequest, body: bytes) -> Answer:
         """POST /api/v1/narrowings"""
         value = read_json(body)
@@ -326,7 +333,10 @@ class Api:
             decision = self._facts.decision(request.digest)
             code, message = self._facts.word_on(connection, request, decision)
             count = self._facts.count(connection, self._gate.journal.now(), request)
+        facts = self._facts.request(digest) if request.kind == Kind.PLAN.value else None
+        planned = {"releases": self._planned(facts.plan)} if facts and facts.plan else {}
         return {
+            **planned,
             "digest": request.digest,
             "veto_digest": request.veto_digest,
             "kind": request.kind,
@@ -343,6 +353,24 @@ class Api:
             if roster_after(request.statement) is not None
             else None,
         }
+
+    def _planned(self, plan: PlanFacts) -> list[JsonObject]:
+        """The releases of a plan, as far as the gate has them."""
+        return [
+            {
+                "id": one.release,
+                "url": self._gate.release_url(one.release),
+                "request": one.digest,
+                "project": one.project,
+                "version": one.version,
+                "state": one.state.value,
+                "code": one.code,
+                "reason": one.reason,
+                "needed": one.needed,
+                "counted": one.counted,
+            }
+            for one in plan.releases
+        ]
 
     def _holding(self, connection: Connection, digest: str) -> Request | None:
         """The bundle of which a member has this digest: a release names its upstream by it."""

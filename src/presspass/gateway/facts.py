@@ -5,6 +5,7 @@ All of it is for people to look at. Nothing that is computed here decides anythi
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,8 @@ from presspass.core.approval import Approval, Signed, approval_id
 from presspass.core.effects import effects
 from presspass.core.errors import Code, Refusal
 from presspass.core.lifecycle import SETTLED, State
+from presspass.core.limits import CONSOLE_PLAN_DIFFERENCES_MAX
+from presspass.core.plan import PlanBody
 from presspass.core.quorum import ORDINARY, Circumstances, Tally
 from presspass.core.statement import (
     ChainedBody,
@@ -34,6 +37,7 @@ from presspass.gateway import (
     in_force,
     listing,
     people,
+    plans,
     requests,
     standings,
     stops,
@@ -47,6 +51,8 @@ from presspass.gateway.console.models import (
     InForce,
     Overview,
     Packages,
+    PlanFacts,
+    PlannedFacts,
     ReleaseFacts,
     ReleaseLine,
     RequestFacts,
@@ -91,6 +97,7 @@ class Facts:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._severities = listing.Severities()
+        self._gists = plans.Gists()
 
     @property
     def origin(self) -> str:
@@ -154,7 +161,11 @@ class Facts:
             request = requests.find(connection, digest)
             if request is None or request.release is not None:
                 return None
-            return self._request_facts(connection, rules, request)
+            facts = self._request_facts(connection, rules, request)
+            body = request.statement.body
+            if facts is None or not isinstance(body, PlanBody):
+                return facts
+            return replace(facts, plan=self._plan(connection, rules, body))
 
     def overview(self) -> Overview:
         """What waits, what runs, what went out; the newest first. What waits is never left out for what does not."""
@@ -314,12 +325,25 @@ class Facts:
     def count(self, connection: Connection, rules: Rules, request: Request) -> Tally | None:
         """The count under a request as things stand, without what was revoked; None before genesis."""
         around, revoked = self.around(connection, request)
-        given = [
-            one.approval
-            for one in received_for(connection, request)
-            if _id(one.approval) not in revoked
-        ]
-        return tally(rules, request.statement, given, around)
+        received, planned = self._given(connection, request)
+        given = [one.approval for one in received if _id(one.approval) not in revoked]
+        return tally(rules, request.statement, given, around, planned)
+
+    def _given(
+        self, connection: Connection, request: Request
+    ) -> tuple[list[Received], list[Statement]]:
+        """The signatures under a request, then those under the plans that name it; and these plans."""
+        received = received_for(connection, request)
+        if request.release is None:
+            return received, []
+        planned = plans.signed_plans(connection, request.digest, self._gate.clock() // 1000)
+        for plan in planned:
+            received += [
+                one
+                for one in received_under(connection, plan.digest)
+                if one.approval.statement == plan.digest
+            ]
+        return received, planned
 
     def around(
         self, connection: Connection, request: Request
@@ -362,6 +386,46 @@ class Facts:
             narrowings=self._narrowings(body.narrowings) if isinstance(body, FreezeBody) else (),
         )
 
+    def _plan(self, connection: Connection, rules: Rules, body: PlanBody) -> PlanFacts:
+        """How each release of a plan stands, and the reports of those whose difference is shown."""
+        found = []
+        for row in plans.rows_of(connection, body):
+            request = requests.find(connection, row.digest)
+            if request is not None and isinstance(request.statement.body, ReleaseBody):
+                found.append(self._planned(connection, rules, row, request))
+        groups, _ = plans.arrange(found)
+        samples = {}
+        for group in groups[:CONSOLE_PLAN_DIFFERENCES_MAX]:
+            report = report_of(connection, group[0].gist.review)
+            if report is not None and group[0].gist.alike:
+                samples[group[0].release] = report
+        return PlanFacts(tuple(found), body.order, len(body.releases) - len(found), samples)
+
+    def _planned(
+        self, connection: Connection, rules: Rules, row: sa.Row[Any], request: Request
+    ) -> PlannedFacts:
+        body = request.statement.body_as(ReleaseBody)
+        state, counts = State(row.state), row.statement == request.digest
+        count = self.count(connection, rules, request) if state is State.AWAITING else None
+        return PlannedFacts(
+            release=row.id,
+            digest=request.digest,
+            project=body.project,
+            version=body.version,
+            upstream=row.upstream,
+            requester=body.requester,
+            state=state,
+            needed=count.needed if count else 0,
+            counted=len(count.counted) if count else 0,
+            reached=count.reached if count else False,
+            gist=self._gists.of(connection, body),
+            workflow_changed=plans.workflow_changed(self._gate, rules, body),
+            code=row.code,
+            reason=told(row.reason)
+            if counts
+            else "It was inspected anew; this plan names it no more.",
+        )
+
     def _narrowings(self, ids: Sequence[str]) -> tuple[Narrowing, ...]:
         """These narrowings, also where they have ended."""
         n = NARROWING.c
@@ -370,10 +434,10 @@ class Facts:
         return tuple(Narrowing(**row._mapping) for row in rows)
 
     def _ballot(self, connection: Connection, rules: Rules, request: Request) -> Ballot | None:
-        received = received_for(connection, request)
+        received, planned = self._given(connection, request)
         around, revoked = self.around(connection, request)
         standing = [one.approval for one in received if _id(one.approval) not in revoked]
-        count = tally(rules, request.statement, standing, around)
+        count = tally(rules, request.statement, standing, around, planned)
         if count is None or rules.chain is None:
             return None
         electorate = rules.chain.electorate(request.statement, rules.chain.policy, around)
@@ -453,10 +517,12 @@ def tally(
     statement: Statement,
     approvals: Sequence[Approval],
     circumstances: Circumstances = ORDINARY,
+    planned: Sequence[Statement] = (),
 ) -> Tally | None:
     """The count over stored signatures, verified again, also of statements that are decided; None before genesis.
 
-    Where two policies apply (the statement's and the present one) it is the stricter count.
+    Where two policies apply (the statement's and the present one) it is the stricter count. `planned`: plans under
+    which some of the approvals were given.
     """
     chain = rules.chain
     if (
@@ -466,14 +532,18 @@ def tally(
     ):
         return None
     ended = ended_approvals(rules)
+    texts = {statement.digest: statement}
+    for plan in planned:
+        with contextlib.suppress(Refusal):
+            chain.check_plan(plan, statement)
+            texts[plan.digest] = plan
     approving = [
         one
         for one in approvals
-        if one.statement == statement.digest and approval_id(one.statement, one.key) not in ended
+        if one.statement in texts and approval_id(one.statement, one.key) not in ended
     ]
-    signed = [
-        one for one in (_verified(chain, statement, approval) for approval in approving) if one
-    ]
+    found = (_verified(chain, texts[one.statement], one) for one in approving)
+    signed = [one for one in found if one]
     policies = (chain.policies[statement.heads.policy], chain.policy)
     counts = [
         quorum.count(chain.electorate(statement, policy, circumstances), signed)
@@ -501,10 +571,13 @@ def _verified(chain: Chain, statement: Statement, approval: Approval) -> Signed 
 
 def received_for(connection: Connection, request: Request) -> list[Received]:
     """Every stored signature under a request, oldest first."""
+    return received_under(connection, request.digest)
+
+
+def received_under(connection: Connection, digest: str) -> list[Received]:
+    """`received_for` the request with this digest."""
     query = sa.select(APPROVAL.c.approval, APPROVAL.c.received_ms, APPROVAL.c.note)
-    rows = connection.execute(
-        query.where(APPROVAL.c.request == request.digest).order_by(APPROVAL.c.id)
-    )
+    rows = connection.execute(query.where(APPROVAL.c.request == digest).order_by(APPROVAL.c.id))
     return [Received(Approval.from_bytes(row.approval), row.received_ms, row.note) for row in rows]
 
 

@@ -23,8 +23,9 @@ from presspass.gateway.workflow_files import keep_workflow
 from presspass.store.gateway_tables import REQUEST
 from presspass.verify.chain import veto_of
 
-#: Kinds that are never put before people from outside: a release comes out of a set, genesis out of `init --seal`.
-_MADE_ELSEWHERE = frozenset({Kind.GENESIS, Kind.RELEASE, Kind.REVOCATION})
+#: Kinds that are never put before people from outside: a release comes out of a set, a plan out of releases, genesis
+#: out of `init --seal`.
+_MADE_ELSEWHERE = frozenset({Kind.GENESIS, Kind.RELEASE, Kind.PLAN, Kind.REVOCATION})
 
 
 @dataclass(frozen=True, slots=True)

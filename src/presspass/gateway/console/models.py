@@ -183,13 +183,60 @@ class ReleaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Gist:
+    """What a report comes to. `review`: its digest; `alike`: equal where the same changes, name and version of the
+    package aside, "" where nothing can be said; `odd`: messages of findings at medium or above, a few of them.
+    """
+
+    review: str
+    worst: Severity | None
+    odd: tuple[str, ...]
+    summary: str
+    baseline: str
+    alike: str
+    version_kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFacts:
+    """One release of a plan, and how it stands by the signatures under itself and under plans. `reached`: enough."""
+
+    release: str
+    digest: str
+    project: str
+    version: str
+    upstream: str
+    requester: str
+    state: State
+    needed: int
+    counted: int
+    reached: bool
+    gist: Gist
+    workflow_changed: bool = False
+    code: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """What a plan names. `releases`: those that the gateway has; `missing`: how many it has not; `samples`: reports
+    (hostile) of the releases whose difference is shown, by the id of the release.
+    """
+
+    releases: tuple[PlannedFacts, ...]
+    order: str
+    missing: int = 0
+    samples: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RequestFacts:
     """A statement of another kind than release.
 
     `state` is the press's: "" (not seen), seen, admitted, rejected, expired.
     `before`: what it is compared with, by the name of the chain (`core.effects`): what is in force of everything that
     it changes; for what was admitted, what was in force before it. Where nothing is said of the roster or policy, the
-    electorate's is meant. `narrowings`: those that it would end, also where they have ended.
+    electorate's is meant. `narrowings`: those that it would end, also where they have ended. `plan`: of a plan alone.
     """
 
     digest: str
@@ -199,6 +246,7 @@ class RequestFacts:
     message: str = ""
     before: Mapping[str, ChainedBody] = field(default_factory=dict)
     narrowings: tuple[Narrowing, ...] = ()
+    plan: PlanFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from presspass.core.standing import bounds
-from presspass.gateway.console import differences, pages, revoking, rulebook, text
+from presspass.gateway.console import differences, pages, plans, revoking, rulebook, text
 from presspass.gateway.console.models import Deps, Situation
 from presspass.verify.history import Words
 
@@ -208,8 +208,11 @@ class Console:
         facts = self._deps.request(request.path_params["digest"])
         if facts is None:
             return error_page(404, _NOT_FOUND, situation=situation)
-        page = pages.request_page(facts, situation)
         url = f"{self._deps.origin}/q/{facts.digest}"
+        if facts.plan is not None:
+            plan = plans.plan_page(facts, facts.plan, situation)
+            return render("plan.html", situation, page=plan, origin=self._deps.origin, url=url)
+        page = pages.request_page(facts, situation)
         return render("request.html", situation, page=page, origin=self._deps.origin, url=url)
 
     def enrol(self, request: Request) -> Response:
