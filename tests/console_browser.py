@@ -124,6 +124,7 @@ def screens(folder: Path) -> tuple[w.World, dict[str, str]]:
     paths |= {room: f"/{room}" for room in ("packages", "publishers", "upstreams")}
     paths["package"] = "/packages?upstream=main-index&project=acme-http"
     paths["policy-in-force"] = "/policy"
+    paths["activity"] = "/activity"
     paths["history-asked"] = "/history?person=alice&policy=7"
     world.now = Situation(
         True, (freeze, revoked, veto), software_keys=True, zones_separated=False, names=w.NAMES

@@ -43,9 +43,11 @@ from presspass.drill.packages import make_sdist, make_wheel
 from presspass.drill.world.keys import SoftwarePasskey
 from presspass.gateway.console import (
     ActFacts,
+    Activity,
     ActLine,
     AskerFacts,
     Ballot,
+    Day,
     History,
     Identities,
     InForce,
@@ -282,6 +284,7 @@ class World:
     done: History = field(default_factory=History)
     named: Packages = field(default_factory=Packages)
     held: InForce | None = None
+    went_on: Activity = field(default_factory=lambda: activity())
     words: list[Words] = field(default_factory=list)
     accepted: list[Approval] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -311,6 +314,9 @@ class World:
 
     def in_force(self) -> InForce | None:
         return self.held
+
+    def activity(self) -> Activity:
+        return self.went_on
 
     def identities(self) -> Identities | None:
         return self.known
@@ -512,6 +518,50 @@ def bot(**changes: object) -> AskerFacts:
     """A bot that asks on Alice's behalf."""
     act = ActFacts("renovator", "alice", "patches", 2, 5, (NOW_S + 86_400 * 12) * 1000, ("patch",))
     return asker(publisher="renovator", act=act, **changes)
+
+
+def activity() -> Activity:
+    """A month with quiet days, a busy one, and names that people have chosen badly."""
+    asked = [
+        3,
+        0,
+        2,
+        4,
+        1,
+        0,
+        0,
+        2,
+        5,
+        3,
+        2,
+        1,
+        0,
+        0,
+        4,
+        3,
+        2,
+        24,
+        2,
+        0,
+        0,
+        3,
+        1,
+        2,
+        3,
+        2,
+        0,
+        0,
+        2,
+        1,
+    ]
+    last = NOW_S // 86_400
+    days = [
+        Day((last - 29 + number) * 86_400_000, count, count * 2 // 3, count - count * 2 // 3)
+        for number, count in enumerate(asked)
+    ]
+    waits = tuple(minutes * 60_000 for minutes in (3, 4, 8, 9, 25, 40, 70, 200, 900, 3000))
+    refusals = (("narrowing.vetoed", 9), ("release.expired", 4), ("release.stale", 1))
+    return Activity(tuple(days), waits, (("alice", 21), ("bob", 13), ("", 1)), refusals)
 
 
 def identities() -> Identities:

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from gateway_world import now_ms
 from presspass.core.policy import Policy
 from presspass.core.statement import PolicyBody
 from presspass.drill.packages import make_sdist
+from presspass.store.journal_tables import APPROVAL, DECISION
 from workload_world import WorkloadWorld
 
 
@@ -43,6 +46,34 @@ def test_a_package_is_listed_once_it_is_bound_and_with_every_set_of_it(
     versions = page(world, f"/packages?upstream={upstream}&project=greet")
     assert "1.0\nopen" in versions
     assert "Nothing of it" in page(world, "/packages?upstream=other&project=greet")
+
+
+def test_what_was_asked_refused_and_signed_is_counted_by_day(world: WorkloadWorld) -> None:
+    journal = world.world.journal
+    journal.decide("a" * 64, "set-a", "verified")
+    journal.decide("b" * 64, "set-b", "rejected", "narrowing.vetoed")
+    journal.decide("c" * 64, "set-c", "seen")
+    person = journal.roster().people[0]
+    for statement in ("d" * 64, "e" * 64):
+        row = {
+            "statement": statement,
+            "key": person.keys[0].id,
+            "approval": b"{}",
+            "seen_ms": now_ms(),
+        }
+        journal.write(sa.insert(APPROVAL).values(row))
+    old = {
+        "statement": "f" * 64,
+        "kind": "release",
+        "state": "verified",
+        "first_seen_ms": 1,
+        "updated_ms": 2,
+    }
+    journal.write(sa.insert(DECISION).values(old))
+    shown = page(world, "/activity")
+    assert re.findall(r"(\d+) releases?, at most", shown) == ["3", "1", "1"]
+    assert re.search(r"narrowing.vetoed\s*1", shown)
+    assert re.search(r"\S+\s*2", shown.partition("Signatures")[2])
 
 
 def test_publishers_delegations_and_upstreams_are_those_in_force(world: WorkloadWorld) -> None:

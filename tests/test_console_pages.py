@@ -38,6 +38,7 @@ from presspass.core.quorum import Electorate, count
 from presspass.core.roster import Roster
 from presspass.core.statement import FreezeBody, PolicyBody, RosterBody
 from presspass.gateway.console import (
+    Activity,
     Ballot,
     History,
     InForce,
@@ -596,7 +597,7 @@ def test_the_list_says_how_much_more_waits_and_when_nothing_does_what_to_do() ->
     assert "Nothing waits for anybody." in body and 'href="/packages">what may be released' in body
 
 
-PAGES_OF_ALL = ("/packages", "/publishers", "/upstreams", "/policy")
+PAGES_OF_ALL = ("/packages", "/publishers", "/upstreams", "/policy", "/activity")
 
 
 @pytest.mark.parametrize("path", PAGES_OF_ALL)
@@ -613,6 +614,37 @@ def test_what_is_in_force_is_for_who_may_see_everything(
     assert f'href="{path}" aria-current="page"' in body
     assert get(world, path, Cookie=COOKIE)[0] == 200
     assert 'class="rooms"' not in get(world, "/c", Cookie="presspass_session=own")[2]
+
+
+def test_activity_is_drawn_to_one_scale_with_the_same_numbers_as_text(
+    served: tuple[w.World, dict[str, str]],
+) -> None:
+    world, _ = served
+    body = get(world, "/activity", Cookie=COOKIE)[2]
+    drawn = re.findall(
+        r'<rect x="[0-9.]+" y="([0-9.]+)"[^>]+ height="([0-9.]+)"><title>([^<]+)<', body
+    )
+    assert {float(y) + float(height) for y, height, _ in drawn} == {96.0}
+    assert max(float(height) for _, height, _ in drawn) == 96.0
+    scale = {round(float(height) / int(words.rpartition(": ")[2]), 1) for _, height, words in drawn}
+    assert scale == {4.0}, "a release is as high in every drawing"
+    table = body.partition("The same as a table")[2]
+    text = re.sub(r"<[^>]+>", " ", table)
+    assert len(re.findall(r"\d+ \w{3} 20\d\d", text)) == sum(
+        any((day.asked, day.published, day.ended)) for day in world.went_on.days
+    )
+    assert "half of them within 33 minutes" in text and "the recovery key" in text
+    assert "Alice Osei" in text and "narrowing.vetoed" in text
+
+
+def test_a_gate_where_nothing_went_on_says_so() -> None:
+    quiet = Activity(
+        tuple(replace(day, asked=0, published=0, ended=0) for day in w.activity().days)
+    )
+    with w.serving(w.World(went_on=quiet)) as world:
+        body = get(world, "/activity", Cookie=COOKIE)[2]
+    assert "<rect" not in body and "0 releases, at most 0 a day" in body
+    assert "Nobody has signed anything" in body and "None did in these days." in body
 
 
 def test_packages_are_found_by_the_beginning_of_their_name_and_lead_to_their_versions(
@@ -659,7 +691,7 @@ def test_publishers_and_upstreams_say_what_they_may_and_what_is_odd_about_them(
     assert w.REGISTRY.credential not in body
 
 
-@pytest.mark.parametrize("path", PAGES_OF_ALL[1:])
+@pytest.mark.parametrize("path", PAGES_OF_ALL[1:4])
 def test_before_genesis_nothing_is_in_force_and_the_page_says_so(path: str) -> None:
     with w.serving(w.World()) as world:
         status, _, body = get(world, path, Cookie=COOKIE)

@@ -31,6 +31,7 @@ from presspass.core.statement import (
 )
 from presspass.core.versioning import unusual
 from presspass.gateway import (
+    activity,
     asking,
     history,
     identities,
@@ -45,6 +46,7 @@ from presspass.gateway import (
 )
 from presspass.gateway.console import differences
 from presspass.gateway.console.models import (
+    Activity,
     Ballot,
     History,
     Identities,
@@ -213,6 +215,10 @@ class Facts:
     def versions(self, upstream: str, project: str) -> tuple[ReleaseLine, ...]:
         """The sets of one package, the newest first."""
         return in_force.versions(self._gate, upstream, project)
+
+    def activity(self) -> Activity:
+        """What went on in the last days."""
+        return activity.activity(self._gate)
 
     def in_force(self) -> InForce | None:
         """What people have put in force; None before genesis."""

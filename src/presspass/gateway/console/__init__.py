@@ -7,9 +7,11 @@ somebody who is signed in. Signing in lets people look and ask; acting needs a s
 
 from presspass.gateway.console.models import (
     ActFacts,
+    Activity,
     ActLine,
     AskerFacts,
     Ballot,
+    Day,
     Deps,
     History,
     Identities,
@@ -35,8 +37,10 @@ from presspass.gateway.console.views import error_page, routes, situation_of, vi
 __all__ = [
     "ActFacts",
     "ActLine",
+    "Activity",
     "AskerFacts",
     "Ballot",
+    "Day",
     "Deps",
     "History",
     "Identities",

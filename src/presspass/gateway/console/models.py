@@ -459,6 +459,30 @@ class Packages:
 
 
 @dataclass(frozen=True, slots=True)
+class Day:
+    """Releases of one day (UTC), which begins at `start_ms`: how many were asked for, went out, and ended otherwise."""
+
+    start_ms: int
+    asked: int = 0
+    published: int = 0
+    ended: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What went on in the last days, oldest day first. `waits_ms`: of each release, from the press's first sight until
+    enough people had signed; `people`: (id, signatures under what was carried out), most first; `refusals`: (code,
+    releases that ended with it), most first; `partial`: there were more releases than are counted.
+    """
+
+    days: tuple[Day, ...]
+    waits_ms: tuple[int, ...] = ()
+    people: tuple[tuple[str, int], ...] = ()
+    refusals: tuple[tuple[str, int], ...] = ()
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyStep:
     """A policy that is or was in force. `digest`: of the statement that brought it, as its page is called; `number`:
     genesis' is 1.
@@ -527,6 +551,10 @@ class Deps(Protocol):
 
     def in_force(self) -> InForce | None:
         """What people have put in force; None before genesis."""
+        ...
+
+    def activity(self) -> Activity:
+        """What went on in the last days. Only asked for by those who may see everything."""
         ...
 
     def identities(self) -> Identities | None:

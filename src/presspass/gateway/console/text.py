@@ -122,6 +122,11 @@ def when(ms: int) -> str:
     return f"{moment.day} {moment:%b %Y, %H:%M} UTC"
 
 
+def day(ms: int) -> str:
+    """ "24 Nov 2026"."""
+    return when(ms).partition(",")[0]
+
+
 def iso(ms: int) -> str:
     """The same moment for machines (RFC 3339)."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -21,7 +21,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from presspass.core.standing import bounds
-from presspass.gateway.console import differences, pages, plans, revoking, rulebook, text
+from presspass.gateway.console import activity, differences, pages, plans, revoking, rulebook, text
 from presspass.gateway.console.models import Deps, Situation
 from presspass.verify.history import Words
 
@@ -69,6 +69,7 @@ _ROOMS: Final = (
     ("/publishers", "Publishers"),
     ("/upstreams", "Upstreams"),
     ("/policy", "Policy"),
+    ("/activity", "Activity"),
     ("/history", "History"),
 )
 _NOT_FOUND = (
@@ -117,7 +118,7 @@ def _templates() -> Environment:
     )
     shows: tuple[Callable[..., Any], ...] = (
         *(text.visible, text.visible_code, text.visible_lines, text.exact, text.told),
-        *(text.size, text.when, text.iso),
+        *(text.size, text.when, text.day, text.iso),
     )
     for show in shows:
         environment.filters[show.__name__] = show
@@ -305,6 +306,14 @@ class Console:
             return render("policy.html", situation, page=rulebook.policies(found))
         return render("cards.html", situation, page=rulebook.cards(room, found, situation))
 
+    def activity(self, request: Request) -> Response:
+        """GET /activity: releases, waits, signatures and refusals of the last days, drawn."""
+        situation = situation_of(self._deps, request)
+        if (refused := self._refuse_all(request, situation)) is not None:
+            return refused
+        page = activity.activity_page(self._deps.activity(), situation)
+        return render("activity.html", situation, page=page)
+
     def _refuse_all(self, request: Request, situation: Situation) -> Response | None:
         """The answer for who may not see everything; None for who may."""
         if not self._may_look(request, situation):
@@ -371,6 +380,7 @@ def routes(deps: Deps) -> list[Route]:
         ("/c", console.list),
         ("/revoke", console.revoke),
         ("/history", console.history),
+        ("/activity", console.activity),
         ("/packages", console.packages),
         ("/publishers", console.in_force),
         ("/upstreams", console.in_force),
