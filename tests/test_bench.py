@@ -53,7 +53,8 @@ ISSUE = [
     (("audit", "1,000,000"), "s", "value <= 600"),
     (("stop in the drop box",), "s", "value <= 1"),
     (("presspass verify", "beyond the start"), "ms", "value <= 30"),
-    (("proofs checked by the library",), "proofs/CPU s", "value >= 2000"),
+    (("proofs checked by the library", "in one process"), "proofs/CPU s", "ratio >= 0.4"),
+    (("proofs checked by the library", "a process a core"), "proofs/s", "value >= 2000"),
 ]
 TINY = Sizes(
     large_mb=3,
@@ -238,11 +239,14 @@ def test_memory_and_time_of_a_process_are_its_own() -> None:
 # --- all of it ------------------------------------------------------------------------------------------------------
 
 
-def test_a_whole_run_measures_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_run_measures_every_figure(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     require_peer("pypi-server")
     require_postgresql()
     monkeypatch.setenv("PYTHONPATH", "")  # a run sets it, for what it starts
-    samples = run.measure(tmp_path, TINY, lambda _text: None)
+    folder = tmp_path_factory.mktemp("b")  # sockets of gateways lie below: their paths are short
+    samples = run.measure(folder, TINY, lambda _text: None)
     rows = run.rows_of(samples, TINY)
     assert [row.name for row in rows] == [one.name for one in TINY.figures.values()]
     assert all(math.isfinite(row.value) for row in rows)
