@@ -139,7 +139,7 @@ def test_an_unknown_member_is_refused_at_every_level(
     assert refused(Statement.from_bytes, canonical(value)) is Code.STATEMENT_MALFORMED
 
 
-#: A release that a person uploaded names no workload; what came later is not in the policies and freezes from before it.
+#: A release that a person uploaded names no workload; policies and freezes from before lack what came later.
 MAY_BE_ABSENT = (
     *("asked_by", "key_wait_s", "synced_passkeys", "rules", "freeze_windows", "holidays"),
     *("escalate_after_s", "escalate_to", "burst_cap", "approving", "deny_open"),
