@@ -256,13 +256,8 @@ class Console:
     def standing(self, request: Request) -> Response:
         """GET /standing: what runs under each standing approval, for who may see everything."""
         situation = situation_of(self._deps, request)
-        if not self._may_look(request, situation):
-            return self._no_view(situation)
-        if situation.viewer is not None and not situation.viewer.sees_everything:
-            hint = f"Your own releases are on {self._deps.origin}/c."
-            return error_page(
-                403, "Your roles do not let you see what others did.", hint, situation=situation
-            )
+        if (refused := self._refuse_all(request, situation)) is not None:
+            return refused
         page = pages.StandingPage(self._deps.standings(), self._deps.overview().to_read)
         return render("standing.html", situation, page=page)
 
