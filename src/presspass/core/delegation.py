@@ -110,13 +110,13 @@ def check_use(
 
 def version_kind(version: str, published: Collection[str]) -> str:
     """One of VERSION_KINDS, by PEP 440: pre-releases are `pre` whatever else they are."""
-    new = _version(version)
+    new = read_version(version)
     if new is None:
         return "major"
     if new.is_prerelease:
         return "pre"
     known = [
-        one for text in published if (one := _version(text)) is not None and not one.is_prerelease
+        one for text in published if (one := read_version(text)) is not None and not one.is_prerelease
     ]
     if not known:
         return "first"
@@ -128,7 +128,8 @@ def version_kind(version: str, published: Collection[str]) -> str:
     return "minor" if new.minor != highest.minor else "patch"
 
 
-def _version(text: str) -> Version | None:
+def read_version(text: str) -> Version | None:
+    """A version by PEP 440; None for what is none."""
     from packaging.version import InvalidVersion, Version  # no proof that is checked needs it
 
     try:

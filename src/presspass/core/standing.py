@@ -15,14 +15,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from presspass.core.delegation import read_version
 from presspass.core.digests import JsonObject
 from presspass.core.errors import Code, Refusal
 from presspass.core.limits import PROJECTS_PER_STANDING_MAX, PUBLISHERS_PER_STANDING_MAX
 from presspass.core.strict import Members
 
 if TYPE_CHECKING:
-    from packaging.version import Version
-
     from presspass.core.findings import Report
 
 _DAY_S: Final = 86_400
@@ -176,7 +175,7 @@ def kinds_of(version: str, published: Collection[str]) -> frozenset[str]:
     """Which of KINDS a version is after these, by PEP 440; none where it is not higher than all of them, there are
     none, one cannot be read, or it has a local part. What is compared with is the highest final release.
     """
-    new, known = _version(version), [_version(one) for one in published]
+    new, known = read_version(version), [read_version(one) for one in published]
     if new is None or new.local or not known:
         return frozenset()
     before = [one for one in known if one is not None]
@@ -214,12 +213,3 @@ def is_chosen(chance: bytes, passed_since: int, body: StandingBody) -> bool:
     """
     by_chance = int.from_bytes(chance[:32], "big") % body.read_every == 0
     return by_chance or passed_since >= body.read_every - 1
-
-
-def _version(text: str) -> Version | None:
-    from packaging.version import InvalidVersion, Version  # no proof that is checked needs it
-
-    try:
-        return Version(text)
-    except InvalidVersion:
-        return None
