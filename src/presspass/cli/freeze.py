@@ -13,7 +13,14 @@ from presspass.cli.choosing import compact, confirm
 from presspass.cli.client import Gate
 from presspass.cli.databases import ask_journal
 from presspass.cli.drop import drop_signed, drop_unsigned_freeze
-from presspass.cli.options import example, format_option, home_option, signing_options, yes_option
+from presspass.cli.options import (
+    drop_option,
+    example,
+    format_option,
+    home_option,
+    signing_options,
+    yes_option,
+)
 from presspass.cli.show import emit_json, note, safe, say
 from presspass.cli.sign import make_signer
 from presspass.core.digests import canonical
@@ -37,11 +44,7 @@ if TYPE_CHECKING:
 @click.option("--project", default="", help="Only this project (default: everything).")
 @click.option("--reason", default="", help="Why; covered by the signature.")
 @click.option("--url", help="The gate, https://GATE.")
-@click.option(
-    "--drop",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Past the gate: into this drop box; there no key is needed.",
-)
+@drop_option
 @click.option(
     "--deny-all", is_flag=True, help="Veto everything that is open, too; no quorum gives that back."
 )

@@ -72,6 +72,15 @@ class PersonParam(click.ParamType[NamedPerson]):
         return NamedPerson(name.strip(), addresses, ids)
 
 
+def drop_option(function: F) -> F:
+    """--drop FOLDER of a command that only stops something."""
+    return click.option(
+        "--drop",
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        help="Past the gate: into this drop box; there no key is needed.",
+    )(function)
+
+
 def home_option(function: F) -> F:
     """--home DIR, or PRESSPASS_HOME, or ./presspass."""
     return click.option(

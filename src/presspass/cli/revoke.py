@@ -17,7 +17,14 @@ from presspass.cli.bindings import chain_of
 from presspass.cli.choosing import compact, confirm, pick_member
 from presspass.cli.client import Gate
 from presspass.cli.drop import drop_signed, drop_unsigned_revocation
-from presspass.cli.options import example, format_option, home_option, signing_options, yes_option
+from presspass.cli.options import (
+    drop_option,
+    example,
+    format_option,
+    home_option,
+    signing_options,
+    yes_option,
+)
 from presspass.cli.show import emit_json, note, safe, say, table
 from presspass.cli.sign import make_signer
 from presspass.cli.verdict import hash_of
@@ -60,11 +67,7 @@ class _Wanted:
 @click.argument("target", required=False)
 @click.option("--reason", default="", help="Why; covered by the signature.")
 @click.option("--url", help="The gate, https://GATE.")
-@click.option(
-    "--drop",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Past the gate: into this drop box; there no key is needed.",
-)
+@drop_option
 @click.option("--list", "listing", is_flag=True, help="Show what is revoked, on the gate's host.")
 @signing_options
 @yes_option

@@ -14,6 +14,7 @@ from presspass.cli.bindings import chain_of, publisher_in, waiting
 from presspass.cli.choosing import warn
 from presspass.cli.options import (
     Duration,
+    drop_option,
     example,
     format_option,
     home_option,
@@ -238,11 +239,7 @@ def show_command(name: str, home: Path, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--reason", default="", help="Why; covered by the signature.")
 @click.option("--url", help="The gate, https://GATE.")
-@click.option(
-    "--drop",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Past the gate: into this drop box; there no key is needed.",
-)
+@drop_option
 @signing_options
 @yes_option
 @home_option

@@ -116,7 +116,9 @@ def version_kind(version: str, published: Collection[str]) -> str:
     if new.is_prerelease:
         return "pre"
     known = [
-        one for text in published if (one := read_version(text)) is not None and not one.is_prerelease
+        one
+        for text in published
+        if (one := read_version(text)) is not None and not one.is_prerelease
     ]
     if not known:
         return "first"
