@@ -246,11 +246,7 @@ def test_a_first_release_waits(routine: Routine, tmp_path: Path) -> None:
 
 
 def test_a_finding_above_the_limit_waits_and_a_person_can_sign(routine: Routine) -> None:
-    folder = routine.scene.folder / "1.1"
-    folder.mkdir()
-    files = {**module_of("demo", "1.1"), "hook.pth": INERT_PTH}
-    make_wheel(folder, "demo", "1.1", files)
-    routine.scene.files = lambda version="1.1": sorted(folder.iterdir())  # type: ignore[method-assign]  # these files
+    routine.scene.contents["1.1"] = {**module_of("demo", "1.1"), "hook.pth": INERT_PTH}
     statement = routine.ask("1.1")
     routine.waits(statement, "severity high")
     routine.scene.rig.sign(statement, "ben")
@@ -443,7 +439,7 @@ def test_no_release_passes_outside_its_bounds_whatever_the_journal_holds(
         assert passed[-1] is case.is_routine
 
     law()
-    assert True in passed and False in passed
+    assert set(passed) == {True, False}, "the law was tried on both"
 
 
 def lay_out(case: Case, connection: Connection, release: Statement, rig: Rig, now_ms: int) -> None:

@@ -39,6 +39,7 @@ class Scene:
     forge: Forge
     folder: Path
     publisher: str = ""
+    contents: dict[str, dict[str, bytes | str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.repository = self.forge.repository("acme", "demo")
@@ -103,7 +104,7 @@ class Scene:
     def files(self, version: str = "1.0") -> list[Path]:
         folder = self.folder / version
         folder.mkdir(exist_ok=True)
-        return [make_wheel(folder, "demo", version)]
+        return [make_wheel(folder, "demo", version, self.contents.get(version))]
 
     def asked(self, token_hash: str, workflow: bytes = HONEST) -> AskedBy:
         return AskedBy(self.publisher, token_hash, sha256_hex(workflow), "")
